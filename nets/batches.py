@@ -1,0 +1,84 @@
+"""Batches: shuffled, shifted, flipped and normalised by batched tensor code on the device.
+
+What an epoch draws is a function of the seed and the epoch's number alone, and is drawn on the
+CPU, so that every device sees the same pictures, and an interrupted epoch can be told again.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Plan:
+    """One epoch's draws. order (N) holds every sample once; the rest is by place in the order."""
+
+    order: Tensor
+    shift: Tensor | None = None  # (N, 2) rows and columns
+    flip: Tensor | None = None  # (N) bool
+    hole: Tensor | None = None  # (N, 2) the centre of the blanked square
+
+    def rows(self, begin: int, end: int) -> "Plan":
+        return Plan(*(None if t is None else t[begin:end] for t in vars(self).values()))
+
+
+def plan(n: int, shape, config, seed: int, epoch: int, device) -> Plan:
+    """Draw an epoch for n samples of `shape` (C, H, W), as a config's [data] asks."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order = torch.randperm(n, generator=generator)
+    shift = flip = hole = None
+    if config.crop:
+        shift = torch.randint(-config.crop, config.crop + 1, (n, 2), generator=generator)
+    if config.flip == "random":
+        flip = torch.randint(2, (n,), generator=generator) == 1
+    if config.flip == "alternating":
+        # by chance in the first epoch, the other way round in every next one: two epochs show
+        # every picture both ways. Source: Jordan 2024, "94% on CIFAR-10 in 3.29 seconds".
+        first = torch.randint(2, (n,), generator=torch.Generator().manual_seed(seed))[order]
+        flip = (first + epoch) % 2 == 1
+    if config.cutout:
+        hole = torch.stack([torch.randint(s, (n,), generator=generator) for s in shape[1:]], 1)
+    parts = (order, shift, flip, hole)
+    return Plan(*(None if t is None else t.to(device, non_blocking=True) for t in parts))
+
+
+def take(x: Tensor, batch: Plan) -> Tensor:
+    """The batch's pictures from x (N, H, W, C), shifted and flipped: (B, H, W, C), same dtype.
+
+    One gather does it all: a shift with reflected edges, and a flip, are other row and column
+    numbers. Beyond the edge, row −r is row r, and row H−1+r is row H−1−r.
+    """
+    if x.dim() == 2:
+        return x[batch.order]
+    if batch.shift is None and batch.flip is None:
+        return x[batch.order]
+    _, h, w, _ = x.shape
+    rows = torch.arange(h, device=x.device)[None]  # (1, H)
+    cols = torch.arange(w, device=x.device)[None]
+    if batch.shift is not None:
+        rows = (rows + batch.shift[:, :1]).abs()  # (B, H)
+        rows = h - 1 - (h - 1 - rows).abs()
+        cols = (cols + batch.shift[:, 1:]).abs()
+        cols = w - 1 - (w - 1 - cols).abs()
+    if batch.flip is not None:
+        cols = torch.where(batch.flip[:, None], cols.flip(1), cols)
+    return x[batch.order[:, None, None], rows[:, :, None], cols[:, None, :]]
+
+
+def normalise(x: Tensor, mean: Tensor, std: Tensor, dtype, channels_last: bool = True) -> Tensor:
+    """Bytes (B, H, W, C) to numbers (B, C, H, W) of mean 0 and deviation 1 a channel."""
+    x = ((x.to(torch.float32) - mean * 255) / (std * 255)).to(dtype).permute(0, 3, 1, 2)
+    return x if channels_last else x.contiguous()
+
+
+def blank(x: Tensor, hole: Tensor, side: int) -> Tensor:
+    """Set a square of `side` around each hole to 0, the mean. x (B, C, H, W).
+
+    Source: DeVries and Taylor 2017, "Improved regularization … with cutout".
+    """
+    near = [
+        ((torch.arange(n, device=x.device)[None] - c[:, None] + side // 2) // side) == 0
+        for n, c in zip(x.shape[2:], hole.T)
+    ]
+    return x.masked_fill((near[0][:, :, None] & near[1][:, None, :])[:, None], 0)

@@ -1,0 +1,40 @@
+"""What the commands share: a parser whose errors are one line, and exit codes for problems."""
+
+import argparse
+import contextlib
+import signal
+import sys
+
+from nets.errors import DataError, Problem, UsageError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    return _Parser(description=description)
+
+
+@contextlib.contextmanager
+def one_line_errors():
+    """Around a command's work: a problem is one line on stderr and its exit code."""
+
+    def terminate(*_):
+        raise SystemExit(143)
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except Problem as e:
+        _leave(str(e), e.code)
+    except OSError as e:
+        _leave(f"{e.filename or 'file'}: {e.strerror or e}", DataError.code)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+
+
+def _leave(message: str, code: int):
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    raise SystemExit(code)

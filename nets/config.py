@@ -1,0 +1,199 @@
+"""Configs: a TOML file becomes frozen dataclasses, and whatever is wrong is named at once."""
+
+import dataclasses
+import json
+import math
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nets.errors import UsageError, nearest
+from nets.layer import KERNELS
+from nets.optim import SCHEDULES
+
+SOURCES = ("digits", "cifar10", "cifar100", "folder", "identity", "half_adder")
+
+
+def key(default, *, least=None, most=None, over=None, among=None):
+    """A field with the values that it admits: least <= value <= most, value > over, one of."""
+    rules = {"least": least, "most": most, "over": over, "among": among}
+    return field(default=default, metadata=rules)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where pictures come from, and how training pictures are varied."""
+
+    source: str = key("digits", among=SOURCES)
+    root: str = "data"  # folder that holds (or gets) the data set; --data-root overrides
+    size: int = key(0, least=0)  # folder: rows and columns to resize to, 0 as they are
+    channels: int = key(3, among=(1, 3))  # folder: colour or grey
+    crop: int = key(0, least=0)  # random shifts of up to so many pixels, edges reflected
+    flip: str = key("none", among=("none", "random", "alternating"))  # left for right
+    cutout: int = key(0, least=0)  # side of a random square that is blanked, 0 for none
+
+
+@dataclass(frozen=True)
+class Net:
+    """The layers, in order: names, or tables with `type` and the layer's options."""
+
+    layers: tuple = ()
+    kernel: str = key("written", among=KERNELS)  # the backward of layers that have two
+
+
+@dataclass(frozen=True)
+class Train:
+    """How the net is trained."""
+
+    epochs: int = key(10, least=1)
+    batch_size: int = key(128, least=1)
+    loss: str = key("cross_entropy", among=("cross_entropy", "performance"))
+    label_smoothing: float = key(0.0, least=0, most=1)
+    optimizer: str = key("sgd", among=("sgd",))
+    rate: float = key(0.1, over=0)
+    momentum: float = key(0.0, least=0, most=1)
+    nesterov: bool = False
+    weight_decay: float = key(0.0, least=0)
+    groups: tuple = ()  # tables: match = ["*.bias"], and any of rate (a factor), momentum, …
+    schedule: str = key("constant", among=tuple(SCHEDULES))
+    warmup: float = key(0.0, least=0)  # epochs
+    dtype: str = key("float32", among=("float32", "bfloat16", "float64"))
+    channels_last: bool = True
+    eval_every: int = key(1, least=1)  # epochs
+
+
+@dataclass(frozen=True)
+class Config:
+    name: str
+    seed: int = key(0, least=0)
+    data: Data = Data()
+    net: Net = Net()
+    train: Train = Train()
+
+
+GROUP_KEYS = {"match": tuple, "rate": float, "momentum": float, "weight_decay": float}
+
+
+def load(path, overrides=()) -> Config:
+    """The config at `path`, with "a.b=value" overrides. UsageError names what is wrong."""
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as e:
+        raise UsageError(f"config {path}: {e.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"config {path}: not a text file") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as e:
+        raise UsageError(f"config {path}: {e}") from None
+    for override in overrides:
+        _override(table, override)
+    table.setdefault("name", Path(path).stem)
+    config = _fill(Config, table, "")
+    if not config.name or "/" in config.name or "\\" in config.name or config.name in (".", ".."):
+        raise UsageError(f'name: "{config.name}" can\'t be a folder\'s name')
+    if not config.net.layers:
+        raise UsageError("net.layers: a net needs at least one layer")
+    for i, group in enumerate(config.train.groups):
+        _check_group(group, f"train.groups[{i}]")
+    return config
+
+
+def _override(table: dict, override: str):
+    where, equals, text = override.partition("=")
+    if not equals or not where:
+        raise UsageError(f'--set {override}: write it as key=value, for example "train.rate=0.1"')
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError, RecursionError):
+        value = text  # a bare word is a string
+    *parents, last = where.split(".")
+    for name in parents:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"--set {override}: {name} is a value, not a table")
+    table[last] = value
+
+
+def _fill(cls, table, where: str):
+    if not isinstance(table, dict):
+        raise UsageError(f"{where.rstrip('.')}: expected a table, got {_shown(table)}")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    values = {}
+    for name, value in table.items():
+        if name not in fields:
+            raise UsageError(f"{where}{name}: unknown key{nearest(name, fields)}")
+        f = fields[name]
+        if dataclasses.is_dataclass(f.type):
+            values[name] = _fill(f.type, value, f"{where}{name}.")
+        else:
+            values[name] = _check(value, f.type, f.metadata, where + name)
+    return cls(**values)
+
+
+def _check(value, kind: type, rules, where: str):
+    if kind is float and type(value) is int:
+        value = float(value) if abs(value) < 1e300 else math.inf
+    if kind is tuple and isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not kind:
+        words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+        raise UsageError(f"{where}: expected {words.get(kind, 'a list')}, got {_shown(value)}")
+    if kind is float and not math.isfinite(value):
+        raise UsageError(f"{where}: expected a finite number, got {value}")
+    if kind is int and abs(value) >= 2**63:
+        raise UsageError(f"{where}: {value} is too large")
+    least, most, over, among = (rules.get(r) for r in ("least", "most", "over", "among"))
+    if among is not None and value not in among:
+        hint = nearest(value, map(str, among))
+        raise UsageError(f"{where}: {_shown(value)} is not one of its values{hint}")
+    if least is not None and value < least:
+        raise UsageError(f"{where}: must be at least {least}, got {value}")
+    if over is not None and value <= over:
+        raise UsageError(f"{where}: must be more than {over}, got {value}")
+    if most is not None and value > most:
+        raise UsageError(f"{where}: must be at most {most}, got {value}")
+    return value
+
+
+def _check_group(group, where: str):
+    if not isinstance(group, dict):
+        raise UsageError(f"{where}: expected a table, got {_shown(group)}")
+    for name, value in group.items():
+        if name not in GROUP_KEYS:
+            raise UsageError(f"{where}.{name}: unknown key{nearest(name, GROUP_KEYS)}")
+        _check(value, GROUP_KEYS[name], {"least": None if name == "match" else 0}, f"{where}.{name}")
+    if not all(isinstance(m, str) for m in group.get("match", [0])):
+        raise UsageError(f'{where}.match: a group needs name patterns, such as ["*.bias"]')
+
+
+def _shown(value) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) < 60 else text[:57] + "…"
+
+
+def dumps(config: Config) -> str:
+    """The config as TOML that `load` reads back to an equal config."""
+    lines = []
+    for name, value in vars(config).items():
+        if dataclasses.is_dataclass(value):
+            lines += ["", f"[{name}]"]
+            lines += [f"{k} = {_toml(v)}" for k, v in vars(value).items()]
+        else:
+            lines.append(f"{name} = {_toml(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value, indent: int = 0) -> str:
+    if isinstance(value, str):
+        return json.dumps(value).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml_key(k)} = {_toml(v, indent)}" for k, v in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        if not any(isinstance(v, dict) for v in value):
+            return "[" + ", ".join(_toml(v) for v in value) + "]"
+        inner = "".join(f"{'  ' * (indent + 1)}{_toml(v, indent + 1)},\n" for v in value)
+        return f"[\n{inner}{'  ' * indent}]"
+    return json.dumps(value)  # numbers, true, false; a date can't pass _check
+
+
+def _toml_key(name: str) -> str:
+    return name if name.replace("_", "a").isalnum() and name.isascii() else json.dumps(name)

@@ -1,0 +1,103 @@
+"""Convolution: the same small weights at every place, so their gradient is a sum over places."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, conv_transpose2d
+
+from nets.layer import Layer, check_kernel, sum_dtype, uniform
+from nets.windows import Windows
+
+
+class Conv2d(Layer):
+    """y_nopq = b_o + Σ_cij w_ocij · x_nc(sp+di)(sq+dj), with x padded by zeros.
+
+    Shapes: x (N, C, H, W), w (O, C/groups, kh, kw), b (O), y (N, O, oh, ow).
+    y is linear in x, in w and in b. Each gradient is the sum of dy times whatever the thing
+    was multiplied with:
+
+        dx_ncab = Σ dy_nopq w_ocij  over all o, i, j, p, q with sp+di = a and sq+dj = b:
+                  the adjoint, a transposed convolution of dy with the same w;
+        dw_ocij = Σ_npq dy_nopq x_nc(sp+di)(sq+dj): the correlation of x with dy, a product
+                  of two matrices, dyᵀ (O, N·oh·ow) and the patches (N·oh·ow, kh·kw·C);
+        db_o    = Σ_npq dy_nopq.
+
+    kernel = "written" is that, "vendor" the library's own backward (aten.convolution_backward)
+    for the same formulas. Source: Dumoulin and Visin 2016, "A guide to convolution arithmetic".
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size,
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups: int = 1,
+        bias: bool = True,
+        kernel: str = "written",
+    ):
+        super().__init__()
+        if groups < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(f"{groups} groups do not divide {in_channels} -> {out_channels}")
+        self.windows = Windows.of(kernel_size, stride, padding, dilation)
+        self.groups = groups
+        self.kernel = check_kernel(kernel)
+        shape = (out_channels, in_channels // groups, *self.windows.size)
+        spread = 1 / math.sqrt(math.prod(shape[1:]))
+        self.params["weight"] = uniform(shape, spread)
+        if bias:
+            self.params["bias"] = uniform((out_channels,), spread)
+
+    def forward(self, x: Tensor):
+        win = self.windows
+        w = self.params["weight"].to(x.dtype)
+        b = self.params["bias"].to(x.dtype) if "bias" in self.params else None
+        y = conv2d(x, w, b, win.stride, win.padding, win.dilation, self.groups)
+        return y, x
+
+    def backward(self, saved, dy: Tensor):
+        x, win, weight = saved, self.windows, self.params["weight"]
+        w = weight.to(dy.dtype)
+        if self.kernel == "vendor":
+            dx, dw = self._vendor(x, dy, w)
+        else:
+            dw = self._weight_gradient(x, dy)
+            dx = None
+            if self.input_grad:
+                left = win.left_over(x.shape)  # else odd sizes come back too small
+                dx = conv_transpose2d(
+                    dy, w, None, win.stride, win.padding, left, self.groups, win.dilation
+                )
+        grads = {"weight": dw.to(weight.dtype)}
+        if "bias" in self.params:
+            grads["bias"] = dy.sum((0, 2, 3), dtype=sum_dtype(dy)).to(weight.dtype)
+        return dx, grads
+
+    def _weight_gradient(self, x: Tensor, dy: Tensor) -> Tensor:
+        """dw by gathered patches, some pictures at a time so that they stay in the cache."""
+        o, c, kh, kw = self.params["weight"].shape
+        g, (oh, ow) = self.groups, dy.shape[-2:]
+        dw = torch.zeros((g, o // g, kh * kw * c), dtype=sum_dtype(dy), device=dy.device)
+        budget = 2**22 if dy.device.type == "cpu" else 2**28  # numbers in a block of patches
+        some = max(1, budget // (oh * ow * kh * kw * c * g))
+        for xs, dys in zip(x.split(some), dy.split(some)):
+            views = self.windows.views(self.windows.pad(xs), (oh, ow))
+            patches = torch.stack([v.permute(0, 2, 3, 1) for _, _, v in views], 3)  # n oh ow k gc
+            rows = dys.permute(0, 2, 3, 1).reshape(-1, o)  # (n·oh·ow, O)
+            if g == 1:
+                dw += (rows.T @ patches.reshape(len(rows), -1))[None]
+            else:
+                patches = patches.reshape(len(rows), kh * kw, g, c)
+                rows = rows.reshape(len(rows), g, -1)
+                dw += torch.einsum("mgo,mkgc->gokc", rows, patches).flatten(2)
+        return dw.reshape(o, kh, kw, c).permute(0, 3, 1, 2)
+
+    def _vendor(self, x: Tensor, dy: Tensor, w: Tensor):
+        win, wanted = self.windows, [self.input_grad, True, False]
+        dx, dw, _ = torch.ops.aten.convolution_backward(
+            dy, x, w, None, win.stride, win.padding, win.dilation, False, [0, 0], self.groups, wanted
+        )
+        return dx, dw

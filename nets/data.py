@@ -1,0 +1,151 @@
+"""Data sets: pictures as bytes, small enough to live on the device as a whole."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nets import folder
+from nets.errors import DataError
+
+
+@dataclass
+class Dataset:
+    """Training and test samples.
+
+    x        uint8 (N, H, W, C) for pictures, float32 (N, inputs) for the lecture's toy sets
+    y        int64 (N), an index into `classes`; float32 (N, outputs) for toy sets
+    mean     (C), of the training pictures on a scale of 0 to 1, and std likewise
+    """
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    classes: tuple[str, ...] = ()
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What the net sees of one sample: (C, H, W), or (inputs,)."""
+        return sample_shape(self.train_x)
+
+    @property
+    def outputs(self) -> int:
+        return len(self.classes) or self.train_y.shape[1]
+
+    def to(self, device) -> "Dataset":
+        values = vars(self).items()
+        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in values}
+        return dataclasses.replace(self, **moved)
+
+
+def sample_shape(x: Tensor) -> tuple[int, ...]:
+    if x.dim() == 4:
+        _, h, w, c = x.shape
+        return c, h, w
+    return tuple(x.shape[1:])
+
+
+def _pictures(train_x, train_y, test_x, test_y, classes) -> Dataset:
+    """With the channels' mean and deviation, exact, from a count of every byte value."""
+    mean, std = [], []
+    values = torch.arange(256, dtype=torch.float64) / 255
+    for c in range(train_x.shape[3]):
+        share = torch.bincount(train_x[..., c].flatten(), minlength=256).double()
+        share /= share.sum()
+        mean.append((share * values).sum())
+        std.append((share * (values - mean[-1]) ** 2).sum().sqrt().clamp(min=1 / 255))
+    mean, std = torch.stack(mean).float(), torch.stack(std).float()
+    return Dataset(train_x, train_y, test_x, test_y, tuple(classes), mean, std)
+
+
+def digits(config) -> Dataset:
+    """1,797 handwritten digits, 8 × 8, that scikit-learn brings along; 360 of them for the test."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    x, y = load_digits(return_X_y=True)
+    x = np.round(x * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    parts = train_test_split(x, y, test_size=360, stratify=y, random_state=0)
+    train_x, test_x, train_y, test_y = (torch.from_numpy(np.ascontiguousarray(p)) for p in parts)
+    return _pictures(train_x, train_y.long(), test_x, test_y.long(), map(str, range(10)))
+
+
+def identity(config) -> Dataset:
+    """The lecture's demonstration: z = x for x in {0, 1}."""
+    x = torch.tensor([[0.0], [1.0]])
+    return Dataset(x, x, x, x)
+
+
+def half_adder(config) -> Dataset:
+    """Two bits in, their sum and carry out: each output needs both inputs, crossed over."""
+    x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    y = torch.stack([(x[:, 0] != x[:, 1]).float(), x[:, 0] * x[:, 1]], 1)
+    return Dataset(x, y, x, y)
+
+
+def from_folder(config) -> Dataset:
+    """A tree of pictures, a folder a class."""
+    return _pictures(*folder.load(config.root, config.size, config.channels))
+
+
+def cifar10(config) -> Dataset:
+    """50,000 + 10,000 small pictures in 10 classes (Krizhevsky 2009)."""
+    return _cifar(config, "CIFAR10", "cifar10")
+
+
+def cifar100(config) -> Dataset:
+    """As many pictures in 100 classes (Krizhevsky 2009)."""
+    return _cifar(config, "CIFAR100", "cifar100")
+
+
+def _cifar(config, cls: str, name: str) -> Dataset:
+    """The official archive where root has it, else a folder-per-class tree, else a download."""
+    import torchvision
+
+    source = getattr(torchvision.datasets, cls)
+    root = Path(config.root)
+    official = root / source.base_folder
+    if not official.exists():
+        for tree in (root, root / name):
+            if (tree / "train").is_dir():
+                return from_folder(dataclasses.replace(config, root=str(tree)))
+    here = root.exists()
+    try:
+        train, test = (source(root, train=t, download=not official.exists()) for t in (True, False))
+    except (OSError, RuntimeError) as e:
+        if not here and root.is_dir() and not any(root.iterdir()):
+            root.rmdir()
+        if official.exists():
+            raise DataError(f"{official}: damaged or incomplete ({e})") from None
+        raise DataError(
+            f"{source.url} can't be downloaded ({e}); with a copy of your own, point --data-root"
+            f" at the folder that holds {source.base_folder}, or train/ and test/ with a folder a class"
+        ) from None
+    arrays = (torch.from_numpy(train.data), torch.tensor(train.targets))
+    return _pictures(
+        *arrays, torch.from_numpy(test.data), torch.tensor(test.targets), train.classes
+    )
+
+
+LOADERS = {f.__name__: f for f in (digits, cifar10, cifar100, identity, half_adder)}
+LOADERS["folder"] = from_folder
+KNOWN = {"cifar10": ((3, 32, 32), 10), "cifar100": ((3, 32, 32), 100)}
+
+
+def load(config) -> Dataset:
+    """The data set that a config's [data] names, on the CPU."""
+    return LOADERS[config.source](config)
+
+
+def shapes(config) -> tuple[tuple[int, ...], int]:
+    """One sample's shape and the number of outputs, without reading CIFAR's pictures."""
+    if config.source in KNOWN:
+        return KNOWN[config.source]
+    data = load(config)
+    return data.shape, data.outputs

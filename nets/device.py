@@ -1,0 +1,40 @@
+"""Which device, and how a CPU keeps its memory."""
+
+import ctypes
+import sys
+
+import torch
+
+from nets.errors import UsageError
+
+# glibc's mallopt parameters, from malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+
+def pick(name: str) -> torch.device:
+    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`. UsageError where it can't be."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdecimal())):
+        raise UsageError(f'--device {name}: expected "auto", "cpu", "cuda" or "cuda:N"')
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(number or 0) >= count:
+            raise UsageError(f"--device {name}: this machine has {count or 'no'} CUDA device(s)")
+    return torch.device(name)
+
+
+def keep_memory():
+    """Let the process keep the memory that it frees, and use it again.
+
+    By default the C library hands every large tensor back to the kernel when it is freed, and
+    a train step pays for having the same pages mapped and zeroed anew each time. Linux's glibc
+    only; elsewhere, and on CUDA, whose allocator does this by itself, nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)

@@ -1,0 +1,45 @@
+"""What can go wrong and is not a bug: each has an exit code and is told in one line."""
+
+import difflib
+
+
+class Problem(Exception):
+    """A fault that the person at the keyboard can mend."""
+
+    code = 1
+
+
+class UsageError(Problem):
+    """A wrong config or command line."""
+
+    code = 2
+
+
+class DataError(Problem):
+    """Pictures that are missing, unreadable or don't fit."""
+
+    code = 3
+
+
+class CheckpointError(Problem):
+    """A run or checkpoint that is missing, damaged or doesn't match its config."""
+
+    code = 4
+
+
+class NonFiniteError(Problem):
+    """The loss became infinite or NaN."""
+
+    code = 5
+
+
+class MismatchError(Problem):
+    """A manual gradient that is wrong."""
+
+    code = 6
+
+
+def nearest(name: str, known) -> str:
+    """`; did you mean "x"?`, or the known names where none is near."""
+    near = difflib.get_close_matches(str(name), list(known), 1, 0.5)
+    return f'; did you mean "{near[0]}"?' if near else f"; known: {', '.join(known)}"

@@ -1,0 +1,84 @@
+"""Evaluation: what does the net say of pictures that it has not seen?"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from nets.batches import normalise
+from nets.data import Dataset
+
+
+def outputs(net, x: Tensor, data: Dataset, dtype, channels_last: bool, bar: bool = False) -> Tensor:
+    """The net's output for x in evaluation mode, (N, outputs), at least float32."""
+    net.eval()
+    parts = []
+    # batches of one size, so that a GPU runs the same kernels; small enough for a CPU's memory
+    for xs in tqdm(x.split(500), "evaluate", disable=None if bar else True, leave=False):
+        xs = normalise(xs, data.mean, data.std, dtype, channels_last) if x.dim() == 4 else xs.to(dtype)
+        parts.append(net.forward(xs)[0])
+    net.train()
+    z = torch.cat(parts)
+    return z.to(torch.promote_types(z.dtype, torch.float32))
+
+
+def ranking(z: Tensor) -> Tensor:
+    """Classes from best to worst, (N, K); of equals the lower index first."""
+    return z.sort(dim=1, descending=True, stable=True).indices
+
+
+@dataclass
+class Report:
+    """What a classifier got right on a test set. Shares are of 1."""
+
+    top1: float
+    topk: float
+    k: int  # 5, or the number of classes where there are fewer
+    per_class: list[float]
+    confused: list[tuple[int, int, int]]  # true, guessed, how often; most often first
+    count: int
+
+    @property
+    def chance(self) -> tuple[float, float]:
+        return 1 / len(self.per_class), self.k / len(self.per_class)
+
+    def line(self) -> str:
+        one, five = self.chance
+        return (
+            f"top-1 {self.top1:.1%}  top-{self.k} {self.topk:.1%}"
+            f"  (chance {one:.1%}, {five:.1%})  {self.count} test pictures"
+        )
+
+
+def report(z: Tensor, target: Tensor) -> Report:
+    """z (N, K) on any device, target (N)."""
+    count, classes = z.shape
+    k = min(5, classes)
+    ranked = ranking(z)
+    hit = ranked[:, :k] == target[:, None]
+    table = torch.bincount(target * classes + ranked[:, 0], minlength=classes**2).cpu()
+    table = table.view(classes, classes)  # rows true, columns guessed
+    per_class = (table.diag() / table.sum(1).clamp(min=1)).tolist()
+    wrong = (table - torch.diag(table.diag())).flatten()
+    order = wrong.sort(descending=True, stable=True).indices[:10].tolist()
+    confused = [(i // classes, i % classes, int(wrong[i])) for i in order if wrong[i]]
+    top1, topk = hit[:, 0].double().mean().item(), hit.any(1).double().mean().item()
+    return Report(top1, topk, k, per_class, confused, count)
+
+
+@dataclass
+class ToyReport:
+    """How near a net came to wanted outputs."""
+
+    largest_error: float
+    within: int  # samples with every output within 0.1
+    count: int
+
+    def line(self) -> str:
+        return f"largest error {self.largest_error:.3f}  within 0.1: {self.within} of {self.count} samples"
+
+
+def toy_report(z: Tensor, target: Tensor) -> ToyReport:
+    error = (z - target).abs().amax(1)
+    return ToyReport(error.max().item(), int((error < 0.1).sum()), len(z))

@@ -1,0 +1,128 @@
+"""A folder a class: root/train/<class>/<picture>, root/test/<class>/<picture>.
+
+Pictures are decoded once; the bytes are kept in root/.nets-cache.safetensors, which is made
+anew when any file's name, size or time of change is another one.
+"""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from nets.errors import DataError, nearest
+from nets.pictures import decode, listed
+
+CACHE = ".nets-cache.safetensors"
+
+
+def load(root, size: int = 0, channels: int = 3):
+    """Returns (train_x, train_y, test_x, test_y, class names); x uint8 (N, H, W, C), y int64.
+
+    size: side to which pictures are scaled and cut; 0 where all have one size already.
+    DataError names a folder or file that is missing, empty or damaged.
+    """
+    root = Path(root)
+    splits, classes = scan(root)
+    key = _fingerprint(root, splits, size, channels)
+    tensors = _read_cache(root / CACHE, key)
+    if tensors is None:
+        tensors = {}
+        for split, files in splits.items():
+            paths = [p for group in files for p in group]
+            tensors[f"{split}_x"] = _decode_all(paths, size, channels, split)
+            labels = [label for label, group in enumerate(files) for _ in group]
+            tensors[f"{split}_y"] = torch.tensor(labels)
+        if tensors["train_x"].shape[1:] != tensors["test_x"].shape[1:]:
+            raise DataError(f"{root}: pictures in train/ and test/ differ in size; set data.size")
+        _write_cache(root / CACHE, key, tensors)
+    return *(tensors[k] for k in ("train_x", "train_y", "test_x", "test_y")), classes
+
+
+def scan(root: Path):
+    """Find the pictures: ({split: [a class's files, ...]}, class names in label order)."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; point --data-root at the data")
+    for split in ("train", "test"):
+        if not (root / split).is_dir():
+            raise DataError(f"{root}: has no {split}/ folder (expected train/ and test/)")
+    classes = [p.name for p in sorted((root / "train").iterdir()) if _is_class(p)]
+    if not classes:
+        raise DataError(f"{root / 'train'}: has no class folders")
+    for p in sorted((root / "test").iterdir()):
+        if _is_class(p) and p.name not in classes:
+            raise DataError(f"{p}: class not in train/{nearest(p.name, classes)}")
+    splits = {}
+    for split in ("train", "test"):
+        splits[split] = []
+        for name in classes:
+            if not (root / split / name).is_dir():
+                raise DataError(f"{root / split}: class {name} is missing")
+            files = listed(root / split / name)
+            if not files:
+                raise DataError(f"{root / split / name}: no pictures in this class folder")
+            splits[split].append(files)
+    return splits, tuple(classes)
+
+
+def _is_class(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _decode_all(paths, size, channels, split) -> torch.Tensor:
+    first = decode(paths[0], channels, size or None)
+    out = np.empty((len(paths), *first.shape), np.uint8)
+
+    def one(i):
+        pixels = decode(paths[i], channels, size or None)
+        if pixels.shape != first.shape:
+            (h, w), (h0, w0) = pixels.shape[:2], first.shape[:2]
+            raise DataError(
+                f"{paths[i]}: {w} × {h} pixels, others {w0} × {h0}; set data.size to scale all"
+            )
+        out[i] = pixels
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        work = pool.map(one, range(len(paths)))
+        try:
+            for _ in tqdm(work, f"decode {split}", len(paths), disable=None, leave=False):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return torch.from_numpy(out)
+
+
+def _fingerprint(root: Path, splits, size, channels) -> str:
+    digest = hashlib.sha256(f"1 {size} {channels}".encode())
+    for files in splits.values():
+        for path in (p for group in files for p in group):
+            status = path.stat()
+            digest.update(f"{path.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_cache(path: Path, key: str):
+    try:
+        with safe_open(path, "pt") as f:
+            if json.loads((f.metadata() or {}).get("cache", "{}")).get("key") != key:
+                return None
+            return {name: f.get_tensor(name) for name in f.keys()}
+    except (OSError, SafetensorError, ValueError):
+        return None  # none yet, or damaged: decode again
+
+
+def _write_cache(path: Path, key: str, tensors):
+    part = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        save_file(tensors, part, {"cache": json.dumps({"key": key})})
+        os.replace(part, path)
+    except (OSError, SafetensorError) as e:
+        part.unlink(missing_ok=True)
+        tqdm.write(f"note: pictures are not cached, {path.parent} can't be written ({e})")

@@ -1,0 +1,60 @@
+"""Losses: how wrong (or how good) is the output z, and which way should it move?
+
+loss(z, target) returns the number and its gradient dz, all in one go. A target is a class
+index (N), int64, or, for `Performance`, the wanted output itself (N, K).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax, one_hot
+
+from nets.layer import sum_dtype
+
+
+class CrossEntropy:
+    """L = −Σ_k q_k log p_k, with p = softmax(z) and q = (1 − ε)·onehot(target) + ε/K.
+
+    log p_k = z_k − log Σ_j e^z_j, so dlog p_k/dz_j = [k = j] − p_j, and as Σ q = 1
+
+        dL/dz = p − q, divided by N where the mean over pictures is taken.
+
+    Source: Szegedy et al. 2015, "Rethinking the Inception architecture", for ε.
+    """
+
+    maximize = False
+
+    def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean"):
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f'reduction is "mean" or "sum", not "{reduction}"')
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing lies between 0 and 1, not at {label_smoothing}")
+        self.label_smoothing, self.reduction = label_smoothing, reduction
+
+    def __call__(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """z: logits (N, K), target: (N) int64. Returns loss () and dz (N, K)."""
+        log_p = log_softmax(z.to(sum_dtype(z)), 1)
+        classes = z.shape[1]
+        q = one_hot(target, classes) * (1 - self.label_smoothing) + self.label_smoothing / classes
+        q = q.to(log_p.dtype)
+        loss, dz = -(q * log_p).sum(), log_p.exp() - q
+        if self.reduction == "mean":
+            loss, dz = loss / len(z), dz / len(z)
+        return loss, dz.to(z.dtype)
+
+
+class Performance:
+    """P = −½‖d − z‖², the lecture's measure: 0 at best, to be climbed, hence `maximize`.
+
+    The square makes the derivative smooth and simple, the half takes its 2 away, and the
+    minus turns the hill the right way up: dP/dz = d − z. Summed over the batch.
+    Source: MIT 6.034, lecture 12a, "Neural nets".
+    """
+
+    maximize = True
+
+    def __call__(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """z: (N, K); target: wanted outputs (N, K), or classes (N). Returns P () and dz (N, K)."""
+        if target.dim() == 1:
+            target = one_hot(target, z.shape[1])
+        dz = target.to(sum_dtype(z)) - z
+        return -0.5 * (dz * dz).sum(), dz.to(z.dtype)

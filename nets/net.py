@@ -1,0 +1,69 @@
+"""Nets are layers: in a row (Sequential) or around (Residual), under the same contract.
+
+A net's `saved` is a list that backward empties from its end, so that memory is given back as
+backward goes; with `keep=True` it is left whole, for a second backward.
+"""
+
+from torch import Tensor
+
+from nets.layer import Layer, Net
+
+
+def back(layer: Layer, saved, dy: Tensor, keep: bool):
+    """One layer's backward; a net is also told whether to keep what was saved."""
+    return layer.backward(saved, dy, keep) if isinstance(layer, Net) else layer.backward(saved, dy)
+
+
+class Sequential(Net):
+    """y = f_n(… f_2(f_1(x))). Backward is the chain rule, from the last layer to the first."""
+
+    def __init__(self, *layers: Layer):
+        super().__init__(**{str(i): layer for i, layer in enumerate(layers)})
+
+    def forward(self, x: Tensor):
+        saved = []
+        for layer in self.children.values():
+            x, s = layer.forward(x)
+            saved.append(s)
+        return x, saved
+
+    def backward(self, saved, dy: Tensor, keep: bool = False):
+        saved, grads = list(saved) if keep else saved, {}
+        for name, layer in reversed(self.children.items()):
+            dy, new = back(layer, saved.pop(), dy, keep)
+            self._collect(grads, name, new)
+        return dy, grads
+
+    def _readers(self):
+        return list(self.children.values())[:1]
+
+
+class Residual(Net):
+    """y = body(x) + shortcut(x), the shortcut being x itself unless a layer is given.
+
+    x goes two ways, so its gradient is the sum of two: dx = body'ᵀ dy + shortcut'ᵀ dy.
+    Source: He et al. 2015, "Deep residual learning for image recognition".
+    """
+
+    def __init__(self, body: Layer, shortcut: Layer | None = None):
+        super().__init__(body=body, **({"shortcut": shortcut} if shortcut else {}))
+
+    def forward(self, x: Tensor):
+        y, saved = self.children["body"].forward(x)
+        if "shortcut" not in self.children:
+            return y + x, [saved]
+        around, other = self.children["shortcut"].forward(x)
+        return y + around, [saved, other]
+
+    def backward(self, saved, dy: Tensor, keep: bool = False):
+        saved, grads = list(saved) if keep else saved, {}
+        around = dy
+        if "shortcut" in self.children:
+            around, new = back(self.children["shortcut"], saved.pop(), dy, keep)
+            self._collect(grads, "shortcut", new)
+        dx, new = back(self.children["body"], saved.pop(), dy, keep)
+        self._collect(grads, "body", new)
+        return None if dx is None or around is None else dx + around, grads
+
+    def _readers(self):
+        return list(self.children.values())

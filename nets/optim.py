@@ -1,0 +1,84 @@
+"""Optimisers take a step along the gradient, in place; schedules say how long a step."""
+
+import math
+from fnmatch import fnmatch
+
+import torch
+from torch import Tensor
+
+
+class SGD:
+    """Gradient steps with rate constant r, momentum μ and weight decay λ.
+
+        g = dw + λ·w          v = μ·v + g
+        w = w − r·v           or, Nesterov, w − r·(g + μ·v)
+
+    params    name -> tensor, updated in place (a net's `params`)
+    maximize  climb: the sign of dw is turned
+    groups    tables with `match`, a list of name patterns ("*.bias"), and any of `rate`, momentum,
+              `weight_decay` for the parameters that match; `rate` multiplies the common one.
+              The first group that matches counts.
+
+    Source: Sutskever et al. 2013, "On the importance of initialization and momentum".
+    """
+
+    def __init__(
+        self,
+        params: dict[str, Tensor],
+        rate: float,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        groups=(),
+    ):
+        self.params, self.nesterov = params, nesterov
+        self.sign = -1 if maximize else 1
+        self.settings = {}
+        for name in params:
+            group = next((g for g in groups if any(fnmatch(name, m) for m in g["match"])), {})
+            self.settings[name] = (
+                rate * group.get("rate", 1.0),
+                group.get("momentum", momentum),
+                group.get("weight_decay", weight_decay),
+            )
+        self.velocity = {
+            name: torch.zeros_like(w) for name, w in params.items() if self.settings[name][1]
+        }
+
+    def step(self, grads: dict[str, Tensor], factor=1.0):
+        """One step. factor: the schedule's multiple of the rate, a number or a tensor ()."""
+        for name, w in self.params.items():
+            rate, momentum, weight_decay = self.settings[name]
+            g = grads[name] * self.sign
+            if weight_decay:
+                g = g + weight_decay * w
+            if momentum:
+                v = self.velocity[name].mul_(momentum).add_(g)
+                g = g + momentum * v if self.nesterov else v
+            w.sub_(g * (rate * factor))
+
+
+def constant(share: float) -> float:
+    """The rate stays."""
+    return 1.0
+
+
+def linear(share: float) -> float:
+    """Down to 0 in a straight line."""
+    return 1.0 - share
+
+
+def cosine(share: float) -> float:
+    """Down to 0 along half a cosine. Source: Loshchilov and Hutter 2016, "SGDR"."""
+    return 0.5 * (1 + math.cos(math.pi * share))
+
+
+SCHEDULES = {f.__name__: f for f in (constant, linear, cosine)}
+
+
+def factor(schedule: str, step: int, steps: int, warmup: int = 0) -> float:
+    """What multiplies the rate at `step` of `steps`: up to 1 over `warmup` steps, then down."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return SCHEDULES[schedule]((step - warmup) / max(1, steps - warmup))

@@ -1,0 +1,106 @@
+"""Pooling: a window becomes one number, its mean or its largest."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, max_pool2d
+
+from nets.layer import Layer, check_kernel
+from nets.windows import Windows
+
+
+class GlobalAvgPool(Layer):
+    """y = the mean over all places, (N, C, H, W) -> (N, C): each place gets dy / (H·W)."""
+
+    def forward(self, x: Tensor):
+        return x.mean((2, 3)), x.shape
+
+    def backward(self, saved, dy: Tensor):
+        n, c, h, w = saved
+        return (dy / (h * w))[:, :, None, None].expand(saved), {}
+
+
+class GlobalMaxPool(Layer):
+    """y = the largest over all places, (N, C, H, W) -> (N, C): the first winner gets dy."""
+
+    def forward(self, x: Tensor):
+        y, index = max_pool2d(x, x.shape[-2:], return_indices=True)
+        return y.flatten(1), (index.flatten(2), x.shape)
+
+    def backward(self, saved, dy: Tensor):
+        index, (n, c, h, w) = saved  # index (N, C, 1), into H·W
+        dx = torch.zeros((n, c, h * w), dtype=dy.dtype, device=dy.device)
+        return dx.scatter_(2, index, dy[:, :, None]).reshape(n, c, h, w), {}
+
+
+class AvgPool2d(Layer):
+    """y_ncpq = Σ_ij x_nc(sp+i)(sq+j) / (kh·kw), padding counted as zeros.
+
+    Every input adds 1/(kh·kw) to each window that sees it, so dx is the sum over those
+    windows of dy / (kh·kw): dy added back through the shifted views.
+    """
+
+    def __init__(self, kernel_size, stride=None, padding=0):
+        super().__init__()
+        self.windows = Windows.of(kernel_size, kernel_size if stride is None else stride, padding)
+
+    def forward(self, x: Tensor):
+        win = self.windows
+        return avg_pool2d(x, win.size, win.stride, win.padding), x.shape
+
+    def backward(self, saved, dy: Tensor):
+        kh, kw = self.windows.size
+        share = dy / (kh * kw)
+        return self.windows.spread(dy, saved, lambda i, j: share), {}
+
+
+class MaxPool2d(Layer):
+    """y_ncpq = the largest x in window (p, q); padding never wins, NaN does.
+
+    y equals the one input that won, so that input gets the window's dy and the others nothing;
+    on a tie the first in row order wins. Saved is the winner's index into H·W, in the smallest
+    type that holds it. Where windows don't overlap, dy is put back at the winners' places.
+    Where they do, an input gets the sum over the windows that it won:
+
+        dx_nc(sp+di)(sq+dj) += dy_ncpq · [winner_ncpq = (sp+di)·W + (sq+dj)]  for each (i, j),
+
+    one (i, j) after another and so in the same order every time.
+    kernel = "vendor" is aten.max_pool2d_with_indices_backward.
+    """
+
+    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, kernel: str = "written"):
+        super().__init__()
+        stride = kernel_size if stride is None else stride
+        self.windows = Windows.of(kernel_size, stride, padding, dilation)
+        self.kernel = check_kernel(kernel)
+
+    def forward(self, x: Tensor):
+        win = self.windows
+        y, winner = max_pool2d(
+            x, win.size, win.stride, win.padding, win.dilation, return_indices=True
+        )
+        if self.kernel == "vendor":
+            return y, (winner, x)  # its backward asks for x, if only for the shape
+        small = torch.int16 if x.shape[2] * x.shape[3] < 2**15 else torch.int32
+        return y, (winner.to(small), x.shape)
+
+    def backward(self, saved, dy: Tensor):
+        winner, like = saved
+        win = self.windows
+        if self.kernel == "vendor":
+            dx = torch.ops.aten.max_pool2d_with_indices_backward(
+                dy, like, win.size, win.stride, win.padding, win.dilation, False, winner
+            )
+            return dx, {}
+        if win.disjoint:
+            return torch.ops.aten.max_unpool2d(dy, winner.to(torch.int64), like[2:]), {}
+        (sh, sw), (ph, pw), (dh, dw) = win.stride, win.padding, win.dilation
+        row = torch.arange(dy.shape[2], device=dy.device)[:, None] * sh - ph
+        col = torch.arange(dy.shape[3], device=dy.device) * sw - pw
+
+        def won(i, j):
+            # where (i, j) lies in the padding the index can equal another's, but what is
+            # added there is cropped away
+            place = (row + i * dh) * like[3] + (col + j * dw)  # (oh, ow)
+            return dy * (winner == place.to(winner.dtype))
+
+        return win.spread(dy, like, won), {}

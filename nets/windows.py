@@ -1,0 +1,94 @@
+"""Windows: convolution and pooling see a picture through shifted, strided views of it.
+
+For a kernel of kh × kw there are kh·kw views, and view (i, j) holds, for every output place
+(p, q), the input at row s·p + d·i and column s·q + d·j of the padded picture (stride s,
+dilation d). Reading through the views is the forward; adding back through them its adjoint.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def pair(value, name: str, least: int) -> tuple[int, int]:
+    """An int, or two of them, as (rows, columns). ValueError under `least` or otherwise."""
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    if len(both) != 2 or any(type(v) is not int or v < least for v in both):
+        raise ValueError(f"{name} must be a whole number of at least {least}, or two, not {value}")
+    return both
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The geometry of a sliding window, each field (rows, columns)."""
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int] = (1, 1)
+
+    @classmethod
+    def of(cls, size, stride, padding, dilation=1):
+        return cls(
+            pair(size, "kernel_size", 1),
+            pair(stride, "stride", 1),
+            pair(padding, "padding", 0),
+            pair(dilation, "dilation", 1),
+        )
+
+    def _spans(self, shape) -> list[tuple[int, int]]:
+        """Per axis: outputs, and input places left over after the last window."""
+        spans = []
+        for n, k, s, p, d in zip(shape[-2:], self.size, self.stride, self.padding, self.dilation):
+            room = n + 2 * p - d * (k - 1) - 1
+            spans.append((room // s + 1, room % s))
+        return spans
+
+    @property
+    def disjoint(self) -> bool:
+        """Do no two windows share an input?"""
+        return all(s > d * (k - 1) for k, s, d in zip(self.size, self.stride, self.dilation))
+
+    def out_size(self, shape) -> tuple[int, int]:
+        """Output rows and columns for an input of shape (…, H, W)."""
+        return tuple(out for out, _ in self._spans(shape))
+
+    def left_over(self, shape) -> tuple[int, int]:
+        """Rows and columns that no window reaches: `output_padding` of the transposed form."""
+        return tuple(left for _, left in self._spans(shape))
+
+    def pad(self, x: Tensor) -> Tensor:
+        (ph, pw) = self.padding
+        return torch.nn.functional.pad(x, (pw, pw, ph, ph)) if ph or pw else x
+
+    def views(self, padded: Tensor, out: tuple[int, int]):
+        """Yield (i, j, view) with view (N, C, *out), for every kernel offset in row order."""
+        (kh, kw), (sh, sw), (dh, dw) = self.size, self.stride, self.dilation
+        (oh, ow) = out
+        for i in range(kh):
+            rows = slice(i * dh, i * dh + sh * (oh - 1) + 1, sh)
+            for j in range(kw):
+                cols = slice(j * dw, j * dw + sw * (ow - 1) + 1, sw)
+                yield i, j, padded[:, :, rows, cols]
+
+    def spread(self, like: Tensor, shape, part) -> Tensor:
+        """The adjoint: zeros of `shape`, padded, plus part(i, j) through each view, cropped.
+
+        like: a tensor (N, C, oh, ow) that gives dtype, device and memory format.
+        """
+        (ph, pw), (h, w) = self.padding, shape[-2:]
+        padded = zeros_like_format(like, (*shape[:2], h + 2 * ph, w + 2 * pw))
+        for i, j, view in self.views(padded, like.shape[-2:]):
+            view += part(i, j)
+        return padded[:, :, ph : ph + h, pw : pw + w]
+
+
+def zeros_like_format(like: Tensor, shape) -> Tensor:
+    """Zeros of `shape` with like's dtype, device and memory format."""
+    nhwc = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
+    return torch.zeros(
+        shape,
+        dtype=like.dtype,
+        device=like.device,
+    ).contiguous(memory_format=torch.channels_last if nhwc else torch.contiguous_format)

@@ -1,0 +1,29 @@
+"""Train a config's net with hand-written backprop: python train.py [CONFIG]."""
+
+import dataclasses
+from pathlib import Path
+
+from nets import cli, config, device, trainer
+
+
+def main():
+    parser = cli.parser(__doc__)
+    parser.add_argument("config", nargs="?", default="configs/digits.toml", metavar="CONFIG")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--seed", type=int, help="override the config's seed")
+    parser.add_argument("--out", default="runs", metavar="DIR", help="runs go to DIR/<name>/")
+    parser.add_argument("--data-root", metavar="DIR", help="override data.root")
+    args = parser.parse_args()
+    if args.seed is not None:
+        args.set.append(f"seed={args.seed}")
+    conf = config.load(args.config, args.set)
+    if args.data_root is not None:
+        conf = dataclasses.replace(conf, data=dataclasses.replace(conf.data, root=args.data_root))
+    run = trainer.Run(conf, device.pick(args.device), Path(args.out) / conf.name)
+    print(run.train().line())
+
+
+if __name__ == "__main__":
+    with cli.one_line_errors():
+        main()
