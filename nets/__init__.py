@@ -1,1 +1,34 @@
-"""todo"""
+"""Nets whose every layer has its own forward and its own hand-derived backward.
+
+Read the files in this order; each has one idea.
+
+    The layers
+      layer.py        the contract: forward gives (y, saved), backward gives (dx, grads)
+      activations.py  sigmoid, tanh, ReLU, GELU, SiLU: one number in, one out
+      linear.py       every output a weighted sum of every input
+      dropout.py      numbers dropped by chance
+      windows.py      a picture through shifted, strided views
+      conv.py         the same small weights at every place
+      pool.py         a window becomes one number
+      norm.py         every channel to mean 0 and variance 1
+      net.py          nets are layers: in a row, or around
+    Learning
+      loss.py         how wrong is the output, and which way should it move
+      optim.py        a step along the gradient, and how long a step
+      adaptive.py     a step that finds its own length
+      step.py         forward, loss, backward, update: one function
+    Trust
+      twin.py         the same net in torch.nn.functional, for autograd
+      gradcheck.py    manual against autograd against finite differences
+    A run
+      config.py       a TOML file becomes frozen dataclasses
+      build.py        a list of layers becomes a net
+      data.py         data sets; folder.py reads trees of pictures, pictures.py one file
+      batches.py      shuffled, shifted, flipped and normalised on the device
+      trainer.py      epochs of steps, and everything written to one folder
+      evaluate.py     what the net says of pictures that it has not seen
+      figure.py       learning curves, and five best guesses as bars
+      checkpoint.py   tensors in safetensors, never a pickle
+      predict.py      a finished run, loaded again
+      device.py, errors.py, cli.py   which device, what can go wrong, what the commands share
+"""

@@ -11,6 +11,20 @@ from torch import Tensor
 from nets.layer import Layer
 
 
+class Scale(Layer):
+    """y = s·x with s fixed, dy/dx = s: what is behind it sees smaller numbers, and moves less."""
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor):
+        return x * self.factor, None
+
+    def backward(self, saved, dy: Tensor):
+        return dy * self.factor, {}
+
+
 class Sigmoid(Layer):
     """β = 1 / (1 + e^−α). Its derivative needs the output alone: dβ/dα = β(1 − β).
 

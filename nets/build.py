@@ -4,7 +4,7 @@ import inspect
 
 import torch
 
-from nets.activations import GELU, ReLU, Sigmoid, SiLU, Tanh
+from nets.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
 from nets.conv import Conv2d
 from nets.dropout import Dropout
 from nets.errors import UsageError, nearest
@@ -17,8 +17,8 @@ from nets.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
 LAYERS = {
     cls.__name__: cls
     for cls in (
-        *(Linear, Sigmoid, Tanh, ReLU, GELU, SiLU, Flatten, Dropout, Conv2d, MaxPool2d),
-        *(AvgPool2d, GlobalAvgPool, GlobalMaxPool, BatchNorm2d, Sequential, Residual),
+        *(Linear, Scale, Sigmoid, Tanh, ReLU, GELU, SiLU, Flatten, Dropout, Conv2d),
+        *(MaxPool2d, AvgPool2d, GlobalAvgPool, GlobalMaxPool, BatchNorm2d, Sequential, Residual),
     )
 }
 # the option that the shape of the input decides, and which dimension decides it

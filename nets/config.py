@@ -49,7 +49,7 @@ class Train:
     batch_size: int = key(128, least=1)
     loss: str = key("cross_entropy", among=("cross_entropy", "performance"))
     label_smoothing: float = key(0.0, least=0, most=1)
-    optimizer: str = key("sgd", among=("sgd",))
+    optimizer: str = key("sgd", among=("sgd", "adaptive"))
     rate: float = key(0.1, over=0)
     momentum: float = key(0.0, least=0, most=1)
     nesterov: bool = False
@@ -184,7 +184,7 @@ def dumps(config: Config) -> str:
 
 def _toml(value, indent: int = 0) -> str:
     if isinstance(value, str):
-        return json.dumps(value).replace("\x7f", "\\u007f")
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{_toml_key(k)} = {_toml(v, indent)}" for k, v in value.items()) + " }"
     if isinstance(value, (list, tuple)):
@@ -196,4 +196,4 @@ def _toml(value, indent: int = 0) -> str:
 
 
 def _toml_key(name: str) -> str:
-    return name if name.replace("_", "a").isalnum() and name.isascii() else json.dumps(name)
+    return name if name.replace("_", "a").isalnum() and name.isascii() else _toml(name)

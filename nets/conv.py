@@ -37,6 +37,7 @@ class Conv2d(Layer):
         dilation=1,
         groups: int = 1,
         bias: bool = True,
+        dirac: bool = False,
         kernel: str = "written",
     ):
         super().__init__()
@@ -48,8 +49,22 @@ class Conv2d(Layer):
         shape = (out_channels, in_channels // groups, *self.windows.size)
         spread = 1 / math.sqrt(math.prod(shape[1:]))
         self.params["weight"] = uniform(shape, spread)
+        if dirac:
+            self._pass_through()
         if bias:
             self.params["bias"] = uniform((out_channels,), spread)
+
+    def _pass_through(self):
+        """Start the first filters as copies of the input's channels: 1 in the middle, else 0.
+
+        Source: Zagoruyko and Komodakis 2017, "DiracNets"; Jordan 2024, airbench94.
+        """
+        w = self.params["weight"]
+        _, c, kh, kw = w.shape
+        for block in w.split(len(w) // self.groups):
+            block[:c] = 0
+            for i in range(min(c, len(block))):
+                block[i, i, kh // 2, kw // 2] = 1
 
     def forward(self, x: Tensor):
         win = self.windows
@@ -85,13 +100,13 @@ class Conv2d(Layer):
         some = max(1, budget // (oh * ow * kh * kw * c * g))
         for xs, dys in zip(x.split(some), dy.split(some)):
             views = self.windows.views(self.windows.pad(xs), (oh, ow))
-            patches = torch.stack([v.permute(0, 2, 3, 1) for _, _, v in views], 3)  # n oh ow k gc
-            rows = dys.permute(0, 2, 3, 1).reshape(-1, o)  # (n·oh·ow, O)
+            patches = torch.stack([v.permute(0, 2, 3, 1) for _, _, v in views], 3)
+            patches = patches.flatten(0, 2)  # (n·oh·ow, kh·kw, C)
+            rows = dys.permute(0, 2, 3, 1).flatten(0, 2)  # (n·oh·ow, O)
             if g == 1:
-                dw += (rows.T @ patches.reshape(len(rows), -1))[None]
+                dw += (rows.T @ patches.flatten(1))[None]
             else:
-                patches = patches.reshape(len(rows), kh * kw, g, c)
-                rows = rows.reshape(len(rows), g, -1)
+                rows, patches = rows.unflatten(1, (g, -1)), patches.unflatten(2, (g, -1))
                 dw += torch.einsum("mgo,mkgc->gokc", rows, patches).flatten(2)
         return dw.reshape(o, kh, kw, c).permute(0, 3, 1, 2)
 

@@ -135,7 +135,14 @@ def _cifar(config, cls: str, name: str) -> Dataset:
 
 LOADERS = {f.__name__: f for f in (digits, cifar10, cifar100, identity, half_adder)}
 LOADERS["folder"] = from_folder
-KNOWN = {"cifar10": ((3, 32, 32), 10), "cifar100": ((3, 32, 32), 100)}
+# one sample's shape and the number of outputs, where they are known before the data is read
+SHAPES = {
+    "digits": ((1, 8, 8), 10),
+    "cifar10": ((3, 32, 32), 10),
+    "cifar100": ((3, 32, 32), 100),
+    "identity": ((1,), 1),
+    "half_adder": ((2,), 2),
+}
 
 
 def load(config) -> Dataset:
@@ -144,8 +151,8 @@ def load(config) -> Dataset:
 
 
 def shapes(config) -> tuple[tuple[int, ...], int]:
-    """One sample's shape and the number of outputs, without reading CIFAR's pictures."""
-    if config.source in KNOWN:
-        return KNOWN[config.source]
+    """One sample's shape and the number of outputs; only a folder has to be read for it."""
+    if config.source in SHAPES:
+        return SHAPES[config.source]
     data = load(config)
     return data.shape, data.outputs

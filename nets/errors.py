@@ -41,5 +41,7 @@ class MismatchError(Problem):
 
 def nearest(name: str, known) -> str:
     """`; did you mean "x"?`, or the known names where none is near."""
-    near = difflib.get_close_matches(str(name), list(known), 1, 0.5)
-    return f'; did you mean "{near[0]}"?' if near else f"; known: {', '.join(known)}"
+    known = list(known)
+    folded = {k.casefold(): k for k in known}
+    near = difflib.get_close_matches(str(name).casefold(), folded, 1, 0.5)
+    return f'; did you mean "{folded[near[0]]}"?' if near else f"; known: {', '.join(known)}"

@@ -1,5 +1,7 @@
 """Figures: learning curves, and five best guesses as bars, as in the AlexNet paper's figure 4."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -59,12 +61,13 @@ def picked(z, target, each: int = 5) -> tuple[list[int], list[int]]:
     return best[:each], worst[:each]
 
 
-def top5(path, pictures, z, classes, labels=None, rows=None):
+def top5(path, pictures, z, classes, labels=None, rows=None, captions=None):
     """Draw pictures with their five best guesses beneath.
 
     pictures  list of uint8 (H, W, C)
     z         logits, (len(pictures), classes)
     labels    true class indices, or None where they are not known
+    captions  instead of labels: file names to write beneath
     rows      list of (title, indices of pictures); one row without a title by default
     """
     rows = rows or [("", list(range(i, min(i + 5, len(pictures))))) for i in range(0, len(pictures), 5)]
@@ -85,7 +88,8 @@ def top5(path, pictures, z, classes, labels=None, rows=None):
                 continue
             i = indices[column]
             label = None if labels is None else int(labels[i])
-            _picture(above, pictures[i], None if label is None else classes[label])
+            name = Path(captions[i]).name if captions else None if label is None else classes[label]
+            _picture(above, pictures[i], name)
             _bars(below, p[i], ranked[i].tolist(), classes, label)
     _save(figure, path)
 

@@ -34,8 +34,8 @@ class CrossEntropy:
         """z: logits (N, K), target: (N) int64. Returns loss () and dz (N, K)."""
         log_p = log_softmax(z.to(sum_dtype(z)), 1)
         classes = z.shape[1]
-        q = one_hot(target, classes) * (1 - self.label_smoothing) + self.label_smoothing / classes
-        q = q.to(log_p.dtype)
+        q = one_hot(target, classes).to(log_p.dtype)
+        q = q * (1 - self.label_smoothing) + self.label_smoothing / classes
         loss, dz = -(q * log_p).sum(), log_p.exp() - q
         if self.reduction == "mean":
             loss, dz = loss / len(z), dz / len(z)

@@ -46,8 +46,11 @@ class SGD:
             name: torch.zeros_like(w) for name, w in params.items() if self.settings[name][1]
         }
 
-    def step(self, grads: dict[str, Tensor], factor=1.0):
-        """One step. factor: the schedule's multiple of the rate, a number or a tensor ()."""
+    def step(self, grads: dict[str, Tensor], factor=1.0, value=None):
+        """One step. factor: the schedule's multiple of the rate, a number or a tensor ().
+
+        value, the loss, is for optimisers that judge a step by it; here it doesn't matter.
+        """
         for name, w in self.params.items():
             rate, momentum, weight_decay = self.settings[name]
             g = grads[name] * self.sign

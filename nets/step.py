@@ -25,7 +25,7 @@ def train_step(net: Layer, loss, optimiser):
         z, saved = net.forward(x)
         value, dz = loss(z, target)
         _, grads = net.backward(saved, dz)
-        optimiser.step(grads, factor)
+        optimiser.step(grads, factor, value)
         return value, hits(z, target)
 
     return step

@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from nets import batches, checkpoint, data, figure
+from nets.adaptive import Adaptive
 from nets.build import build
 from nets.config import Config, dumps
 from nets.device import keep_memory
@@ -41,6 +42,11 @@ def make_loss(config: Config, classes: bool):
 
 def make_optimiser(config: Config, net, loss):
     t = config.train
+    if t.optimizer == "adaptive":
+        for name in ("momentum", "nesterov", "weight_decay", "groups"):
+            if getattr(t, name):
+                raise UsageError(f"train.{name}: the adaptive optimizer has none; leave it out")
+        return Adaptive(net.params, t.rate, maximize=loss.maximize)
     return SGD(net.params, t.rate, t.momentum, t.nesterov, t.weight_decay, loss.maximize, t.groups)
 
 

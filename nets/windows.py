@@ -13,7 +13,7 @@ from torch import Tensor
 
 def pair(value, name: str, least: int) -> tuple[int, int]:
     """An int, or two of them, as (rows, columns). ValueError under `least` or otherwise."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
+    both = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
     if len(both) != 2 or any(type(v) is not int or v < least for v in both):
         raise ValueError(f"{name} must be a whole number of at least {least}, or two, not {value}")
     return both

@@ -1,0 +1,31 @@
+"""Test a finished run again, or ask it about pictures: python eval.py RUN [IMAGE ...]."""
+
+from nets import cli, device, figure, predict
+
+
+def main():
+    parser = cli.parser(__doc__)
+    parser.add_argument("run", metavar="RUN", help="a run's folder, such as runs/digits")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="picture files of any size")
+    parser.add_argument("--data-root", metavar="DIR", help="where the data set lies")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args()
+    trained = predict.Trained(args.run, device.pick(args.device))
+    if not args.images:
+        result = trained.test(args.data_root)
+        show = predict.as_json if args.json else predict.describe
+        print(show(result, trained.classes))
+        return
+    pixels, z = trained.guess(args.images)
+    if args.json:
+        print(predict.guesses_json(args.images, z, trained.classes))
+    else:
+        for path, logits in zip(args.images, z):
+            print(predict.bars(path, logits, trained.classes))
+    figure.top5(trained.run / "guesses.png", pixels, z, trained.classes, captions=args.images)
+
+
+if __name__ == "__main__":
+    with cli.one_line_errors():
+        main()

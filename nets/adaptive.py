@@ -1,0 +1,94 @@
+"""An optimiser that finds its own rate: bolder while steps pay, back and shorter when they don't."""
+
+import torch
+from torch import Tensor
+
+LEAST = 0.1  # a rise of less than this share of what the slope promised counts as none
+
+
+class Adaptive:
+    """Gradient steps with a rate r for every weight, which cuts and raises itself.
+
+    P is what is climbed (a loss counts as −loss) and g its gradient. A step r·g promises, by the
+    slope alone, a rise of Σ r·g². What it brought, as a share ρ of that promise, decides:
+
+        ρ < 0.1   P fell, or all but stood still: the step is taken back, and every r is cut,
+                  r ← cut·r; the next step starts from the kept point, with the kept gradient
+        else      the new point is kept, and r ← grow^ρ·r, up to grow where the slope held what
+                  it promised; a weight whose slope changed its sign went too far: r ← cut·r
+
+    No step promises more than 2|P|: e = d − z is a straight line's way from 0 when Σ r·g² = ‖e‖²
+    = 2|P|, and there is no better than 0. The two constants are `cut` and `grow`.
+
+    The same batch must come every time, the whole training set: P of two different batches says
+    nothing about the step between them. The last step of all isn't judged any more; `settle()`
+    goes back to the last point that was.
+
+    params    name -> tensor, updated in place (a net's `params`)
+    rate      where every weight's rate starts
+    maximize  climb: `value` is a performance, not a loss
+    nets      S, where every parameter leads with S separate nets and `value` is (S): each net
+              then has its own rates, and takes back its own steps
+
+    Sources: Vogl et al. 1988 and Battiti 1989 ("bold driver") for cutting and taking back;
+    Tollenaere 1990 ("SuperSAB") for a rate a weight; Conn, Gould and Toint 2000, "Trust-region
+    methods", for judging a step by its promise.
+    """
+
+    def __init__(
+        self,
+        params: dict[str, Tensor],
+        rate: float | Tensor,
+        cut: float = 0.5,
+        grow: float = 16.0,
+        maximize: bool = False,
+        nets: int | None = None,
+    ):
+        self.params, self.cut, self.grow = params, cut, grow
+        self.sign = 1 if maximize else -1
+        self.rate = {name: torch.ones_like(w) * rate for name, w in params.items()}
+        self.kept = {name: w.clone() for name, w in params.items()}
+        self.slope = {name: torch.zeros_like(w) for name, w in params.items()}
+        some = next(iter(params.values()))
+        self.promised = some.new_zeros(() if nets is None else nets)
+        self.value = torch.full_like(self.promised, -torch.inf)
+
+    def step(self, grads: dict[str, Tensor], factor=1.0, value: Tensor | None = None):
+        """Judge the last step by `value` (() or (S)), P or the loss at the weights now, and take one.
+
+        grads are the gradients there; factor multiplies this step. Nothing is read back to the
+        host, and all state is changed in place. ValueError without a value.
+        """
+        if value is None:
+            raise ValueError("Adaptive.step needs the value at the weights as they are")
+        value = value * self.sign
+        rise = value - self.value
+        good = rise >= LEAST * self.promised  # NaN isn't; at the first step, when P was −∞, all is
+        share = (rise / self.promised).nan_to_num(0.0).clamp(0, 1)
+        self.value.copy_(torch.where(good, value, self.value))
+        promised = torch.zeros_like(self.promised)
+        for name, w in self.params.items():
+            rate, slope, kept = self.rate[name], self.slope[name], self.kept[name]
+            g, ok = grads[name] * self.sign, _like(good, w)
+            same = g.sign() * slope.sign()  # 0 where there was no slope: that rate stays
+            raised = torch.where(same > 0, self.grow ** _like(share, w), 1.0)
+            rate.mul_(torch.where(ok & (same >= 0), raised, self.cut))
+            kept.copy_(torch.where(ok, w, kept))
+            slope.copy_(torch.where(ok, g, slope))
+            promised += (rate * factor * slope * slope).flatten(promised.dim()).sum(-1)
+        most = 2 * self.value.abs()
+        scale = torch.where(promised > most, most / promised, 1.0)
+        for name, w in self.params.items():
+            self.rate[name].mul_(_like(scale, w))
+            w.copy_(self.kept[name] + self.rate[name] * factor * self.slope[name])
+        self.promised.copy_(promised * scale)
+
+    def settle(self):
+        """Put the weights back to the best point that was judged."""
+        for name, w in self.params.items():
+            w.copy_(self.kept[name])
+
+
+def _like(t: Tensor, w: Tensor) -> Tensor:
+    """t, () or (S), shaped so that it meets w's leading dimension."""
+    return t.view(t.shape + (1,) * (w.dim() - t.dim()))

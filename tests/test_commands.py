@@ -1,0 +1,276 @@
+"""train.py and eval.py from the shell: what they write, what they print, how they fail."""
+
+import contextlib
+import io
+import json
+import os
+import pickle
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+ROOT = Path(__file__).parent.parent
+RUN_FILES = {"config.toml", "metrics.jsonl", "checkpoint.safetensors", "result.json", "curves.png"}
+QUICK = ["--set", "train.epochs=2", "--device", "cpu"]
+
+
+def shell(script, *args, code=0):
+    """Run a script as from the shell, in this process; check its exit code, and that errors are one line."""
+    out, err, argv = io.StringIO(), io.StringIO(), sys.argv
+    sys.argv = [script, *map(str, args)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(ROOT):
+            runpy.run_path(script, run_name="__main__")
+        left = 0
+    except SystemExit as e:
+        left = e.code
+    finally:
+        sys.argv = argv
+    out, err = out.getvalue(), err.getvalue()
+    assert left == code, err
+    if code:
+        assert err.count("\n") == 1 and err.startswith("error: "), err
+    return err if code else out
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A digits run of two epochs: (its folder, what train.py printed)."""
+    out = tmp_path_factory.mktemp("runs")
+    return out / "digits", shell("train.py", *QUICK, "--out", out)
+
+
+def test_train_writes_a_run(digits):
+    run, printed = digits
+    assert {p.name for p in run.iterdir()} == RUN_FILES | {"top5.png"}
+    assert re.fullmatch(
+        r"top-1 \d+\.\d%  top-5 \d+\.\d%  \(chance 10\.0%, 50\.0%\)  360 test pictures\n", printed
+    )
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in rows] == [1, 2] and rows[1]["loss"] < rows[0]["loss"]
+    result = json.loads((run / "result.json").read_text())
+    assert f"top-1 {result['top1']:.1%}" in printed and result["top1"] == rows[-1]["top1"] > 0.5
+    assert result["chance_top1"] == 0.1 and result["chance_topk"] == 0.5 and result["k"] == 5
+    sizes = [t.numel() for k, t in load_file(run / "checkpoint.safetensors").items() if "running" not in k]
+    assert result["parameters"] == sum(sizes) - 2  # less the mean and deviation of the pictures
+    assert result["device"] == "cpu" and result["dtype"] == "float32" and result["seed"] == 0
+    assert result["versions"]["torch"] == torch.__version__
+    assert tomllib.loads((run / "config.toml").read_text())["train"]["epochs"] == 2
+    for name in ("curves.png", "top5.png"):
+        with Image.open(run / name) as image:
+            assert image.width > 300 and len(image.getcolors(2**24)) > 20
+
+
+def test_the_same_seed_gives_the_same_weights(digits, tmp_path):
+    run, _ = digits
+    shell("train.py", *QUICK, "--out", tmp_path)
+    shell("train.py", *QUICK, "--out", tmp_path, "--seed", 1, "--set", "name=other")
+    first, again, other = (
+        load_file(p / "checkpoint.safetensors") for p in (run, tmp_path / "digits", tmp_path / "other")
+    )
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not torch.equal(first["net.0.weight"], other["net.0.weight"])
+
+
+def test_eval_says_what_train_said(digits):
+    run, printed = digits
+    text = shell("eval.py", run, "--device", "cpu")
+    assert text.endswith(printed)
+    assert len(re.findall(r"^\d +\d+\.\d%$", text, re.M)) == 10
+    found = json.loads(shell("eval.py", run, "--json"))
+    assert found["top1"] == json.loads((run / "result.json").read_text())["top1"]
+    assert found["chance_topk"] == 0.5
+    assert np.mean(list(found["per_class"].values())) == pytest.approx(found["top1"], abs=0.01)
+
+
+def test_eval_guesses_at_pictures_of_any_size(digits, tmp_path):
+    run, _ = digits
+    Image.new("RGB", (300, 200), "white").save(tmp_path / "a.png")
+    Image.new("RGBA", (3, 5)).save(tmp_path / "b.png")
+    text = shell("eval.py", run, tmp_path / "a.png", tmp_path / "b.png")
+    assert len(re.findall(r"^  \d +\d+\.\d%", text, re.M)) == 10
+    assert "a.png" in text and (run / "guesses.png").stat().st_size > 5000
+    (run / "guesses.png").unlink()
+    found = json.loads(shell("eval.py", run, tmp_path / "a.png", "--json"))
+    (run / "guesses.png").unlink()
+    shares = [p for _, p in found[0]["guesses"]]
+    assert len(shares) == 5 and shares == sorted(shares, reverse=True) and sum(shares) <= 1.000001
+
+
+@pytest.mark.parametrize("name", ["two_weight", "cross"])
+def test_the_lectures_nets_learn(name, tmp_path):
+    printed = shell("train.py", ROOT / "configs" / f"{name}.toml", "--out", tmp_path)
+    samples = {"two_weight": 2, "cross": 4}[name]
+    assert re.fullmatch(
+        rf"largest error 0\.0\d+  within 0\.1: {samples} of {samples} samples\n", printed
+    )
+    assert {p.name for p in (tmp_path / name).iterdir()} == RUN_FILES
+    assert shell("eval.py", tmp_path / name) == printed
+
+
+def test_a_dense_net_climbs_performance(tmp_path):
+    printed = shell("train.py", "configs/dense.toml", "--set", "train.epochs=5", "--out", tmp_path)
+    assert float(re.search(r"top-1 (\d+\.\d)%", printed)[1]) > 50
+    rows = [json.loads(s) for s in (tmp_path / "dense/metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["loss"] < rows[-1]["loss"] < 0
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """Three classes that colour tells apart, as folders of pictures."""
+    root, rng = tmp_path_factory.mktemp("tree"), np.random.default_rng(0)
+    for split, count in (("train", 20), ("test", 4)):
+        for k, name in enumerate(("red", "green", "blue")):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 120, (32, 32, 3), np.uint8)
+                pixels[..., k] += 120
+                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
+    return root
+
+
+def test_cifars_config_on_a_folder_with_fewer_than_five_classes(tree, tmp_path):
+    """configs/cifar10.toml on a tree of folders: bfloat16, and top-3 where there are three."""
+    args = ["--set", "train.batch_size=20", "--set", "train.epochs=3", "--set", "train.warmup=1"]
+    layers = tomllib.loads((ROOT / "configs/cifar10.toml").read_text())["net"]["layers"]
+    assert layers[-2]["outputs"] == 10
+    text = (ROOT / "configs/cifar10.toml").read_text().replace("outputs = 10", "outputs = 3")
+    (tmp_path / "small.toml").write_text(text)
+    printed = shell("train.py", tmp_path / "small.toml", "--data-root", tree, "--out", tmp_path, *args)
+    assert re.search(r"top-1 \d+\.\d%  top-3 100\.0%  \(chance 33\.3%, 100\.0%\)  12 test pictures", printed)
+    result = json.loads((tmp_path / "small/result.json").read_text())
+    assert result["dtype"] == "bfloat16" and result["classes"] == ["blue", "green", "red"]
+    weights = load_file(tmp_path / "small/checkpoint.safetensors")
+    assert all(t.dtype == torch.float32 for t in weights.values())
+    assert shell("eval.py", tmp_path / "small", "--data-root", tree).endswith(printed)
+
+
+@pytest.mark.parametrize(
+    "args, code, message",
+    [
+        (["nowhere.toml"], 2, "config nowhere.toml: No such file"),
+        (["--set", "train.rat=1"], 2, 'did you mean "rate"?'),
+        (["--set", "train.rate=-1"], 2, "train.rate: must be more than 0"),
+        (["--set", 'net.layers=["Flaten"]'], 2, 'did you mean "Flatten"?'),
+        (["--set", 'net.layers=["Flatten"]'], 2, "the net gives 64 numbers, digits needs 10"),
+        (["--set", "data.crop=8"], 2, "data.crop: 8 is too much"),
+        (["configs/cross.toml", "--set", "train.loss=cross_entropy"], 2, "half_adder has no classes"),
+        (["--device", "cuda:99"], 2, "CUDA device"),
+        (["--device", "tpu"], 2, "--device tpu"),
+        (["--nonsense"], 2, "--nonsense"),
+        (["--seed", "x"], 2, "--seed"),
+        (["--set", "data.source=folder", "--data-root", "nowhere"], 3, "nowhere: no such folder"),
+    ],
+)
+def test_train_fails_in_one_line_and_writes_nothing(args, code, message, tmp_path):
+    assert message in shell("train.py", *args, "--out", tmp_path / "runs", code=code)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_where_there_is_none(tmp_path):
+    error = shell("train.py", "--device", "cuda", "--out", tmp_path / "runs", code=2)
+    assert "no CUDA device" in error and not (tmp_path / "runs").exists()
+
+
+def test_a_loss_that_explodes(tmp_path):
+    error = shell("train.py", "--set", "train.rate=1e30", "--out", tmp_path, code=5)
+    assert "the loss became" in error and "train.rate" in error
+    assert not (tmp_path / "digits/checkpoint.safetensors").exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    error = shell("train.py", *QUICK, "--out", tmp_path / "file", code=3)
+    assert "file" in error
+
+
+def test_from_a_real_shell(tmp_path):
+    args = [sys.executable, "train.py", "--set", "train.rate=-1", "--out", tmp_path]
+    done = subprocess.run(args, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "error: train.rate: must be more than 0, got -1.0\n"
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals(number, code, tmp_path):
+    args = [sys.executable, "train.py", "--set", "train.epochs=10000", "--out", str(tmp_path)]
+    with subprocess.Popen(args, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        log = tmp_path / "digits/metrics.jsonl"
+        begin = time.monotonic()
+        while not (log.exists() and log.stat().st_size) and time.monotonic() - begin < 100:
+            time.sleep(0.1)
+        process.send_signal(number)
+        error = process.communicate(timeout=60)[1]
+    assert process.returncode == code and "Traceback" not in error
+
+
+def change_checkpoint(change):
+    def damage(run):
+        path = run / "checkpoint.safetensors"
+        tensors = load_file(path)
+        words = {"words": json.dumps({"classes": list("0123456789"), "shape": [1, 8, 8], "epoch": 2})}
+        change(tensors)
+        save_file(tensors, path, words)
+
+    return damage
+
+
+def write(name, content):
+    return lambda run: (run / name).write_bytes(content)
+
+
+class Trap:
+    def __reduce__(self):
+        return os.system, ("touch sprung",)
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda run: (run / "checkpoint.safetensors").unlink(), "no such checkpoint"),
+        (lambda run: (run / "config.toml").unlink(), "config.toml"),
+        (write("config.toml", b"name = 3"), "name: expected text"),
+        (write("checkpoint.safetensors", b""), "damaged"),
+        (write("checkpoint.safetensors", pickle.dumps(Trap())), "damaged"),
+        (write("checkpoint.safetensors", b"\xff" * 8 + b"{}"), "damaged"),
+        (change_checkpoint(lambda t: t.pop("net.0.weight")), "has no tensor 0.weight"),
+        (change_checkpoint(lambda t: t.update({"net.x": torch.ones(1)})), "the net has no x"),
+        (change_checkpoint(lambda t: t.update({"net.1.bias": torch.ones(3)})), "1.bias is (3,), not (32,)"),
+        (change_checkpoint(lambda t: t.update({"net.1.bias": torch.ones(32).int()})), "1.bias is torch.int32"),
+        (change_checkpoint(lambda t: t.pop("data.mean")), "no mean"),
+        (
+            lambda run: (run / "config.toml").write_text(
+                (run / "config.toml").read_text().replace("out_channels = 32", "out_channels = 16")
+            ),
+            "doesn't match its config",
+        ),
+    ],
+)
+def test_a_damaged_run(digits, tmp_path, damage, message):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.toml", "checkpoint.safetensors"):
+        (run / name).write_bytes((digits[0] / name).read_bytes())
+    damage(run)
+    assert message in shell("eval.py", run, code=4)
+    assert not (ROOT / "sprung").exists()
+
+
+def test_eval_of_nothing_and_of_no_picture(digits, tmp_path):
+    assert "no such run" in shell("eval.py", tmp_path / "none", code=4)
+    (tmp_path / "x.png").write_text("no picture")
+    assert "x.png: not a picture" in shell("eval.py", digits[0], tmp_path / "x.png", code=3)
+    assert "y.png: no such file" in shell("eval.py", digits[0], tmp_path / "y.png", code=3)
+    assert not (digits[0] / "guesses.png").exists()

@@ -1,0 +1,260 @@
+"""Every layer against torch.nn.functional, forward and backward."""
+
+import pytest
+import torch
+from helpers import DEVICES, check_layer
+from torch.nn import functional as F
+
+from nets.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
+from nets.conv import Conv2d
+from nets.dropout import Dropout
+from nets.gradcheck import compare
+from nets.linear import Flatten, Linear
+from nets.norm import BatchNorm2d
+from nets.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
+
+
+def special(*shape):
+    """Random numbers with zeros, ones and large values among them."""
+    x = torch.randn(*shape, dtype=torch.float64)
+    flat = x.view(-1)
+    for i, value in enumerate((0.0, -0.0, 1.0, -1.0, 30.0, -30.0, 1e-300)):
+        flat[i :: len(flat) // 3 + 7] = value
+    return x
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", [(3, 5), (2, 3, 5, 7), (1, 1), (0, 3)])
+@pytest.mark.parametrize(
+    "layer, function",
+    [(Sigmoid, F.sigmoid), (Tanh, F.tanh), (ReLU, F.relu), (GELU, F.gelu), (SiLU, F.silu)],
+)
+def test_activation(layer, function, shape, device):
+    x = special(*shape) if 0 not in shape else torch.zeros(shape)
+    check_layer(layer(), lambda x, p, b, t: function(x), x, device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(4, 7), (1, 7), (2, 3, 7), (0, 7)])
+def test_linear(shape, bias, device):
+    layer = Linear(7, 5, bias=bias)
+    check_layer(
+        layer, lambda x, p, b, t: F.linear(x, p["weight"], p.get("bias")), torch.randn(shape), device
+    )
+
+
+def test_scale():
+    check_layer(Scale(0.3), lambda x, p, b, t: 0.3 * x, torch.randn(3, 5))
+
+
+def test_linear_start_values():
+    layer = Linear(100, 400)
+    assert 0.09 < layer.params["weight"].abs().max() <= 0.1
+    assert Linear(100, 400, spread=2.0).params["bias"].abs().max() > 1.9
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_flatten(device):
+    check_layer(Flatten(), lambda x, p, b, t: x.reshape(len(x), -1), torch.randn(3, 2, 5, 4), device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.9, 1.0])
+def test_dropout(p, device):
+    def reference(x, params, buffers, training):
+        if not training:
+            return x * 1
+        if p == 1:
+            return x * 0
+        return torch.where(torch.rand_like(x, dtype=torch.float32) >= p, x / (1 - p), 0)
+
+    check_layer(Dropout(p), reference, torch.randn(50, 20), device, draws=True)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    y, _ = Dropout(0.3).forward(torch.ones(100_000))
+    assert abs((y == 0).double().mean() - 0.3) < 0.01
+    assert abs(y.mean() - 1) < 0.01
+    with pytest.raises(ValueError, match="probability"):
+        Dropout(1.5)
+
+
+CONVS = [  # (x shape, options)
+    ((2, 3, 8, 8), dict(kernel_size=3, padding=1)),
+    ((2, 3, 9, 7), dict(kernel_size=3)),
+    ((1, 1, 5, 5), dict(kernel_size=1)),
+    ((2, 3, 9, 8), dict(kernel_size=2, stride=2)),
+    ((2, 3, 10, 11), dict(kernel_size=3, stride=2)),  # left-over rows and columns
+    ((2, 3, 11, 10), dict(kernel_size=3, stride=3, padding=1)),
+    ((2, 3, 13, 9), dict(kernel_size=3, stride=2, padding=2, dilation=2)),
+    ((2, 3, 9, 10), dict(kernel_size=(1, 3), stride=(1, 2), padding=(0, 2))),
+    ((2, 3, 9, 10), dict(kernel_size=(3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 3))),
+    ((2, 4, 7, 9), dict(kernel_size=3, padding=1, groups=2)),
+    ((2, 4, 8, 9), dict(kernel_size=3, stride=2, padding=1, groups=4)),  # depthwise
+    ((2, 3, 9, 9), dict(kernel_size=5, padding=4, stride=4, bias=False)),
+    ((0, 3, 6, 6), dict(kernel_size=3)),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kernel", ["written", "vendor"])
+@pytest.mark.parametrize("shape, options", CONVS)
+def test_conv2d(shape, options, kernel, device):
+    layer = Conv2d(shape[1], 8, kernel=kernel, **options)
+    rest = {k: v for k, v in options.items() if k in ("stride", "padding", "dilation", "groups")}
+    check_layer(
+        layer,
+        lambda x, p, b, t: F.conv2d(x, p["weight"], p.get("bias"), **rest),
+        torch.randn(shape),
+        device,
+        modes=(True,),
+    )
+
+
+def test_conv2d_weight_gradient_in_blocks(monkeypatch):
+    """More pictures than one block of patches holds give the same sum."""
+    layer = Conv2d(3, 4, 3, padding=1).to(torch.float64)
+    x = torch.randn(40, 3, 60, 60, dtype=torch.float64)  # 40·60²·27 numbers of patches: 2 blocks
+    assert 40 * 60**2 * 27 > 3e6
+    x = torch.cat([x, x.flip(0)])
+    y, saved = layer.forward(x)
+    dy = torch.randn_like(y)
+    whole = layer.backward(saved, dy)[1]["weight"]
+    parts = sum(layer.backward(x[i : i + 8], dy[i : i + 8])[1]["weight"] for i in range(0, 80, 8))
+    assert compare(whole, parts)[1] < 1e-12
+
+
+def test_no_gradient_for_the_data_where_it_is_not_wanted():
+    for layer, x in [(Conv2d(3, 4, 3), torch.randn(2, 3, 5, 5)), (Linear(3, 4), torch.randn(2, 3))]:
+        y, saved = layer.forward(x)
+        full = layer.backward(saved, torch.ones_like(y))
+        layer.input_grad = False
+        dx, grads = layer.backward(saved, torch.ones_like(y))
+        assert dx is None and full[0].shape == x.shape
+        assert all(torch.equal(grads[k], full[1][k]) for k in grads)
+
+
+def test_groups_must_divide_channels():
+    with pytest.raises(ValueError, match="groups"):
+        Conv2d(3, 4, 3, groups=2)
+
+
+POOLS = [  # (x shape, options)
+    ((2, 3, 8, 8), dict(kernel_size=2)),
+    ((2, 3, 9, 7), dict(kernel_size=2)),
+    ((2, 3, 9, 10), dict(kernel_size=3, stride=2)),  # overlapping, as AlexNet's
+    ((2, 3, 9, 10), dict(kernel_size=3, stride=2, padding=1)),
+    ((2, 3, 7, 7), dict(kernel_size=3, stride=1, padding=1)),
+    ((1, 2, 9, 8), dict(kernel_size=(2, 3), stride=(1, 2), padding=(1, 0))),
+    ((1, 2, 9, 8), dict(kernel_size=2, stride=3)),
+    ((1, 2, 2, 2), dict(kernel_size=5, stride=1, padding=2)),  # wider than the picture
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("kernel", ["written", "vendor"])
+@pytest.mark.parametrize(
+    "shape, options", [*POOLS, ((1, 2, 11, 9), dict(kernel_size=3, stride=2, padding=1, dilation=2))]
+)
+def test_max_pool(shape, options, kernel, ties, device):
+    x = torch.randint(0, 3, shape).double() if ties else torch.randn(shape)
+    check_layer(
+        MaxPool2d(kernel=kernel, **options), lambda x, p, b, t: F.max_pool2d(x, **options), x, device
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape, options", POOLS)
+def test_avg_pool(shape, options, device):
+    check_layer(
+        AvgPool2d(**options), lambda x, p, b, t: F.avg_pool2d(x, **options), torch.randn(shape), device
+    )
+
+
+@pytest.mark.parametrize("kernel, options", [("written", {}), ("vendor", {})])
+@pytest.mark.parametrize("stride", [2, 1])
+def test_max_pool_of_nan_and_minus_infinity(kernel, options, stride):
+    """NaN wins and takes the gradient; of a window of −inf the first is the winner."""
+    nan, inf = float("nan"), float("inf")
+    x = torch.tensor([[1.0, nan, -inf, -inf], [3.0, 2.0, -inf, -inf]])[None, None].double()
+    layer = MaxPool2d(2, stride, kernel=kernel)
+    y, saved = layer.forward(x)
+    dx, _ = layer.backward(saved, torch.ones_like(y))
+    leaf = x.clone().requires_grad_()
+    F.max_pool2d(leaf, 2, stride).sum().backward()
+    assert y[0, 0, 0, 0].isnan() and y[0, 0, 0, -1] == -inf
+    assert dx[0, 0, 0, 1] == leaf.grad[0, 0, 0, 1] > 0
+    assert torch.equal(dx, leaf.grad)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (1, 2, 1, 1)])
+def test_global_pools(shape, device):
+    tied = torch.randint(0, 3, shape).double()
+    check_layer(GlobalAvgPool(), lambda x, p, b, t: x.mean((2, 3)), torch.randn(shape), device)
+    for x in (torch.randn(shape), tied):
+        check_layer(
+            GlobalMaxPool(), lambda x, p, b, t: F.max_pool2d(x, x.shape[2:]).flatten(1), x, device
+        )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("kernel", ["written", "vendor"])
+@pytest.mark.parametrize("shape", [(4, 3, 5, 7), (2, 1, 1, 1), (1, 3, 2, 2)])
+def test_batch_norm(shape, kernel, affine, device):
+    layer = BatchNorm2d(shape[1], eps=1e-3, momentum=0.3, affine=affine, kernel=kernel)
+    for t in (*layer.params.values(), *layer.buffers.values()):
+        t.copy_(torch.rand_like(t) + 0.5)
+
+    def reference(x, p, b, training):
+        return F.batch_norm(
+            x, b["running_mean"], b["running_var"], p.get("weight"), p.get("bias"), training, 0.3, 1e-3
+        )
+
+    check_layer(layer, reference, torch.randn(shape) * 3 + 5, device)
+
+
+def test_batch_norm_stores_the_unbiased_variance():
+    layer, x = BatchNorm2d(1, momentum=1.0), torch.tensor([1.0, 2.0, 3.0, 6.0]).view(4, 1, 1, 1)
+    layer.forward(x)
+    assert layer.buffers["running_mean"].item() == 3.0
+    assert layer.buffers["running_var"].item() == pytest.approx(14 / 3)
+
+
+def test_batch_norm_needs_more_than_one_value():
+    layer = BatchNorm2d(3)
+    with pytest.raises(ValueError, match="more than one value"):
+        layer.forward(torch.randn(1, 3, 1, 1))
+    layer.eval().forward(torch.randn(1, 3, 1, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (lambda: Linear(6, 5), (4, 6)),
+        (lambda: Conv2d(3, 4, 3, stride=2, padding=1), (2, 3, 8, 7)),
+        (lambda: BatchNorm2d(3), (4, 3, 5, 5)),
+        (lambda: MaxPool2d(3, 2), (2, 3, 7, 7)),
+        (lambda: MaxPool2d(2), (2, 3, 7, 7)),
+        (lambda: AvgPool2d(2), (2, 3, 7, 7)),
+        *((a, (2, 3, 4, 4)) for a in (Sigmoid, Tanh, ReLU, GELU, SiLU, GlobalAvgPool, GlobalMaxPool)),
+    ],
+)
+def test_low_precision_keeps_the_dtype_and_comes_near_float64(layer, shape, dtype):
+    """Numbers in dtype, weights and their gradients in float32, near the float64 result."""
+    layer, x = layer(), torch.randn(shape)
+    y, saved = layer.forward(x.to(dtype))
+    dy = torch.randn(y.shape)
+    dx, grads = layer.backward(saved, dy.to(dtype))
+    assert y.dtype == dx.dtype == dtype
+    assert all(g.dtype == torch.float32 for g in grads.values())
+    wide = layer.to(torch.float64)
+    y64, saved64 = wide.forward(x.to(dtype).double())
+    dx64, grads64 = wide.backward(saved64, dy.to(dtype).double())
+    limit = 2e-5 if dtype == torch.float32 else 2e-2
+    for a, b in [(y, y64), (dx, dx64), *((grads[k], grads64[k]) for k in grads)]:
+        assert compare(a, b)[1] < limit
