@@ -9,6 +9,7 @@ Read the files in this order; each has one idea.
       dropout.py      numbers dropped by chance
       windows.py      a picture through shifted, strided views
       conv.py         the same small weights at every place
+      whiten.py       a first layer read off the pictures
       pool.py         a window becomes one number
       norm.py         every channel to mean 0 and variance 1
       net.py          nets are layers: in a row, or around
@@ -30,5 +31,8 @@ Read the files in this order; each has one idea.
       figure.py       learning curves, and five best guesses as bars
       checkpoint.py   tensors in safetensors, never a pickle
       predict.py      a finished run, loaded again
+    The lecture
+      lecture/        every claim of MIT 6.034's lecture as an experiment
+    Around it
       device.py, errors.py, cli.py   which device, what can go wrong, what the commands share
 """

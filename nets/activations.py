@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from nets.layer import Layer
+from nets.layer import Layer, blocks, sum_dtype
 
 
 class Scale(Layer):
@@ -77,10 +77,13 @@ class GELU(Layer):
         return torch.nn.functional.gelu(x), x
 
     def backward(self, saved, dy: Tensor):
-        x = saved.to(torch.promote_types(saved.dtype, torch.float32))
-        cdf = torch.special.ndtr(x)
-        pdf = torch.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
-        return (dy * (cdf + x * pdf)).to(dy.dtype), {}
+        dx = torch.empty_like(dy)
+        for x, g, out in blocks(saved, dy, dx, each=dy[:1].numel()):
+            x = x.to(sum_dtype(x))
+            cdf = torch.erf(x * math.sqrt(0.5)).add_(1).mul_(0.5)
+            pdf = torch.exp((x * x).mul_(-0.5)).mul_(1 / math.sqrt(2 * math.pi))
+            out.copy_(cdf.addcmul_(x, pdf).mul_(g))
+        return dx, {}
 
 
 class SiLU(Layer):
@@ -93,6 +96,6 @@ class SiLU(Layer):
         return torch.nn.functional.silu(x), x
 
     def backward(self, saved, dy: Tensor):
-        x = saved.to(torch.promote_types(saved.dtype, torch.float32))
+        x = saved.to(sum_dtype(saved))
         beta = torch.sigmoid(x)
         return (dy * (beta * (1 + x * (1 - beta)))).to(dy.dtype), {}

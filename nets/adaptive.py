@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-LEAST = 0.1  # a rise of less than this share of what the slope promised counts as none
+LEAST = 0.15  # a rise of less than this share of what the slope promised counts as none
 
 
 class Adaptive:
@@ -12,13 +12,16 @@ class Adaptive:
     P is what is climbed (a loss counts as −loss) and g its gradient. A step r·g promises, by the
     slope alone, a rise of Σ r·g². What it brought, as a share ρ of that promise, decides:
 
-        ρ < 0.1   P fell, or all but stood still: the step is taken back, and every r is cut,
+        ρ < 0.15  P fell, or all but stood still: the step is taken back and every rate cut,
                   r ← cut·r; the next step starts from the kept point, with the kept gradient
-        else      the new point is kept, and r ← grow^ρ·r, up to grow where the slope held what
-                  it promised; a weight whose slope changed its sign went too far: r ← cut·r
+        else      the new point is kept, and the rates are raised, r ← r / (1 − ρ), but to no
+                  more than grow·r; a weight whose slope changed its sign went too far: r ← cut·r
 
-    No step promises more than 2|P|: e = d − z is a straight line's way from 0 when Σ r·g² = ‖e‖²
-    = 2|P|, and there is no better than 0. The two constants are `cut` and `grow`.
+    The raise is the parabola's: with this slope at the start and this rise it would be back to
+    the old P at r / (1 − ρ). A straight line, ρ = 1, has no such end, hence `grow`.
+
+    No step promises more than |P|, which is all there is to gain: P ends at 0. `cut` and `grow`
+    are the two constants.
 
     The same batch must come every time, the whole training set: P of two different batches says
     nothing about the step between them. The last step of all isn't judged any more; `settle()`
@@ -40,7 +43,7 @@ class Adaptive:
         params: dict[str, Tensor],
         rate: float | Tensor,
         cut: float = 0.5,
-        grow: float = 16.0,
+        grow: float = 50.0,
         maximize: bool = False,
         nets: int | None = None,
     ):
@@ -64,19 +67,20 @@ class Adaptive:
         value = value * self.sign
         rise = value - self.value
         good = rise >= LEAST * self.promised  # NaN isn't; at the first step, when P was −∞, all is
-        share = (rise / self.promised).nan_to_num(0.0).clamp(0, 1)
+        raised = (self.promised / (self.promised - rise)).nan_to_num(1.0)  # 1 / (1 − ρ)
+        raised = torch.where(rise < self.promised, raised, self.grow).clamp(max=self.grow)
         self.value.copy_(torch.where(good, value, self.value))
         promised = torch.zeros_like(self.promised)
         for name, w in self.params.items():
             rate, slope, kept = self.rate[name], self.slope[name], self.kept[name]
             g, ok = grads[name] * self.sign, _like(good, w)
             same = g.sign() * slope.sign()  # 0 where there was no slope: that rate stays
-            raised = torch.where(same > 0, self.grow ** _like(share, w), 1.0)
-            rate.mul_(torch.where(ok & (same >= 0), raised, self.cut))
+            more = torch.where(same > 0, _like(raised, w), 1.0)
+            rate.mul_(torch.where(ok & (same >= 0), more, self.cut))
             kept.copy_(torch.where(ok, w, kept))
             slope.copy_(torch.where(ok, g, slope))
             promised += (rate * factor * slope * slope).flatten(promised.dim()).sum(-1)
-        most = 2 * self.value.abs()
+        most = self.value.abs()
         scale = torch.where(promised > most, most / promised, 1.0)
         for name, w in self.params.items():
             self.rate[name].mul_(_like(scale, w))

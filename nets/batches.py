@@ -25,7 +25,7 @@ class Plan:
 
 def plan(n: int, shape, config, seed: int, epoch: int, device) -> Plan:
     """Draw an epoch for n samples of `shape` (C, H, W), as a config's [data] asks."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     order = torch.randperm(n, generator=generator)
     shift = flip = hole = None
     if config.crop:

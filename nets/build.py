@@ -13,17 +13,24 @@ from nets.linear import Flatten, Linear
 from nets.net import Residual, Sequential
 from nets.norm import BatchNorm2d
 from nets.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
+from nets.whiten import Whiten2d
 
 LAYERS = {
     cls.__name__: cls
     for cls in (
         *(Linear, Scale, Sigmoid, Tanh, ReLU, GELU, SiLU, Flatten, Dropout, Conv2d),
-        *(MaxPool2d, AvgPool2d, GlobalAvgPool, GlobalMaxPool, BatchNorm2d, Sequential, Residual),
+        *(MaxPool2d, AvgPool2d, GlobalAvgPool, GlobalMaxPool, BatchNorm2d, Whiten2d, Sequential),
+        Residual,
     )
 }
 # the option that the shape of the input decides, and which dimension decides it
-INFERRED = {Linear: ("inputs", -1), Conv2d: ("in_channels", 1), BatchNorm2d: ("channels", 1)}
-DIMENSIONS = {Conv2d: 4, BatchNorm2d: 4, MaxPool2d: 4, AvgPool2d: 4, GlobalAvgPool: 4, GlobalMaxPool: 4}
+INFERRED = {
+    Linear: ("inputs", -1),
+    Conv2d: ("in_channels", 1),
+    BatchNorm2d: ("channels", 1),
+    Whiten2d: ("channels", 1),
+}
+SEE_PICTURES = (Conv2d, BatchNorm2d, Whiten2d, MaxPool2d, AvgPool2d, GlobalAvgPool, GlobalMaxPool)
 NESTED = {Sequential: ("layers",), Residual: ("body", "shortcut")}
 
 
@@ -56,7 +63,7 @@ def _layer(spec, shape, kernel, where) -> tuple[Layer, tuple[int, ...]]:
         if option not in known:
             hint = nearest(option, known) if known else ", nor any other"
             raise UsageError(f'{where}: {name} has no option "{option}"{hint}')
-    if len(shape) + 1 != DIMENSIONS.get(cls, len(shape) + 1):
+    if cls in SEE_PICTURES and len(shape) != 3:
         raise UsageError(f"{where}: {name} needs pictures, but its input is {_size(shape)} numbers")
     if cls in NESTED:
         return _nested(cls, options, shape, kernel, where)

@@ -1,5 +1,6 @@
 """Checkpoints: tensors in safetensors, words in its metadata. Nothing is ever unpickled."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -10,20 +11,29 @@ from safetensors.torch import save_file
 from nets.errors import CheckpointError
 
 
+@contextlib.contextmanager
+def whole(path: Path):
+    """Gives a path to write to, which becomes `path` at the end, or vanishes on an error."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def write(path: Path, text: str):
     """Write a text file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def save(path: Path, net, extra: dict, words: dict):
     """Save a net's params and buffers, `extra` tensors, and `words` (JSON), whole or not at all."""
     tensors = {f"net.{k}": v for k, v in (net.params | net.buffers).items()} | extra
-    part = path.with_name(f".{path.name}.part")
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    save_file(tensors, part, {"words": json.dumps(words)})
-    os.replace(part, path)
+    with whole(path) as part:
+        save_file(tensors, part, {"words": json.dumps(words)})
 
 
 def read(path: Path) -> tuple[dict, dict]:

@@ -5,6 +5,8 @@ import contextlib
 import signal
 import sys
 
+import torch
+
 from nets.errors import DataError, Problem, UsageError
 
 
@@ -29,6 +31,8 @@ def one_line_errors():
         yield
     except Problem as e:
         _leave(str(e), e.code)
+    except torch.OutOfMemoryError as e:
+        _leave(f"out of memory on the device; a smaller train.batch_size needs less ({e})", UsageError.code)
     except OSError as e:
         _leave(f"{e.filename or 'file'}: {e.strerror or e}", DataError.code)
     except KeyboardInterrupt:

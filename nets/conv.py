@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from nets.layer import Layer, check_kernel, sum_dtype, uniform
+from nets.layer import Layer, blocks, check_kernel, sum_dtype, uniform
 from nets.windows import Windows
 
 
@@ -92,17 +92,13 @@ class Conv2d(Layer):
         return dx, grads
 
     def _weight_gradient(self, x: Tensor, dy: Tensor) -> Tensor:
-        """dw by gathered patches, some pictures at a time so that they stay in the cache."""
+        """dw by gathered patches, a block of pictures at a time, as patches are kh·kw times as many."""
         o, c, kh, kw = self.params["weight"].shape
         g, (oh, ow) = self.groups, dy.shape[-2:]
         dw = torch.zeros((g, o // g, kh * kw * c), dtype=sum_dtype(dy), device=dy.device)
-        budget = 2**22 if dy.device.type == "cpu" else 2**28  # numbers in a block of patches
-        some = max(1, budget // (oh * ow * kh * kw * c * g))
-        for xs, dys in zip(x.split(some), dy.split(some)):
-            views = self.windows.views(self.windows.pad(xs), (oh, ow))
-            patches = torch.stack([v.permute(0, 2, 3, 1) for _, _, v in views], 3)
-            patches = patches.flatten(0, 2)  # (n·oh·ow, kh·kw, C)
-            rows = dys.permute(0, 2, 3, 1).flatten(0, 2)  # (n·oh·ow, O)
+        for xs, dys in blocks(x, dy, each=oh * ow * kh * kw * c * g, most=2**22):
+            patches = self.windows.patches(xs, (oh, ow)).flatten(3, 4).flatten(0, 2)
+            rows = dys.permute(0, 2, 3, 1).flatten(0, 2)  # (n·oh·ow, O); patches (…, kh·kw, C)
             if g == 1:
                 dw += (rows.T @ patches.flatten(1))[None]
             else:

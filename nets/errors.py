@@ -15,6 +15,10 @@ class UsageError(Problem):
     code = 2
 
 
+class BatchError(UsageError, ValueError):
+    """A batch that a layer can't take."""
+
+
 class DataError(Problem):
     """Pictures that are missing, unreadable or don't fit."""
 

@@ -39,12 +39,25 @@ class Report:
     confused: list[tuple[int, int, int]]  # true, guessed, how often; most often first
     count: int
 
-    @property
-    def chance(self) -> tuple[float, float]:
-        return 1 / len(self.per_class), self.k / len(self.per_class)
+    def scores(self) -> dict[str, float]:
+        """{"top1": …, "top5": …}, the second under the name of its k."""
+        return {"top1": self.top1, f"top{self.k}": self.topk}
+
+    def chance(self) -> dict[str, float]:
+        """What guessing at random would score."""
+        return {name: k / len(self.per_class) for name, k in zip(self.scores(), (1, self.k))}
+
+    def facts(self, classes) -> dict:
+        """All of it as JSON takes it, with the classes' names."""
+        return self.scores() | {
+            "chance": self.chance(),
+            "count": self.count,
+            "per_class": dict(zip(classes, self.per_class)),
+            "confused": [[classes[a], classes[b], n] for a, b, n in self.confused],
+        }
 
     def line(self) -> str:
-        one, five = self.chance
+        one, five = self.chance().values()
         return (
             f"top-1 {self.top1:.1%}  top-{self.k} {self.topk:.1%}"
             f"  (chance {one:.1%}, {five:.1%})  {self.count} test pictures"
@@ -74,6 +87,12 @@ class ToyReport:
     largest_error: float
     within: int  # samples with every output within 0.1
     count: int
+
+    def scores(self) -> dict[str, float]:
+        return {"largest_error": self.largest_error, "within": self.within}
+
+    def facts(self, classes=()) -> dict:
+        return self.scores() | {"count": self.count}
 
     def line(self) -> str:
         return f"largest error {self.largest_error:.3f}  within 0.1: {self.within} of {self.count} samples"

@@ -23,11 +23,10 @@ def curves(path, rows: list[dict], title: str):
     if tested:
         x = [r["epoch"] for r in tested]
         right.plot(epochs, [100 * (1 - r["train_top1"]) for r in rows], color=OTHER, label="training")
-        right.plot(x, [100 * (1 - r["top1"]) for r in tested], color=RIGHT, label="test, top-1")
-        if min(r["topk"] for r in tested) < 1:
-            k = tested[0]["k"]
-            label = f"test, top-{k}"
-            right.plot(x, [100 * (1 - r["topk"]) for r in tested], color=RIGHT, ls=":", label=label)
+        for name, line in zip((n for n in tested[0] if n.startswith("top")), ("-", ":")):
+            error = [100 * (1 - r[name]) for r in tested]
+            if max(error):
+                right.plot(x, error, line, color=RIGHT, label=f"test, {name.replace('top', 'top-')}")
         right.set(xlabel="epoch", ylabel="error / %")
         right.set_ylim(0, min(100, 1.1 * max(100 * (1 - r["top1"]) for r in tested) + 1))
         right.legend(frameon=False)

@@ -7,6 +7,7 @@ anew when any file's name, size or time of change is another one.
 import hashlib
 import json
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from nets.checkpoint import whole
 from nets.errors import DataError, nearest
 from nets.pictures import decode, listed
 
@@ -119,10 +121,8 @@ def _read_cache(path: Path, key: str):
 
 
 def _write_cache(path: Path, key: str, tensors):
-    part = path.with_suffix(f".{os.getpid()}.part")
     try:
-        save_file(tensors, part, {"cache": json.dumps({"key": key})})
-        os.replace(part, path)
+        with whole(path) as part:
+            save_file(tensors, part, {"cache": json.dumps({"key": key})})
     except (OSError, SafetensorError) as e:
-        part.unlink(missing_ok=True)
-        tqdm.write(f"note: pictures are not cached, {path.parent} can't be written ({e})")
+        tqdm.write(f"note: pictures are not cached, {path.parent} can't be written ({e})", sys.stderr)

@@ -26,6 +26,20 @@ def sum_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
+def blocks(*tensors: Tensor, each: int, most: int = 2**19):
+    """Yield the tensors some samples at a time, so that what is made of them stays in the cache.
+
+    each  numbers that one sample makes
+    most  numbers in a block; 2 MB in float32 by default, which was measured to be good
+
+    On CUDA, and where a compiler fuses, all at once.
+    """
+    some = len(tensors[0])
+    if tensors[0].device.type == "cpu" and not torch.compiler.is_compiling():
+        some = max(1, most // max(1, each))
+    return zip(*(t.split(max(1, some)) for t in tensors))
+
+
 def uniform(shape: tuple[int, ...], spread: float) -> Tensor:
     """Start values, uniform in ±spread, from torch's global generator."""
     return (torch.rand(shape) * 2 - 1) * spread

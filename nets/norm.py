@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from nets.errors import BatchError
 from nets.layer import Layer, check_kernel, sum_dtype
 
 
@@ -42,7 +43,7 @@ class BatchNorm2d(Layer):
 
     def forward(self, x: Tensor):
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
-            raise ValueError("BatchNorm2d in training needs more than one value a channel")
+            raise BatchError("BatchNorm2d in training needs more than one value a channel in a batch")
         gamma, beta = self.params.get("weight"), self.params.get("bias")
         mean, var = self.buffers["running_mean"], self.buffers["running_var"]
         y, batch_mean, rstd = torch.native_batch_norm(

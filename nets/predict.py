@@ -107,12 +107,7 @@ def bars(path, z: Tensor, classes, width: int = 30) -> str:
 
 
 def as_json(result, classes) -> str:
-    facts = dataclasses.asdict(result)
-    if isinstance(result, Report):
-        facts["per_class"] = dict(zip(classes, result.per_class))
-        facts["confused"] = [[classes[a], classes[b], n] for a, b, n in result.confused]
-        facts["chance_top1"], facts["chance_topk"] = result.chance
-    return json.dumps(facts, indent=2)
+    return json.dumps(result.facts(classes), indent=2)
 
 
 def guesses_json(paths, z: Tensor, classes) -> str:

@@ -3,7 +3,6 @@
 import json
 import math
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from nets.build import build
 from nets.config import Config, dumps
 from nets.device import keep_memory
 from nets.errors import NonFiniteError, UsageError
-from nets.evaluate import Report, outputs, report, toy_report
+from nets.evaluate import outputs, report, toy_report
 from nets.loss import CrossEntropy, Performance
 from nets.optim import SGD, factor
 from nets.step import train_step
@@ -60,8 +59,8 @@ class Run:
         # whatever can be wrong with data, net or settings is found before anything is written
         self.data = data.load(config.data)
         t, shape = config.train, self.data.shape
-        if config.data.crop and max(config.data.crop + 1, 0) > min(shape[1:], default=0):
-            raise UsageError(f"data.crop: {config.data.crop} is too much for pictures of {shape[1:]}")
+        if config.data.crop and config.data.crop >= min(shape[1:], default=0):
+            raise UsageError(f"data.crop: {config.data.crop} is too much for samples of shape {shape}")
         self.loss = make_loss(config, bool(self.data.classes))
         self.dtype = getattr(torch, t.dtype)
         self.net = make_net(config, shape, self.data.outputs)
@@ -75,6 +74,17 @@ class Run:
         self.per_epoch = self.n // self.batch  # a remainder sits this epoch out
         self.steps = t.epochs * self.per_epoch
         self.rows: list[dict] = []
+        self._fit()
+
+    def _fit(self):
+        """Let a first layer that is read off the pictures see 5,000 of them, from all classes."""
+        for layer in self.net.walk():
+            if hasattr(layer, "fit"):
+                if layer is not next(iter(self.net.children.values())):
+                    raise UsageError(f"net.layers: {type(layer).__name__} can only be the first layer")
+                d = self.data
+                some = d.train_x[:: max(1, self.n // 5000)]
+                layer.fit(batches.normalise(some, d.mean, d.std, torch.float32))
 
     def batch_of(self, plan: batches.Plan, i: int):
         """Batch i of an epoch: (x, target), x as the net wants it."""
@@ -103,9 +113,11 @@ class Run:
                 row, taken = self._epoch(epoch, rate, bar)
                 seconds += taken
                 last = epoch + 1 == t.epochs
+                if last and t.optimizer == "adaptive":
+                    self.optimiser.settle()  # its last step was never judged
                 if last or (epoch + 1) % t.eval_every == 0:
                     result = self.test()
-                    row |= _test_row(result)
+                    row |= result.scores()
                 self.rows.append(row | {"seconds": round(seconds, 3)})
                 log.write(json.dumps(self.rows[-1]) + "\n")
                 log.flush()
@@ -158,19 +170,16 @@ class Run:
 
     def _result(self, result, seconds: float):
         d, c = self.data, self.config
-        facts = asdict(result)
-        if isinstance(result, Report):
-            facts["chance_top1"], facts["chance_topk"] = result.chance
-            facts["classes"] = d.classes
-            facts["confused"] = [[d.classes[a], d.classes[b], n] for a, b, n in result.confused]
-            best, worst = figure.picked(self.z, d.test_y)
+        facts = result.facts(d.classes)
+        if d.classes:
+            z, y = self.z.cpu(), d.test_y.cpu()
+            best, worst = figure.picked(z, y)
             rows = [("The most confident right answers", best), ("The worst mistakes", worst)]
             index = best + worst
             rows = [(title, [index.index(i) for i in row]) for title, row in rows]
             pictures = d.test_x[index].cpu().numpy()
-            figure.top5(
-                self.out / "top5.png", pictures, self.z[index], d.classes, d.test_y[index].tolist(), rows
-            )
+            labels = y[index].tolist()
+            figure.top5(self.out / "top5.png", pictures, z[index], d.classes, labels, rows)
         facts |= {
             "name": c.name,
             "parameters": sum(p.numel() for p in self.net.params.values()),
@@ -182,12 +191,6 @@ class Run:
         }
         checkpoint.write(self.out / "result.json", json.dumps(facts, indent=2) + "\n")
         figure.curves(self.out / "curves.png", self.rows, c.name)
-
-
-def _test_row(result) -> dict:
-    if isinstance(result, Report):
-        return {"top1": result.top1, "topk": result.topk, "k": result.k}
-    return {"largest_error": result.largest_error, "within": result.within}
 
 
 def _device_name(device: torch.device) -> str:

@@ -10,7 +10,7 @@ from functools import singledispatch
 import torch
 from torch.nn import functional as F
 
-from nets import activations, conv, dropout, linear, loss, net, norm, pool
+from nets import activations, conv, dropout, linear, loss, net, norm, pool, whiten
 
 
 @singledispatch
@@ -84,6 +84,11 @@ def _(layer: conv.Conv2d, x, of):
     win = layer.windows
     w, b = _weights(layer, x, of)
     return F.conv2d(x, w, b, win.stride, win.padding, win.dilation, layer.groups)
+
+
+@run.register
+def _(layer: whiten.Whiten2d, x, of):
+    return F.conv2d(x, of(layer.buffers["weight"]).to(x.dtype), _weights(layer, x, of)[1])
 
 
 @run.register

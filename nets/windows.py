@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nets.layer import sum_dtype
+
 
 def pair(value, name: str, least: int) -> tuple[int, int]:
     """An int, or two of them, as (rows, columns). ValueError under `least` or otherwise."""
@@ -72,23 +74,28 @@ class Windows:
                 cols = slice(j * dw, j * dw + sw * (ow - 1) + 1, sw)
                 yield i, j, padded[:, :, rows, cols]
 
+    def patches(self, x: Tensor, out: tuple[int, int]) -> Tensor:
+        """Every window of x, padded by zeros, as one view: (N, *out, kh, kw, C)."""
+        x = self.pad(x)
+        (kh, kw), (sh, sw), (dh, dw) = self.size, self.stride, self.dilation
+        n, c, row, col = x.stride()
+        size = (len(x), *out, kh, kw, x.shape[1])
+        return x.as_strided(size, (n, sh * row, sw * col, dh * row, dw * col, c))
+
     def spread(self, like: Tensor, shape, part) -> Tensor:
         """The adjoint: zeros of `shape`, padded, plus part(i, j) through each view, cropped.
 
-        like: a tensor (N, C, oh, ow) that gives dtype, device and memory format.
+        like: a tensor (N, C, oh, ow) that gives dtype, device and memory format. The sums are
+        taken in float32 at least.
         """
         (ph, pw), (h, w) = self.padding, shape[-2:]
-        padded = zeros_like_format(like, (*shape[:2], h + 2 * ph, w + 2 * pw))
+        nhwc = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
+        padded = torch.empty(
+            (*shape[:2], h + 2 * ph, w + 2 * pw),
+            dtype=sum_dtype(like),
+            device=like.device,
+            memory_format=torch.channels_last if nhwc else torch.contiguous_format,
+        ).zero_()
         for i, j, view in self.views(padded, like.shape[-2:]):
             view += part(i, j)
-        return padded[:, :, ph : ph + h, pw : pw + w]
-
-
-def zeros_like_format(like: Tensor, shape) -> Tensor:
-    """Zeros of `shape` with like's dtype, device and memory format."""
-    nhwc = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
-    return torch.zeros(
-        shape,
-        dtype=like.dtype,
-        device=like.device,
-    ).contiguous(memory_format=torch.channels_last if nhwc else torch.contiguous_format)
+        return padded[:, :, ph : ph + h, pw : pw + w].to(like.dtype)

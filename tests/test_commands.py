@@ -61,7 +61,7 @@ def test_train_writes_a_run(digits):
     assert [r["epoch"] for r in rows] == [1, 2] and rows[1]["loss"] < rows[0]["loss"]
     result = json.loads((run / "result.json").read_text())
     assert f"top-1 {result['top1']:.1%}" in printed and result["top1"] == rows[-1]["top1"] > 0.5
-    assert result["chance_top1"] == 0.1 and result["chance_topk"] == 0.5 and result["k"] == 5
+    assert result["chance"] == {"top1": 0.1, "top5": 0.5} and 0.9 < result["top5"] <= 1
     sizes = [t.numel() for k, t in load_file(run / "checkpoint.safetensors").items() if "running" not in k]
     assert result["parameters"] == sum(sizes) - 2  # less the mean and deviation of the pictures
     assert result["device"] == "cpu" and result["dtype"] == "float32" and result["seed"] == 0
@@ -90,7 +90,7 @@ def test_eval_says_what_train_said(digits):
     assert len(re.findall(r"^\d +\d+\.\d%$", text, re.M)) == 10
     found = json.loads(shell("eval.py", run, "--json"))
     assert found["top1"] == json.loads((run / "result.json").read_text())["top1"]
-    assert found["chance_topk"] == 0.5
+    assert found["top5"] >= found["top1"] and found["count"] == 360
     assert np.mean(list(found["per_class"].values())) == pytest.approx(found["top1"], abs=0.01)
 
 
@@ -150,7 +150,8 @@ def test_cifars_config_on_a_folder_with_fewer_than_five_classes(tree, tmp_path):
     printed = shell("train.py", tmp_path / "small.toml", "--data-root", tree, "--out", tmp_path, *args)
     assert re.search(r"top-1 \d+\.\d%  top-3 100\.0%  \(chance 33\.3%, 100\.0%\)  12 test pictures", printed)
     result = json.loads((tmp_path / "small/result.json").read_text())
-    assert result["dtype"] == "bfloat16" and result["classes"] == ["blue", "green", "red"]
+    assert result["dtype"] == "bfloat16" and result["top3"] == 1
+    assert list(result["per_class"]) == ["blue", "green", "red"]
     weights = load_file(tmp_path / "small/checkpoint.safetensors")
     assert all(t.dtype == torch.float32 for t in weights.values())
     assert shell("eval.py", tmp_path / "small", "--data-root", tree).endswith(printed)
@@ -176,6 +177,13 @@ def test_cifars_config_on_a_folder_with_fewer_than_five_classes(tree, tmp_path):
 def test_train_fails_in_one_line_and_writes_nothing(args, code, message, tmp_path):
     assert message in shell("train.py", *args, "--out", tmp_path / "runs", code=code)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_batch_that_batch_norm_cannot_take(tmp_path):
+    conv = '{ type = "Conv2d", out_channels = 10, kernel_size = 8 }'
+    layers = f'net.layers=[{conv}, "BatchNorm2d", "Flatten"]'
+    args = ["--set", layers, "--set", "train.batch_size=1", "--out", tmp_path, "--device", "cpu"]
+    assert "more than one value a channel" in shell("train.py", *args, code=2)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

@@ -12,6 +12,7 @@ from nets.gradcheck import compare
 from nets.linear import Flatten, Linear
 from nets.norm import BatchNorm2d
 from nets.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
+from nets.whiten import Whiten2d
 
 
 def special(*shape):
@@ -226,7 +227,7 @@ def test_batch_norm_stores_the_unbiased_variance():
 
 def test_batch_norm_needs_more_than_one_value():
     layer = BatchNorm2d(3)
-    with pytest.raises(ValueError, match="more than one value"):
+    with pytest.raises(ValueError, match="more than one value a channel"):
         layer.forward(torch.randn(1, 3, 1, 1))
     layer.eval().forward(torch.randn(1, 3, 1, 1))
 
@@ -258,3 +259,24 @@ def test_low_precision_keeps_the_dtype_and_comes_near_float64(layer, shape, dtyp
     limit = 2e-5 if dtype == torch.float32 else 2e-2
     for a, b in [(y, y64), (dx, dx64), *((grads[k], grads64[k]) for k in grads)]:
         assert compare(a, b)[1] < limit
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kernel_size", [2, 3])
+def test_whiten(kernel_size, device):
+    layer = Whiten2d(3, kernel_size)
+    layer.params["bias"].normal_()
+    x = torch.randn(20, 3, 9, 8) + 2 * torch.randn(20, 3, 1, 1)
+    layer.fit(x)
+    check_layer(
+        layer, lambda x, p, b, t: F.conv2d(x, b["weight"], p["bias"]), x[:3], device, modes=(True,)
+    )
+
+
+def test_whitened_patches_are_uncorrelated():
+    layer, x = Whiten2d(3, eps=1e-6).to(torch.float64), torch.randn(400, 3, 10, 10).cumsum(2).cumsum(1)
+    assert layer.forward(x.double())[0].shape == (400, 24, 9, 9)
+    layer.fit(x)
+    y = layer.forward(x.double())[0].transpose(0, 1).flatten(1)
+    torch.testing.assert_close(y[:12], -y[12:])
+    torch.testing.assert_close(torch.cov(y[:12]), torch.eye(12, dtype=torch.float64), rtol=0, atol=1e-3)
