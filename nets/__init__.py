@@ -20,6 +20,7 @@ Read the files in this order; each has one idea.
       step.py         forward, loss, backward, update: one function
     Trust
       twin.py         the same net in torch.nn.functional, for autograd
+      trace.py        what every layer of a net got and gave
       gradcheck.py    manual against autograd against finite differences
     A run
       config.py       a TOML file becomes frozen dataclasses

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nets import cli, config, data, device, trainer, twin
 from nets.errors import MismatchError, UsageError
+from nets.trace import Trace, generator_state
 
 # How large a relative difference rounding can explain. Both sides round every sum and product,
 # differently ordered, and what one layer rounds the layers behind it carry on: a few hundred
@@ -89,54 +90,6 @@ def compare(manual: Tensor, autograd: Tensor, floor: float = 0.0):
     return largest, relative, at, m[at].item(), a[at].item()
 
 
-class Trace:
-    """Watch a net work: what every layer in it got and gave, in the order of backward."""
-
-    def __init__(self, net):
-        self.calls = []  # (name, layer, draws, x, y, dy, dx, grads), a line each backward
-        self._net, self._pending = net, {}
-
-    def __enter__(self):
-        for name, layer in named_layers(self._net):
-            self._watch(name, layer)
-        return self
-
-    def __exit__(self, *_):
-        for _, layer in named_layers(self._net):
-            del layer.forward, layer.backward  # the instance's; the class's are left
-
-    def _watch(self, name, layer):
-        forward, backward, seen = layer.forward, layer.backward, []
-
-        def watched_forward(x):
-            draws = _generator_state(x.device)
-            y, saved = forward(x)
-            seen.append((draws, x, y))
-            return y, saved
-
-        def watched_backward(saved, dy, *keep):
-            dx, grads = backward(saved, dy, *keep)
-            self.calls.append((name, layer, *seen.pop(), dy, dx, grads))
-            return dx, grads
-
-        layer.forward, layer.backward = watched_forward, watched_backward
-
-
-def named_layers(net, name: str = ""):
-    """Yield (name, layer) of every layer in a net and of the net itself, each layer once."""
-    names, seen = _names(net, name), set()
-    for path, layer in names:
-        if id(layer) not in seen:
-            seen.add(id(layer))
-            yield f"{path} ({type(layer).__name__})" if path else type(layer).__name__, layer
-
-
-def _names(layer, path):
-    for child, inner in getattr(layer, "children", {}).items():
-        yield from _names(inner, f"{path}.{child}" if path else child)
-    yield path, layer
-
-
 def check(layer, x: Tensor, dy=None, loss=None, target=None, samples: int = 4, seed: int = 0) -> Report:
     """Compare a layer's or net's gradients at x with autograd's and with finite differences.
 
@@ -180,9 +133,8 @@ def check(layer, x: Tensor, dy=None, loss=None, target=None, samples: int = 4, s
         else:
             found = compare(m, a, 1e-6 * largest)
             row = Row(name, tuple(a.shape), *found, None, found[1] <= limit)
-            if x.dtype == torch.float64 and samples:
-                t = x if name == "input" else layer.params[name]
-                row.difference = _difference(layer, x, t, m, objective, samples, seed, largest)
+            if x.dtype == torch.float64 and samples and m.shape == a.shape and m.numel():
+                row.difference = _difference(layer, x, name, m, objective, samples, seed, largest)
                 row.ok = row.ok and row.difference <= DIFFERENCE_TOLERANCE
         report.rows.append(row)
     extra = grads.keys() - oracle_grads.keys()
@@ -199,52 +151,60 @@ def _first_bad(trace: Trace, y, dy, loss, target) -> str:
         (dz,) = torch.autograd.grad(twin.loss_value(loss, z, target), z)
         if compare(dy, dz)[1] > limit:
             return f"loss ({type(loss).__name__})"
-    for name, layer, draws, x, y, dy, dx, grads in trace.calls:
-        _generator_state(x.device, draws)  # a dropout's twin draws what it drew
-        oracle_y, oracle_dx, oracle_grads, _ = twin.differentiate(layer, x, dy)
-        pairs = [("output", y, oracle_y), ("input", dx, oracle_dx)]
-        pairs += [(k, grads.get(k), g) for k, g in oracle_grads.items()]
+    for call in trace.calls:
+        generator_state(call.x.device, call.draws)  # a dropout's twin draws what it drew
+        before, after = call.buffers
+        for k, v in call.layer.buffers.items():
+            v.copy_(before[k])  # and a norm's twin starts from the same statistics
+        oracle_y, oracle_dx, oracle_grads, buffers = twin.differentiate(call.layer, call.x, call.dy)
+        for k, v in call.layer.buffers.items():
+            v.copy_(after[k])
+        pairs = [("output", call.y, oracle_y)]
+        pairs += [(k, after[k], v) for k, v in buffers.items()]
+        pairs += [(k, call.grads.get(k), g) for k, g in oracle_grads.items()]
+        pairs += [("input", call.dx, oracle_dx)]
         largest = max(g.abs().max().item() if g.numel() else 0.0 for _, _, g in pairs)
         for tensor, m, a in pairs:
             if m is None or compare(m, a, 1e-6 * largest)[1] > limit:
-                return f"{name}, {tensor}"
+                return f"{call.name}, {tensor}"
     return ""
 
 
-def _generator_state(where: torch.device, state=None):
-    """The state of a device's random numbers; set it where a state is given."""
-    of = torch.cuda if where.type == "cuda" else torch
-    args = (where,) if where.type == "cuda" else ()
-    return of.get_rng_state(*args) if state is None else of.set_rng_state(state, *args)
+def _difference(layer, x, name, manual, objective, samples, seed, largest) -> float:
+    """Largest relative gap between manual and central differences, over sampled entries of a tensor.
 
-
-def _difference(layer, x, t, manual, objective, samples, seed, largest) -> float:
-    """Largest relative gap to central differences over sampled entries of t, the worst one's.
-
-    At a kink (ReLU, a tie in a pool) within the step a difference is no derivative. A smaller
-    step leaves the kink behind, so the best of three steps counts.
+    At a kink within the step (ReLU at 0, a tie in a pool) the central difference is no derivative.
+    A smaller step leaves most kinks behind. At one that stays, any slope between those on its two
+    sides is right.
     """
+    x = x.detach().clone()
+    t = x if name == "input" else layer.params[name]
+    scale = max(manual.abs().max().item(), 1e-3 * largest) or 1.0
     generator = torch.Generator().manual_seed(seed)
-    flat, scale = t.view(-1) if t.is_contiguous() else t.reshape(-1), manual.abs().max().item()
-    scale, worst = max(scale, 1e-3 * largest), 0.0
-    manual = manual.reshape(-1)
-    entries = torch.randperm(flat.numel(), generator=generator)[:samples]
 
-    def value(i, shift):
+    def value():
         torch.manual_seed(seed + 1)
-        old = flat[i].clone()
-        flat[i] += shift
-        try:
-            moved = flat.view(x.shape) if t is x else x
-            return objective(layer.forward(moved)[0]).item()
-        finally:
-            flat[i] = old
+        return objective(layer.forward(x)[0]).item()
 
-    for i in entries.tolist():
-        gaps = []
+    here = value()
+
+    def gap(at, h):
+        middle = t[at].clone()
+        t[at] = middle + h
+        right = (value() - here) / h
+        t[at] = middle - h
+        left = (here - value()) / h
+        t[at] = middle
+        if abs(left - right) <= DIFFERENCE_TOLERANCE * scale:
+            return abs((left + right) / 2 - manual[at].item()) / scale
+        low, high = sorted((left, right))
+        return max(low - manual[at].item(), manual[at].item() - high, 0.0) / scale
+
+    worst = 0.0
+    for i in torch.randperm(t.numel(), generator=generator)[:samples]:
+        at, gaps = torch.unravel_index(i, t.shape), []
         for h in STEPS:
-            slope = (value(i, h) - value(i, -h)) / (2 * h)
-            gaps.append(abs(slope - manual[i].item()) / scale if scale else abs(slope))
+            gaps.append(gap(at, h))
             if gaps[-1] <= DIFFERENCE_TOLERANCE / 10:
                 break
         worst = max(worst, min(gaps))

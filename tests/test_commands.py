@@ -157,6 +157,19 @@ def test_cifars_config_on_a_folder_with_fewer_than_five_classes(tree, tmp_path):
     assert shell("eval.py", tmp_path / "small", "--data-root", tree).endswith(printed)
 
 
+def test_cifar100s_config_on_a_folder_of_a_hundred_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for k in range(100):
+            (tmp_path / split / f"{k:02}").mkdir(parents=True)
+            pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / split / f"{k:02}" / "a.png")
+    args = ["--set", "train.batch_size=50", "--set", "train.epochs=1", "--out", tmp_path]
+    printed = shell("train.py", "configs/cifar100.toml", "--data-root", tmp_path, *args)
+    assert re.fullmatch(r"top-1 .*%  top-5 .*%  \(chance 1\.0%, 5\.0%\)  100 test pictures\n", printed)
+    assert (tmp_path / "cifar100/top5.png").exists()
+
+
 @pytest.mark.parametrize(
     "args, code, message",
     [
