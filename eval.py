@@ -23,7 +23,11 @@ def main():
     else:
         for path, logits in zip(args.images, z):
             print(predict.bars(path, logits, trained.classes))
-    figure.top5(trained.run / "guesses.png", pixels, z, trained.classes, captions=args.images)
+    # a figure of a thousand pictures is slow to draw and nothing to look at
+    shown = slice(0, 20)
+    figure.top5(
+        trained.run / "guesses.png", pixels[shown], z[shown], trained.classes, captions=args.images[shown]
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Train a config's net with hand-written backprop: python train.py [CONFIG]."""
 
-import dataclasses
 from pathlib import Path
 
 from nets import cli, config, device, trainer
@@ -17,9 +16,9 @@ def main():
     args = parser.parse_args()
     if args.seed is not None:
         args.set.append(f"seed={args.seed}")
-    conf = config.load(args.config, args.set)
     if args.data_root is not None:
-        conf = dataclasses.replace(conf, data=dataclasses.replace(conf.data, root=args.data_root))
+        args.set.append(f"data.root={config.toml(args.data_root)}")
+    conf = config.load(args.config, args.set)
     run = trainer.Run(conf, device.pick(args.device), Path(args.out) / conf.name)
     print(run.train().line())
 

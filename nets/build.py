@@ -1,6 +1,7 @@
 """From a config's list of layers to a net: sizes that follow from the input are filled in."""
 
 import inspect
+import math
 
 import torch
 
@@ -104,14 +105,16 @@ def _nested(cls, options, shape, kernel, where):
 
 
 def _check_type(value, kind, where: str):
+    number = type(value) in (int, float) and math.isfinite(value)
     wrong = {
         int: type(value) is not int,
-        float: type(value) not in (int, float),
+        float: not number,
+        float | None: not number,
         bool: type(value) is not bool,
         str: type(value) is not str,
     }
     if wrong.get(kind, False):
-        raise UsageError(f"{where}: expected {kind.__name__}, got {value!r}")
+        raise UsageError(f"{where}: expected {getattr(kind, '__name__', 'float')}, got {value!r}")
     if kind is int and value < 1:
         raise UsageError(f"{where}: must be at least 1, got {value}")
 

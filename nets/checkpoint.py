@@ -44,7 +44,7 @@ def read(path: Path) -> tuple[dict, dict]:
         with safe_open(path, "pt") as f:
             words = json.loads((f.metadata() or {})["words"])
             return {name: f.get_tensor(name) for name in f.keys()}, words
-    except (SafetensorError, OSError, ValueError, KeyError) as e:
+    except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as e:
         raise CheckpointError(f"{path}: not a checkpoint of this project, or damaged ({e})") from None
 
 
@@ -52,7 +52,7 @@ def restore(net, tensors: dict, path):
     """Copy a checkpoint's tensors into the net. CheckpointError names the first that differs."""
     here = net.params | net.buffers
     saved = {k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")}
-    for name in here.keys() | saved.keys():
+    for name in [*here, *(saved.keys() - here.keys())]:
         if name not in saved:
             raise CheckpointError(f"{path}: doesn't match its config: has no tensor {name}")
         if name not in here:

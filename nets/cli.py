@@ -33,6 +33,10 @@ def one_line_errors():
         _leave(str(e), e.code)
     except torch.OutOfMemoryError as e:
         _leave(f"out of memory on the device; a smaller train.batch_size needs less ({e})", UsageError.code)
+    except RuntimeError as e:
+        if "can't allocate memory" not in str(e):
+            raise
+        _leave("out of memory; a smaller train.batch_size needs less", UsageError.code)
     except OSError as e:
         _leave(f"{e.filename or 'file'}: {e.strerror or e}", DataError.code)
     except KeyboardInterrupt:

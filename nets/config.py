@@ -26,7 +26,7 @@ class Data:
 
     source: str = key("digits", among=SOURCES)
     root: str = "data"  # folder that holds (or gets) the data set; --data-root overrides
-    size: int = key(0, least=0)  # folder: rows and columns to resize to, 0 as they are
+    size: int = key(0, least=0, most=4096)  # folder: rows and columns to resize to, 0 as they are
     channels: int = key(3, among=(1, 3))  # folder: colour or grey
     crop: int = key(0, least=0)  # random shifts of up to so many pixels, edges reflected
     flip: str = key("none", among=("none", "random", "alternating"))  # left for right
@@ -82,7 +82,7 @@ def load(path, overrides=()) -> Config:
         raise UsageError(f"config {path}: {e.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"config {path}: not a text file") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as e:
+    except (ValueError, RecursionError) as e:  # TOMLDecodeError is a ValueError
         raise UsageError(f"config {path}: {e}") from None
     for override in overrides:
         _override(table, override)
@@ -102,8 +102,9 @@ def _override(table: dict, override: str):
     if not equals or not where:
         raise UsageError(f'--set {override}: write it as key=value, for example "train.rate=0.1"')
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError, RecursionError):
+        value = tomllib.loads(f"value = {text}")
+        value = value["value"] if len(value) == 1 else text
+    except (ValueError, KeyError, RecursionError):
         value = text  # a bare word is a string
     *parents, last = where.split(".")
     for name in parents:
@@ -137,6 +138,8 @@ def _check(value, kind: type, rules, where: str):
     if type(value) is not kind:
         words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
         raise UsageError(f"{where}: expected {words.get(kind, 'a list')}, got {_shown(value)}")
+    if kind is str and not value.isprintable():
+        raise UsageError(f"{where}: {value!r} is not plain text")
     if kind is float and not math.isfinite(value):
         raise UsageError(f"{where}: expected a finite number, got {value}")
     if kind is int and abs(value) >= 2**63:
@@ -176,24 +179,25 @@ def dumps(config: Config) -> str:
     for name, value in vars(config).items():
         if dataclasses.is_dataclass(value):
             lines += ["", f"[{name}]"]
-            lines += [f"{k} = {_toml(v)}" for k, v in vars(value).items()]
+            lines += [f"{k} = {toml(v)}" for k, v in vars(value).items()]
         else:
-            lines.append(f"{name} = {_toml(value)}")
+            lines.append(f"{name} = {toml(value)}")
     return "\n".join(lines) + "\n"
 
 
-def _toml(value, indent: int = 0) -> str:
+def toml(value, indent: int = 0) -> str:
+    """A value as TOML writes it."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_toml_key(k)} = {_toml(v, indent)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{_toml_key(k)} = {toml(v, indent)}" for k, v in value.items()) + " }"
     if isinstance(value, (list, tuple)):
         if not any(isinstance(v, dict) for v in value):
-            return "[" + ", ".join(_toml(v) for v in value) + "]"
-        inner = "".join(f"{'  ' * (indent + 1)}{_toml(v, indent + 1)},\n" for v in value)
+            return "[" + ", ".join(toml(v) for v in value) + "]"
+        inner = "".join(f"{'  ' * (indent + 1)}{toml(v, indent + 1)},\n" for v in value)
         return f"[\n{inner}{'  ' * indent}]"
     return json.dumps(value)  # numbers, true, false; a date can't pass _check
 
 
 def _toml_key(name: str) -> str:
-    return name if name.replace("_", "a").isalnum() and name.isascii() else _toml(name)
+    return name if name.replace("_", "a").isalnum() and name.isascii() else toml(name)

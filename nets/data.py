@@ -122,7 +122,7 @@ def _cifar(config, cls: str, name: str) -> Dataset:
         if not here and root.is_dir() and not any(root.iterdir()):
             root.rmdir()
         if official.exists():
-            raise DataError(f"{official}: damaged or incomplete ({e})") from None
+            raise DataError(f"{official}: damaged or incomplete ({e}); delete it to have it downloaded anew") from None
         raise DataError(
             f"{source.url} can't be downloaded ({e}); with a copy of your own, point --data-root"
             f" at the folder that holds {source.base_folder}, or train/ and test/ with a folder a class"

@@ -15,14 +15,14 @@ def pick(name: str) -> torch.device:
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`. UsageError where it can't be."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdecimal())):
+    kind, colon, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not number.isdecimal())):
         raise UsageError(f'--device {name}: expected "auto", "cpu", "cuda" or "cuda:N"')
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(number or 0) >= count:
             raise UsageError(f"--device {name}: this machine has {count or 'no'} CUDA device(s)")
-    return torch.device(name)
+    return torch.device(kind, int(number)) if number else torch.device(kind)
 
 
 def keep_memory():

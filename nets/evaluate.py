@@ -12,13 +12,13 @@ from nets.data import Dataset
 
 def outputs(net, x: Tensor, data: Dataset, dtype, channels_last: bool, bar: bool = False) -> Tensor:
     """The net's output for x in evaluation mode, (N, outputs), at least float32."""
+    before, parts = net.training, []
     net.eval()
-    parts = []
-    # batches of one size, so that a GPU runs the same kernels; small enough for a CPU's memory
-    for xs in tqdm(x.split(500), "evaluate", disable=None if bar else True, leave=False):
+    some = max(1, 2**21 // max(1, x[:1].numel()))  # 682 of CIFAR's pictures
+    for xs in tqdm(x.split(some), "evaluate", disable=None if bar else True, leave=False):
         xs = normalise(xs, data.mean, data.std, dtype, channels_last) if x.dim() == 4 else xs.to(dtype)
         parts.append(net.forward(xs)[0])
-    net.train()
+    net.train(before)
     z = torch.cat(parts)
     return z.to(torch.promote_types(z.dtype, torch.float32))
 

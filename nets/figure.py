@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from nets.checkpoint import whole
 from nets.evaluate import ranking
 
 RIGHT, OTHER, EDGE = "#d1495b", "#6c8ebf", "#333333"
@@ -31,7 +32,8 @@ def curves(path, rows: list[dict], title: str):
         right.set_ylim(0, min(100, 1.1 * max(100 * (1 - r["top1"]) for r in tested) + 1))
         right.legend(frameon=False)
     else:
-        right.plot(epochs, [r["largest_error"] for r in rows], color=RIGHT)
+        tested = [r for r in rows if "largest_error" in r]
+        right.plot([r["epoch"] for r in tested], [r["largest_error"] for r in tested], color=RIGHT)
         right.axhline(0.1, color=EDGE, lw=0.8, ls=":")
         right.set(xlabel="epoch", ylabel="largest error", ylim=(0, None))
     for axes in (left, right):
@@ -126,4 +128,5 @@ def _short(name: str) -> str:
 
 
 def _save(figure, path):
-    figure.savefig(path, dpi=110, facecolor="white", format="png")
+    with whole(Path(path)) as part:
+        figure.savefig(part, dpi=110, facecolor="white", format="png")

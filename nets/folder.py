@@ -5,7 +5,6 @@ anew when any file's name, size or time of change is another one.
 """
 
 import hashlib
-import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +56,11 @@ def scan(root: Path):
     classes = [p.name for p in sorted((root / "train").iterdir()) if _is_class(p)]
     if not classes:
         raise DataError(f"{root / 'train'}: has no class folders")
+    if len(classes) == 1:
+        raise DataError(f"{root / 'train'}: has one class; a classifier needs two or more")
+    for name in classes:
+        if not name.isprintable():  # nor is a name that isn't UTF-8
+            raise DataError(f"{root / 'train'}: {name!r} is no name for a class")
     for p in sorted((root / "test").iterdir()):
         if _is_class(p) and p.name not in classes:
             raise DataError(f"{p}: class not in train/{nearest(p.name, classes)}")
@@ -106,23 +110,28 @@ def _fingerprint(root: Path, splits, size, channels) -> str:
     for files in splits.values():
         for path in (p for group in files for p in group):
             status = path.stat()
-            digest.update(f"{path.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(path.relative_to(root)))
+            digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
 def _read_cache(path: Path, key: str):
     try:
         with safe_open(path, "pt") as f:
-            if json.loads((f.metadata() or {}).get("cache", "{}")).get("key") != key:
+            if (f.metadata() or {}).get("key") != key:
                 return None
-            return {name: f.get_tensor(name) for name in f.keys()}
-    except (OSError, SafetensorError, ValueError):
+            tensors = {name: f.get_tensor(name) for name in sorted(f.keys())}
+    except (OSError, SafetensorError):
         return None  # none yet, or damaged: decode again
+    kinds = [(name, t.dtype, t.dim()) for name, t in tensors.items()]
+    x, y = (torch.uint8, 4), (torch.int64, 1)
+    right = [("test_x", *x), ("test_y", *y), ("train_x", *x), ("train_y", *y)]
+    return tensors if kinds == right else None
 
 
 def _write_cache(path: Path, key: str, tensors):
     try:
         with whole(path) as part:
-            save_file(tensors, part, {"cache": json.dumps({"key": key})})
+            save_file(tensors, part, {"key": key})
     except (OSError, SafetensorError) as e:
         tqdm.write(f"note: pictures are not cached, {path.parent} can't be written ({e})", sys.stderr)

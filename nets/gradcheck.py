@@ -8,11 +8,12 @@ A difference is given relative to the largest entry of autograd's gradient for t
 import copy
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from nets import cli, config, data, device, trainer, twin
+from nets import checkpoint, cli, config, data, device, trainer, twin
 from nets.errors import MismatchError, UsageError
 from nets.trace import Trace, generator_state
 
@@ -257,8 +258,8 @@ def main():
     if args.json:
         facts = {"config": conf.name, "ok": all(r.ok for r in reports)}
         facts["reports"] = [asdict(r) | {"ok": r.ok} for r in reports]
-        with open(args.json, "w", encoding="utf-8") as f:
-            json.dump(facts, f, indent=2)
+        facts = json.loads(json.dumps(facts), parse_constant=lambda _: None)  # JSON has no NaN
+        checkpoint.write(Path(args.json), json.dumps(facts, indent=2) + "\n")
     bad = next((r for r in reports if not r.ok), None)
     if bad:
         wrong = bad.first_bad or "tensor " + next(r.tensor for r in bad.rows if not r.ok)

@@ -8,6 +8,8 @@ Neither method writes to the layer (BatchNorm's running statistics are the one e
 x, to dy or to saved, so that one forward can serve two backwards and one layer two places.
 """
 
+from collections import Counter
+
 import torch
 from torch import Tensor
 
@@ -68,8 +70,16 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def walk(self):
-        """Yield this layer and, for a net, every layer in it."""
+        """Yield this layer and, for a net, every layer in it, each once."""
         yield self
+
+    def places(self) -> list["Layer"]:
+        """The layers that aren't nets, in order, each as often as it is used."""
+        return [self]
+
+    def readers(self) -> list["Layer"]:
+        """Those of them that see the input itself."""
+        return [self]
 
     def train(self, mode: bool = True):
         for layer in self.walk():
@@ -98,6 +108,8 @@ class Net(Layer):
     """
 
     def __init__(self, **children: Layer):
+        if not children:
+            raise ValueError(f"{type(self).__name__} needs a layer")
         self.children = children
         self.training = True
         first = {}
@@ -125,16 +137,17 @@ class Net(Layer):
 
     @property
     def input_grad(self) -> bool:
-        return self._readers()[0].input_grad
+        return any(layer.input_grad for layer in self.readers())
 
     @input_grad.setter
     def input_grad(self, wanted: bool):
-        for layer in self._readers():
-            layer.input_grad = wanted
+        """Left out only by layers that see nothing but the net's input: not by one used again."""
+        places = Counter(id(layer) for layer in self.places())
+        for layer in self.readers():
+            layer.input_grad = wanted or places[id(layer)] > 1
 
-    def _readers(self) -> list[Layer]:
-        """The children that see the net's own input."""
-        raise NotImplementedError
+    def places(self):
+        return [leaf for child in self.children.values() for leaf in child.places()]
 
     def _collect(self, grads: dict[str, Tensor], child: str, new: dict[str, Tensor]):
         """Add one child's gradients to the net's own."""

@@ -36,7 +36,8 @@ class CrossEntropy:
         classes = z.shape[1]
         q = one_hot(target, classes).to(log_p.dtype)
         q = q * (1 - self.label_smoothing) + self.label_smoothing / classes
-        loss, dz = -(q * log_p).sum(), log_p.exp() - q
+        # where q is 0 the term is 0, also if log p is −∞
+        loss, dz = -torch.where(q > 0, q * log_p, 0).sum(), log_p.exp() - q
         if self.reduction == "mean":
             loss, dz = loss / len(z), dz / len(z)
         return loss, dz.to(z.dtype)

@@ -34,8 +34,8 @@ class Sequential(Net):
             self._collect(grads, name, new)
         return dy, grads
 
-    def _readers(self):
-        return list(self.children.values())[:1]
+    def readers(self):
+        return next(iter(self.children.values())).readers()
 
 
 class Residual(Net):
@@ -65,5 +65,5 @@ class Residual(Net):
         self._collect(grads, "body", new)
         return None if dx is None or around is None else dx + around, grads
 
-    def _readers(self):
-        return list(self.children.values())
+    def readers(self):
+        return [leaf for child in self.children.values() for leaf in child.readers()]

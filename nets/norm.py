@@ -33,6 +33,8 @@ class BatchNorm2d(Layer):
         kernel: str = "written",
     ):
         super().__init__()
+        if eps <= 0 or not 0 <= momentum <= 1:
+            raise ValueError(f"eps must be over 0 and momentum 0 to 1, not {eps} and {momentum}")
         self.eps, self.momentum = eps, momentum
         self.kernel = check_kernel(kernel)
         if affine:
@@ -42,7 +44,7 @@ class BatchNorm2d(Layer):
         self.buffers["running_var"] = torch.ones(channels)
 
     def forward(self, x: Tensor):
-        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] <= 1:
             raise BatchError("BatchNorm2d in training needs more than one value a channel in a batch")
         gamma, beta = self.params.get("weight"), self.params.get("bias")
         mean, var = self.buffers["running_mean"], self.buffers["running_var"]

@@ -8,6 +8,8 @@ from PIL import Image, ImageOps
 
 from nets.errors import DataError
 
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` says it as an error
+
 
 def decode(path, channels: int = 3, size: int | None = None) -> np.ndarray:
     """The picture at `path` as uint8 (H, W, channels), upright, transparency over white.
@@ -16,19 +18,19 @@ def decode(path, channels: int = 3, size: int | None = None) -> np.ndarray:
     DataError names a file that is missing, is no picture, is cut off or is absurdly large.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image = ImageOps.exif_transpose(image)
-                image = _plain(image, "L" if channels == 1 else "RGB")
+        with Image.open(path) as image:
+            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise ValueError(f"{image.width} × {image.height} pixels are too many")
+            image = ImageOps.exif_transpose(image)
+            image = _plain(image, "L" if channels == 1 else "RGB")
+        if size is not None and image.size != (size, size):
+            image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise DataError(f"{path}: a folder, not a picture") from None
     except Exception as e:  # Pillow's decoders raise almost anything on damaged files
         raise DataError(f"{path}: not a picture that can be read ({e})") from None
-    if size is not None and image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     pixels = np.asarray(image)
     return pixels[:, :, None] if channels == 1 else pixels
 

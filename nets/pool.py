@@ -101,6 +101,6 @@ class MaxPool2d(Layer):
             # where (i, j) lies in the padding the index can equal another's, but what is
             # added there is cropped away
             place = (row + i * dh) * like[3] + (col + j * dw)  # (oh, ow)
-            return dy * (winner == place.to(winner.dtype))
+            return dy.masked_fill(winner != place.to(winner.dtype), 0)
 
         return win.spread(dy, like, won), {}

@@ -32,7 +32,7 @@ class Trained:
         try:
             self.classes = tuple(map(str, words["classes"]))
             self.shape = tuple(int(n) for n in words["shape"])
-        except (KeyError, TypeError, ValueError) as e:
+        except (KeyError, TypeError, ValueError, OverflowError) as e:
             raise CheckpointError(f"{path}: not a checkpoint of this project ({e})") from None
         if device.type == "cpu":
             keep_memory()
@@ -43,11 +43,12 @@ class Trained:
             self.net = make_net(self.config, self.shape, n_outputs)
         except UsageError as e:
             raise CheckpointError(f"{path}: doesn't match its config: {e}") from None
-        checkpoint.restore(self.net, tensors, path)
         self.net.to(device, torch.promote_types(self.dtype, torch.float32))
+        checkpoint.restore(self.net, tensors, path)
         self.mean, self.std = tensors.get("data.mean"), tensors.get("data.std")
         pictures = len(self.shape) == 3
-        if pictures and any(t is None or t.shape != self.shape[:1] for t in (self.mean, self.std)):
+        wanted = (self.shape[:1], torch.float32)
+        if pictures and any(t is None or (t.shape, t.dtype) != wanted for t in (self.mean, self.std)):
             raise CheckpointError(f"{path}: has no mean and deviation of the pictures' channels")
 
     def _dataset(self, x: Tensor, y: Tensor | None = None) -> Dataset:

@@ -33,6 +33,8 @@ def make_net(config: Config, shape, n_outputs: int, seed: int | None = None):
 def make_loss(config: Config, classes: bool):
     t = config.train
     if t.loss == "performance":
+        if t.label_smoothing:
+            raise UsageError("train.label_smoothing: only cross_entropy has it")
         return Performance()
     if not classes:
         raise UsageError(f'train.loss: {config.data.source} has no classes; use "performance"')
@@ -41,12 +43,17 @@ def make_loss(config: Config, classes: bool):
 
 def make_optimiser(config: Config, net, loss):
     t = config.train
+    if not net.params:
+        raise UsageError("net.layers: there is nothing to train in this net")
     if t.optimizer == "adaptive":
         for name in ("momentum", "nesterov", "weight_decay", "groups"):
             if getattr(t, name):
                 raise UsageError(f"train.{name}: the adaptive optimizer has none; leave it out")
         return Adaptive(net.params, t.rate, maximize=loss.maximize)
     return SGD(net.params, t.rate, t.momentum, t.nesterov, t.weight_decay, loss.maximize, t.groups)
+
+
+FILES = ("metrics.jsonl", "result.json", "checkpoint.safetensors", "curves.png", "top5.png", "guesses.png")
 
 
 class Run:
@@ -59,8 +66,7 @@ class Run:
         # whatever can be wrong with data, net or settings is found before anything is written
         self.data = data.load(config.data)
         t, shape = config.train, self.data.shape
-        if config.data.crop and config.data.crop >= min(shape[1:], default=0):
-            raise UsageError(f"data.crop: {config.data.crop} is too much for samples of shape {shape}")
+        self._check_variation()
         self.loss = make_loss(config, bool(self.data.classes))
         self.dtype = getattr(torch, t.dtype)
         self.net = make_net(config, shape, self.data.outputs)
@@ -71,19 +77,35 @@ class Run:
         self.step = train_step(self.net, self.loss, self.optimiser)
         self.n = len(self.data.train_y)
         self.batch = min(t.batch_size, self.n)
+        if t.optimizer == "adaptive" and self.batch < self.n:
+            raise UsageError(f"train.batch_size: the adaptive optimizer needs all {self.n} samples at once")
         self.per_epoch = self.n // self.batch  # a remainder sits this epoch out
         self.steps = t.epochs * self.per_epoch
         self.rows: list[dict] = []
         self._fit()
+        with torch.device("meta"):  # does every layer take a batch of this size?
+            build(config.net.layers, shape)[0].forward(torch.empty(self.batch, *shape))
+
+    def _check_variation(self):
+        """UsageError where training samples can't be varied as [data] asks."""
+        d, shape = self.config.data, self.data.shape
+        varied = {"crop": d.crop, "cutout": d.cutout, "flip": d.flip != "none"}
+        for name, wanted in varied.items():
+            if wanted and len(shape) != 3:
+                raise UsageError(f"data.{name}: {d.source} has no pictures")
+            if wanted and self.config.train.optimizer == "adaptive":
+                raise UsageError(f"data.{name}: the adaptive optimizer needs the same samples every time")
+        if d.crop and d.crop >= min(shape[1:]):
+            raise UsageError(f"data.crop: {d.crop} is too much for pictures of {shape[2]} × {shape[1]}")
 
     def _fit(self):
-        """Let a first layer that is read off the pictures see 5,000 of them, from all classes."""
+        """Let a first layer that is read off the pictures see some, 5,000 of CIFAR's, of all classes."""
         for layer in self.net.walk():
             if hasattr(layer, "fit"):
                 if layer is not next(iter(self.net.children.values())):
                     raise UsageError(f"net.layers: {type(layer).__name__} can only be the first layer")
                 d = self.data
-                some = d.train_x[:: max(1, self.n // 5000)]
+                some = d.train_x[:: max(1, d.train_x.numel() // (5000 * 32 * 32 * 3))]
                 layer.fit(batches.normalise(some, d.mean, d.std, torch.float32))
 
     def batch_of(self, plan: batches.Plan, i: int):
@@ -100,7 +122,7 @@ class Run:
     def train(self):
         c, t = self.config, self.config.train
         self.out.mkdir(parents=True, exist_ok=True)
-        for name in ("metrics.jsonl", "result.json", "checkpoint.safetensors", "curves.png", "top5.png"):
+        for name in FILES:
             (self.out / name).unlink(missing_ok=True)  # of an earlier run under this name
         checkpoint.write(self.out / "config.toml", dumps(c))
         rate = torch.ones((), device=self.device)

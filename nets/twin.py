@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from nets import activations, conv, dropout, linear, loss, net, norm, pool, whiten
+from nets.layer import Net
 
 
 @singledispatch
@@ -19,9 +20,18 @@ def run(layer, x, of):
 
     Its backward is still checked in full; its forward isn't checked against another.
     """
-    stand_in = object.__new__(type(layer))
-    stand_in.__dict__ = layer.__dict__ | {"params": {k: of(v) for k, v in layer.params.items()}}
-    return stand_in.forward(x)[0]
+    return _stand_in(layer, of).forward(x)[0]
+
+
+def _stand_in(layer, of):
+    """A copy of a layer whose parameters are autograd's."""
+    copy = object.__new__(type(layer))
+    copy.__dict__ = {k: v for k, v in vars(layer).items() if k not in ("forward", "backward")}
+    if isinstance(layer, Net):
+        copy.children = {name: _stand_in(child, of) for name, child in layer.children.items()}
+    else:
+        copy.params = {k: of(v) for k, v in layer.params.items()}
+    return copy
 
 
 def _weights(layer, x, of):

@@ -21,8 +21,10 @@ class Whiten2d(Layer):
     Source: Coates and Ng 2012; Page 2018, "How to train your ResNet 8"; Jordan 2024, airbench94.
     """
 
-    def __init__(self, channels: int, kernel_size: int = 2, eps: float = 5e-4):
+    def __init__(self, channels: int, kernel_size=2, eps: float = 5e-4):
         super().__init__()
+        if eps <= 0:
+            raise ValueError(f"eps must be over 0, not {eps}")
         self.eps = eps
         self.windows = Windows.of(kernel_size, 1, 0)
         directions = channels * self.windows.size[0] * self.windows.size[1]

@@ -119,6 +119,22 @@ def test_the_lectures_nets_learn(name, tmp_path):
     assert shell("eval.py", tmp_path / name) == printed
 
 
+def test_a_test_now_and_then(tmp_path):
+    args = ["configs/two_weight.toml", "--set", "train.epochs=5", "--set", "train.eval_every=2"]
+    shell("train.py", *args, "--out", tmp_path)
+    rows = [json.loads(s) for s in (tmp_path / "two_weight/metrics.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in rows if "within" in r] == [2, 4, 5]
+    assert (tmp_path / "two_weight/curves.png").exists()
+
+
+def test_a_float64_run_is_reloaded_whole(tmp_path):
+    args = ["configs/two_weight.toml", "--set", "train.epochs=5", "--set", "train.dtype=float64"]
+    shell("train.py", *args, "--out", tmp_path)
+    found = json.loads(shell("eval.py", tmp_path / "two_weight", "--json"))
+    result = json.loads((tmp_path / "two_weight/result.json").read_text())
+    assert found["largest_error"] == result["largest_error"]
+
+
 def test_a_dense_net_climbs_performance(tmp_path):
     printed = shell("train.py", "configs/dense.toml", "--set", "train.epochs=5", "--out", tmp_path)
     assert float(re.search(r"top-1 (\d+\.\d)%", printed)[1]) > 50
@@ -179,6 +195,13 @@ def test_cifar100s_config_on_a_folder_of_a_hundred_classes(tmp_path):
         (["--set", 'net.layers=["Flaten"]'], 2, 'did you mean "Flatten"?'),
         (["--set", 'net.layers=["Flatten"]'], 2, "the net gives 64 numbers, digits needs 10"),
         (["--set", "data.crop=8"], 2, "data.crop: 8 is too much"),
+        (["configs/cross.toml", "--set", "data.cutout=2"], 2, "data.cutout: half_adder has no pictures"),
+        (["--set", "train.optimizer=adaptive", "--set", "data.crop=0"], 2, "train.momentum"),
+        (["configs/dense.toml", "--set", "train.optimizer=adaptive"], 2, "needs all 1437 samples"),
+        (["configs/dense.toml", "--set", "train.label_smoothing=0.1"], 2, "only cross_entropy has it"),
+        (["configs/two_weight.toml", "--set", 'net.layers=["Sigmoid"]'], 2, "nothing to train"),
+        (["--device", "cuda:"], 2, "--device cuda:"),
+        (["--data-root", "a\udcff"], 2, "data.root"),
         (["configs/cross.toml", "--set", "train.loss=cross_entropy"], 2, "half_adder has no classes"),
         (["--device", "cuda:99"], 2, "CUDA device"),
         (["--device", "tpu"], 2, "--device tpu"),
@@ -197,6 +220,7 @@ def test_a_batch_that_batch_norm_cannot_take(tmp_path):
     layers = f'net.layers=[{conv}, "BatchNorm2d", "Flatten"]'
     args = ["--set", layers, "--set", "train.batch_size=1", "--out", tmp_path, "--device", "cpu"]
     assert "more than one value a channel" in shell("train.py", *args, code=2)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
@@ -237,11 +261,11 @@ def test_signals(number, code, tmp_path):
     assert process.returncode == code and "Traceback" not in error
 
 
-def change_checkpoint(change):
+def change_checkpoint(change, shape=(1, 8, 8)):
     def damage(run):
         path = run / "checkpoint.safetensors"
         tensors = load_file(path)
-        words = {"words": json.dumps({"classes": list("0123456789"), "shape": [1, 8, 8], "epoch": 2})}
+        words = {"words": json.dumps({"classes": list("0123456789"), "shape": shape, "epoch": 2})}
         change(tensors)
         save_file(tensors, path, words)
 
@@ -271,6 +295,8 @@ class Trap:
         (change_checkpoint(lambda t: t.update({"net.1.bias": torch.ones(3)})), "1.bias is (3,), not (32,)"),
         (change_checkpoint(lambda t: t.update({"net.1.bias": torch.ones(32).int()})), "1.bias is torch.int32"),
         (change_checkpoint(lambda t: t.pop("data.mean")), "no mean"),
+        (change_checkpoint(lambda t: t.update({"data.mean": torch.zeros(1).half()})), "no mean"),
+        (change_checkpoint(lambda t: None, shape=[float("inf"), 8, 8]), "not a checkpoint"),
         (
             lambda run: (run / "config.toml").write_text(
                 (run / "config.toml").read_text().replace("out_channels = 32", "out_channels = 16")

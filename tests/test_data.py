@@ -12,6 +12,8 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from nets import config, data, folder
 from nets.errors import DataError
@@ -83,7 +85,7 @@ def test_folder_is_decoded_once(tree, monkeypatch):
     assert torch.equal(first.train_x, second.train_x) and torch.equal(first.test_y, second.test_y)
 
 
-@pytest.mark.parametrize("change", ["new file", "other bytes", "gone", "other size", "damaged cache"])
+@pytest.mark.parametrize("change", ["new file", "other bytes", "gone", "other size", "damaged cache", "other tensors"])
 def test_a_changed_folder_is_decoded_again(tree, change):
     load(tree)
     path = tree / "train" / "cat" / "train0.png"
@@ -97,6 +99,10 @@ def test_a_changed_folder_is_decoded_again(tree, change):
         path.unlink()
     elif change == "other size":
         options = {"size": 4}
+    elif change == "other tensors":
+        with safe_open(tree / folder.CACHE, "pt") as f:
+            words = f.metadata()
+        save_file({"train_x": torch.ones(2)}, tree / folder.CACHE, words)
     else:
         (tree / folder.CACHE).write_bytes(b"\xff" * 100)
     d = load(tree, **options)
@@ -125,6 +131,9 @@ def test_grey_pictures(tree):
         (lambda t: shutil.rmtree(t / "test"), "has no test/ folder"),
         (lambda t: shutil.rmtree(t / "train"), "has no train/ folder"),
         (lambda t: [shutil.rmtree(p) for p in (t / "train").iterdir()], "no class folders"),
+        (lambda t: [shutil.rmtree(t / "train" / n) for n in ("cat", "dog")], "has one class"),
+        (lambda t: (t / "train" / "a\nb").mkdir(), "is no name for a class"),
+        (lambda t: (t / "train" / "x\udcff").mkdir(), "is no name for a class"),
         (lambda t: shutil.rmtree(t / "test" / "dog"), "class dog is missing"),
         (lambda t: (t / "test" / "dgo").mkdir(), 'class not in train/; did you mean "dog"'),
         (lambda t: [p.unlink() for p in (t / "train" / "dog").iterdir()], "dog: no pictures"),

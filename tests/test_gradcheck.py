@@ -14,7 +14,7 @@ from nets.conv import Conv2d
 from nets.dropout import Dropout
 from nets.errors import MismatchError
 from nets.gradcheck import check, compare
-from nets.layer import Layer
+from nets.layer import Layer, Net
 from nets.linear import Linear
 from nets.loss import CrossEntropy, Performance
 from nets.net import Residual, Sequential
@@ -123,6 +123,78 @@ def test_a_layer_of_ones_own():
     assert check(Twice().to(torch.float64), x).ok
     report = check(Sequential(Linear(5, 5), Twice(1e-3), Tanh()).to(torch.float64), x)
     assert not report.ok and report.first_bad == "1 (Twice), input"
+
+
+class Side(Net):
+    """A user's own net, y = left(x) · right(x)."""
+
+    def __init__(self, left, right, sign=1):
+        super().__init__(left=left, right=right)
+        self.sign = sign
+
+    def forward(self, x):
+        (a, s), (b, t) = (child.forward(x) for child in self.children.values())
+        return a * b, [(a, s), (b, t)]
+
+    def backward(self, saved, dy, keep=False):
+        ((a, s), (b, t)), grads = saved, {}
+        left, right = self.children.values()
+        dx, new = left.backward(s, dy * b)
+        self._collect(grads, "left", new)
+        dx2, new = right.backward(t, dy * a)
+        self._collect(grads, "right", new)
+        return dx + self.sign * dx2, grads
+
+
+def test_a_net_of_ones_own():
+    x = torch.randn(4, 5, dtype=torch.float64)
+    assert check(Side(Linear(5, 3), Linear(5, 3)).to(torch.float64), x).ok
+    report = check(Sequential(Side(Linear(5, 3), Linear(5, 3), -1), Tanh()).to(torch.float64), x)
+    assert not report.ok and report.first_bad == "0 (Side), input"
+
+
+def test_any_layout_of_parameters_and_input():
+    linear, conv = Linear(3, 3).to(torch.float64), Conv2d(3, 4, 3).to(torch.float64)
+    linear.params["weight"] = torch.randn(3, 3, dtype=torch.float64).T
+    assert check(linear, torch.randn(3, 4, dtype=torch.float64).T).ok
+    conv.params["weight"] = conv.params["weight"].contiguous(memory_format=torch.channels_last)
+    x = torch.randn(2, 3, 5, 5, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    assert check(conv, x).ok
+
+
+TINY = {  # how to make each layer, and its input
+    "Linear": (dict(inputs=4, outputs=3), (2, 4)),
+    "Scale": (dict(factor=0.5), (2, 4)),
+    "Conv2d": (dict(in_channels=2, out_channels=3, kernel_size=3), (2, 2, 5, 6)),
+    "MaxPool2d": (dict(kernel_size=2), (2, 2, 5, 6)),
+    "AvgPool2d": (dict(kernel_size=2), (2, 2, 5, 6)),
+    "BatchNorm2d": (dict(channels=2), (3, 2, 5, 6)),
+    "Whiten2d": (dict(channels=2), (2, 2, 5, 6)),
+    "Sequential": ((Tanh(),), (2, 4)),
+    "Residual": ((Tanh(),), (2, 4)),
+}
+
+
+@pytest.mark.parametrize("name", build.LAYERS)
+def test_a_flipped_sign_in_any_layer_and_any_of_its_gradients(name):
+    options, shape = TINY.get(name, ({}, (2, 2, 5, 6)))
+    make = build.LAYERS[name]
+    layer = (make(*options) if isinstance(options, tuple) else make(**options)).to(torch.float64)
+    x, right = torch.randn(shape, dtype=torch.float64), layer.backward
+    assert check(layer, x).ok
+
+    def flipped(tensor):
+        def backward(saved, dy, *keep):
+            dx, grads = right(saved, dy, *keep)
+            if tensor == "input":
+                return -dx, grads
+            return dx, {k: -g if k == tensor else g for k, g in grads.items()}
+
+        return backward
+
+    for tensor in ("input", *layer.params):
+        layer.backward = flipped(tensor)
+        assert check(layer, x).first_bad == f"{name}, {tensor}"
 
 
 def broken(cls, *args, change, **options):

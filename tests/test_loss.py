@@ -33,6 +33,12 @@ def test_cross_entropy_of_huge_logits_stays_finite():
     assert loss == 2e4 and torch.equal(dz, torch.tensor([[1.0, -1.0]]))
 
 
+def test_a_class_that_is_ruled_out_costs_nothing():
+    z = torch.tensor([[0.5, float("-inf"), 0.0]])
+    loss, dz = CrossEntropy()(z, torch.tensor([0]))
+    assert loss == F.cross_entropy(z, torch.tensor([0])) and dz[0, 1] == 0
+
+
 def test_performance():
     """P = −½‖d − z‖²: the lecture's, climbed."""
     z = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)

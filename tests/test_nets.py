@@ -11,9 +11,12 @@ from nets.activations import ReLU, Tanh
 from nets.conv import Conv2d
 from nets.gradcheck import check, compare
 from nets.linear import Flatten, Linear
+from nets.loss import CrossEntropy
 from nets.net import Residual, Sequential
 from nets.norm import BatchNorm2d
+from nets.optim import SGD
 from nets.pool import MaxPool2d
+from nets.step import train_step
 
 
 def small_net():
@@ -121,6 +124,25 @@ def test_train_and_eval_reach_every_layer():
     net = small_net().eval()
     assert not any(layer.training for layer in net.walk())
     assert all(layer.training for layer in net.train().walk())
+
+
+def test_a_first_layer_that_stands_again_later_still_trains():
+    shared = Linear(3, 3)
+    for net in (Sequential(shared, Tanh(), shared), Sequential(Sequential(shared), Tanh(), shared)):
+        x, target = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+        net.input_grad = True
+        z, saved = net.forward(x)
+        loss = CrossEntropy()
+        _, grads = net.backward(saved, loss(z, target)[1])
+        before = {k: v.clone() for k, v in net.params.items()}
+        train_step(net, loss, SGD(net.params, 0.1))(x, target, 1.0)
+        for k, w in net.params.items():
+            torch.testing.assert_close(w, before[k] - 0.1 * grads[k])
+
+
+def test_a_net_needs_a_layer():
+    with pytest.raises(ValueError, match="needs a layer"):
+        Sequential()
 
 
 def test_input_gradient_is_left_out_at_the_layers_that_see_the_data():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import conv_transpose2d, log_softmax, one_hot, pad
 
-from nets.activations import GELU, ReLU, Sigmoid, SiLU, Tanh
+from nets.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
 from nets.conv import Conv2d
 from nets.dropout import Dropout
 from nets.gradcheck import check
@@ -245,7 +245,7 @@ def test_a_planted_bug_is_named(make, method, wrong, shape, tensor):
     ties = isinstance(layer, MaxPool2d) and layer.windows.disjoint
     x = torch.randint(0, 2, shape).double() if ties else torch.randn(shape, dtype=torch.float64) + 0.5
     y, _ = make().forward(x.float())
-    before = Sequential() if ties else Conv2d(4, 4, 1) if pictures else Linear(6, 6)
+    before = Scale(1.0) if ties else Conv2d(4, 4, 1) if pictures else Linear(6, 6)
     after = Conv2d(y.shape[1], 2, 1) if y.dim() == 4 else Linear(y.shape[1], 3)
     net = Sequential(before, layer, after).to(torch.float64)
     assert check(net, x).ok

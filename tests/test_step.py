@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import DEVICES
+from helpers import CUDA, DEVICES
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -107,14 +107,15 @@ def test_a_step_reads_nothing_back_to_the_host(path):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_the_step_compiles_whole(device):
+@pytest.mark.parametrize("kernel", ["written", "vendor"])
+@pytest.mark.parametrize("path", CONFIGS, ids=NAMES)
+def test_the_step_compiles_whole(path, kernel, device):
     """One graph, and the same numbers as eagerly."""
-    path = CONFIGS[NAMES.index("digits")]
-    layers = config.load(path).net.layers
     results = []
     for compiled in (False, True):
-        step, x, target, net = set_up(path, device, 8, ["net.kernel=written"])
-        assert len(net.children) == len(layers)
+        overrides = [f"net.kernel={kernel}", "train.dtype=float32", "train.rate=0.01"]
+        torch.manual_seed(1)
+        step, x, target, net = set_up(path, device, 4, overrides)
         for layer in net.walk():
             if hasattr(layer, "p"):
                 layer.p = 0.0  # a compiled draw is another draw
@@ -132,6 +133,17 @@ def test_the_step_compiles_whole(device):
 def test_the_step_does_not_ask_for_the_datas_gradient():
     step, x, target, net = set_up(CONFIGS[NAMES.index("digits")])
     assert isinstance(net, Sequential) and not net.input_grad
+
+
+@CUDA
+@pytest.mark.parametrize("path", CONFIGS, ids=NAMES)
+def test_every_config_learns_on_a_real_cuda_device(path):
+    """In the config's own dtype."""
+    step, x, target, _ = set_up(path, "cuda", 8, ["train.rate=0.01"])
+    with OnlyOn("cuda"):
+        values = [step(x, target, torch.ones((), device="cuda"))[0] for _ in range(4)]
+    assert values[-1].isfinite()
+    assert values[-1] > values[0] if values[0] < 0 else values[-1] < values[0]
 
 
 def test_hits():
