@@ -28,7 +28,8 @@ class Whiten2d(Layer):
         self.eps = eps
         self.windows = Windows.of(kernel_size, 1, 0)
         directions = channels * self.windows.size[0] * self.windows.size[1]
-        start = torch.eye(directions).reshape(directions, channels, *self.windows.size)
+        start = torch.zeros(directions, directions).fill_diagonal_(1)
+        start = start.reshape(directions, channels, *self.windows.size)
         self.buffers["weight"] = torch.cat([start, -start])  # until `fit`: the patches as they are
         self.params["bias"] = torch.zeros(2 * directions)
 
