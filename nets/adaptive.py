@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 LEAST = 0.15  # a rise of less than this share of what the slope promised counts as none
+REACH = 2.0  # no weight moves further in one step
 
 
 class Adaptive:
@@ -20,8 +21,11 @@ class Adaptive:
     The raise is the parabola's: with this slope at the start and this rise it would be back to
     the old P at r / (1 − ρ). A straight line, ρ = 1, has no such end, hence `grow`.
 
-    No step promises more than |P|, which is all there is to gain: P ends at 0. `cut` and `grow`
-    are the two constants.
+    Two bounds keep a bold step sane. None promises more than |P|, which is all there is to gain: P
+    ends at 0. And none moves a weight by more than 2: a sigmoid's slope dies off within a few units,
+    and a weight thrown far out would meet a plateau there whose rise is too small to lead back.
+
+    `cut` and `grow` are the constants to set; LEAST = 0.15 and REACH = 2 are fixed.
 
     The same batch must come every time, the whole training set: P of two different batches says
     nothing about the step between them. The last step of all isn't judged any more; `settle()`
@@ -68,7 +72,7 @@ class Adaptive:
         rise = value - self.value
         good = rise >= LEAST * self.promised  # NaN isn't; at the first step, when P was −∞, all is
         raised = (self.promised / (self.promised - rise)).nan_to_num(1.0)  # 1 / (1 − ρ)
-        raised = torch.where(rise < self.promised, raised, self.grow).clamp(max=self.grow)
+        raised = torch.where(rise <= self.promised, raised, self.grow).clamp(max=self.grow)
         self.value.copy_(torch.where(good, value, self.value))
         promised = torch.zeros_like(self.promised)
         for name, w in self.params.items():
@@ -79,6 +83,7 @@ class Adaptive:
             rate.mul_(torch.where(ok & (same >= 0), more, self.cut))
             kept.copy_(torch.where(ok, w, kept))
             slope.copy_(torch.where(ok, g, slope))
+            rate.copy_(torch.minimum(rate, REACH / (factor * slope).abs()))  # no bound without a slope
             promised += (rate * factor * slope * slope).flatten(promised.dim()).sum(-1)
         most = self.value.abs()
         scale = torch.where(promised > most, most / promised, 1.0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nets import config, trainer
-from nets.adaptive import LEAST, Adaptive
+from nets.adaptive import LEAST, REACH, Adaptive
 from nets.errors import UsageError
 from nets.loss import Performance
 
@@ -72,6 +72,21 @@ def test_no_step_promises_more_than_there_is_to_gain():
     p, g = hill(w)
     opt.step({"w": g}, value=p)
     torch.testing.assert_close(((w - 1) * g).sum(), p.abs())
+
+
+def test_no_weight_moves_further_than_the_reach():
+    w = torch.tensor([1.0, 1.0, 1.0], dtype=torch.float64)
+    opt = Adaptive({"w": w}, 1e6, maximize=True)
+    opt.step({"w": torch.tensor([1.0, -1e-9, 0.0])}, value=torch.tensor(-1e9, dtype=torch.float64))
+    torch.testing.assert_close(w, torch.tensor([1 + REACH, 1 - 1e-3, 1.0], dtype=torch.float64))
+
+
+def test_a_step_of_factor_0_raises_no_rate():
+    w = torch.tensor([1.0], dtype=torch.float64)
+    opt = Adaptive({"w": w}, 0.1, maximize=True)
+    for _ in range(3):
+        opt.step({"w": torch.tensor([1.0], dtype=torch.float64)}, factor=0.0, value=torch.tensor(-9.0).double())
+    assert opt.rate["w"].item() == 0.1 and w.item() == 1.0
 
 
 @pytest.mark.parametrize("rate", [1e-6, 1.0, 1e6])

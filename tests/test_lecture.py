@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nets import gradcheck
+from nets.activations import ReLU
 from nets.lecture import EXPERIMENTS, page
 from nets.lecture.approximator import approximator
 from nets.lecture.cross import cross, symmetry
@@ -17,10 +18,11 @@ from nets.lecture.hill import hill_climbing
 from nets.lecture.many import Many, band, chain, rows, slopes, train
 from nets.lecture.neuron import every_neuron, neuron, threshold
 from nets.lecture.rate import LECTURE, adaptive_rate, nets_at, rate_constant, task
-from nets.lecture.reuse import dense, formula, multiplications, reuse
+from nets.lecture.reuse import dense, every_path, formula, multiplications, reuse
 from nets.lecture.slope import performance, sigmoid
 from nets.lecture.two_weight import two_weight
 from nets.linear import Linear
+from nets.loss import Performance
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -95,8 +97,22 @@ def test_sigmoid():
     assert found.held and found.figures["step_flat_share"] == 1
 
 
+def test_a_box_with_another_slope_is_not_the_sigmoid():
+    assert not sigmoid(points=201, box=ReLU).held
+
+
 def test_performance():
     assert performance().held
+
+
+class Doubled(Performance):
+    def __call__(self, z, d):
+        p, dz = super().__call__(z, d)
+        return p, 2 * dz
+
+
+def test_performance_with_a_wrong_slope_is_not_held():
+    assert not performance(loss=Doubled).held
 
 
 def test_hill_climbing():
@@ -105,6 +121,10 @@ def test_hill_climbing():
     assert [row[1] for row in found.table[1:]] == [8, 80, 728]
     for path in found.figures["paths"].values():  # up, and nothing but up
         assert all(a[2] < b[2] for a, b in zip(path, path[1:]))
+
+
+def test_another_direction_than_the_gradient_is_not_the_best():
+    assert not hill_climbing(layers=(1, 2), repeats=1, direction=torch.sign).held
 
 
 def test_two_weight():
@@ -130,6 +150,12 @@ def test_adaptive_rate_is_not_held_when_the_rate_hardly_adapts():
     assert not found.held
 
 
+@pytest.mark.parametrize("seed", [2, 4, 6])  # of the full size, these once lost a start on a plateau
+def test_adaptive_rate_loses_no_start(seed):
+    found = adaptive_rate(seed, rates=(0.0158, 50.0), fixed=(19.9,), cap=1000)
+    assert found.figures["failed_where_best_fixed_did_not"] == 0
+
+
 def test_symmetry():
     found = symmetry(starts=40, passes=1500)
     assert found.held
@@ -145,6 +171,8 @@ def test_cross():
     found = cross(starts=6, passes=600)
     assert found.held, found.figures["tasks_learnt"]
     assert found.figures["tasks_learnt"]["without"] == found.figures["tasks_of_own_input_alone"] == 16
+    adder = found.figures["half_adder_median_error"]
+    assert adder["without"][-1] > 0.4 > adder["with"][-1]
 
 
 def test_cross_needs_its_middle():
@@ -159,6 +187,15 @@ def test_reuse():
         width, depth, paths, literal, ours, _ = row
         assert paths == width**depth and literal == paths * (3 * depth - 1 + width)
         assert ours == formula(width, depth, 1)
+
+
+def test_reuse_needs_every_path():
+    def all_but_one(net, x, d):
+        dw, count = every_path(net, x, d)
+        dw[0] *= 0.999
+        return dw, count
+
+    assert not reuse(paths=((2, 3),), rounds=0, rule=all_but_one).held
 
 
 def test_work_grows_with_depth_and_the_square_of_width():
@@ -200,6 +237,50 @@ def test_the_page_stands_alone_and_its_numbers_are_in_the_json(tmp_path):
     for name, result in results.items():
         assert facts["experiments"][name]["table"] == result.table
         assert facts["experiments"][name]["held"] is result.held
+
+
+def _numbers(found):
+    """Every number in a tree of figures, those in its keys and texts too."""
+    if isinstance(found, dict):
+        for key, value in found.items():
+            yield from _numbers(key)
+            yield from _numbers(value)
+    elif isinstance(found, (list, tuple)):
+        for value in found:
+            yield from _numbers(value)
+    elif isinstance(found, str):
+        yield from (float(m) for m in re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", found.replace(",", "")))
+    elif isinstance(found, (int, float)) and not isinstance(found, bool):
+        yield float(found)
+
+
+def _is_among(text, known):
+    """Is a printed number one of the known ones, to the precision that it is printed with?"""
+    digits, _, power = text.rstrip("%").replace(",", "").partition("e")
+    decimals = len(digits.partition(".")[2])
+    scale = 10.0 ** int(power or 0) / (100 if text.endswith("%") else 1)
+    near = 0.5001 * 10.0**-decimals * scale if decimals or power or text.endswith("%") else 1e-9
+    return any(abs(k - float(digits) * scale) <= near for k in known)
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        lambda: neuron(),
+        lambda: threshold(most=4, neurons=20),
+        lambda: performance(),
+        lambda: two_weight(draws=3),
+        lambda: rate_constant(starts=50, rates=(0.5, 5.0, 50.0), cap=1000),
+    ],
+    ids=["neuron", "threshold", "performance", "two-weight", "rate-constant"],
+)
+def test_every_measured_number_of_a_section_is_in_its_figures(experiment):
+    result = experiment()
+    known = list(_numbers([result.figures, result.table, result.timings]))
+    text = re.sub(r"<[^>]*>", " ", " ".join(result.found).replace("−", "-"))
+    printed = re.findall(r"(?<![\w.,(-])-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?%?(?![,\w)])", text)
+    missing = [n for n in printed if not _is_among(n, known)]
+    assert [n for n in missing if float(n.rstrip("%").replace(",", "")) > 2] == []
 
 
 def test_same_seed_same_figures():

@@ -1,5 +1,7 @@
 """A net is a function approximator: one input, one output, fitted by the project's own train step."""
 
+import math
+
 import torch
 from tqdm import tqdm
 
@@ -27,7 +29,7 @@ def approximator(
     """A layer of sigmoids and a weighted sum, fitted to a few functions: drawn while it learns."""
     x = torch.linspace(-2, 2, 101, device=device, dtype=torch.float64)[:, None]
     table, drawn, explained = (
-        [["function", "share explained", "largest error", "straight line explains"]],
+        [["function", "share explained", "largest error", "straight line explains", "z(10)", "wanted at 10"]],
         {},
         {},
     )
@@ -51,8 +53,12 @@ def approximator(
         spread = (d - d.mean()).square().sum()
         line = (x * d).sum() / (x * x).sum() * x + d.mean()
         explained[name] = (1 - (z - d).square().sum() / spread).item()
+        far = torch.full_like(x[:1], 10.0)
         straight = (1 - (line - d).square().sum() / spread).item()
-        table.append([name, f"{explained[name]:.2%}", (z - d).abs().max().item(), f"{straight:.1%}"])
+        table.append(
+            [name, _share(explained[name]), (z - d).abs().max().item(), f"{straight:.1%}"]
+            + [t.item() for t in (net.forward(far)[0], f(far))]
+        )
         drawn[name] = (x[:, 0].tolist(), d[:, 0].tolist(), looks)
     bar.close()
     figures = {"hidden": hidden, "steps": steps, "explained": explained, "table": table, "curves": {
@@ -66,16 +72,20 @@ def approximator(
         min(explained.values()) > 0.95,
         [
             f"One input, {hidden} sigmoids, one weighted sum, {steps:,} steps: the net explains "
-            + ", ".join(f"{share:.2%} of {name}" for name, share in explained.items())
+            + ", ".join(f"{_share(share)} of {name}" for name, share in explained.items())
             + ". One net, four functions: only the weights differ. (Shares of the variance; the claim counts"
             " as held above 95% each.)",
         ],
         figures,
         [("approximator", "Four functions and the net, as it learns", _draw(drawn))],
         table,
-        "It comes near where it was shown samples, from −2 to 2, and nowhere else: the same net says nothing"
-        " sensible of x = 10.",
+        "It comes near where it was shown samples, from −2 to 2. Beyond, it may be anything: see the last two columns.",
     )
+
+
+def _share(share: float) -> str:
+    """As a percentage, rounded down: 100% is said of nothing less."""
+    return f"{math.floor(1e4 * share) / 100:.2f}%"
 
 
 def _draw(drawn):

@@ -53,6 +53,7 @@ def symmetry(seed: int = 0, device="cpu", starts: int = 200, passes: int = 3000,
         "rate": 2.0,
         "largest_difference_of_equal_nodes": largest,
         "share_that_learnt": solved,
+        "largest_error_10_50_90_percent": lines,
         "lowest_error_of_equal_starts": errors["all weights equal"].min().item(),
     }
     figure, axes = plot.panels(height=4)
@@ -84,8 +85,8 @@ def symmetry(seed: int = 0, device="cpu", starts: int = 200, passes: int = 3000,
         figures,
         [("symmetry", "Largest error: median, and 10–90% of the starts", figure)],
         note=(
-            "Random starts break the symmetry, but don't always lead to the goal: the others have climbed a"
-            " hill that isn't the highest."
+            "Random starts break the symmetry, but don't always lead to the goal: the others were still"
+            f" creeping along a plateau after {passes:,} steps."
         ),
     )
 
@@ -147,10 +148,13 @@ def cross(
         "share_with": share["with"].tolist(),
         "share_without": share["without"].tolist(),
     }
-    adder = {name: _adder(seed, device, name == "with") for name in share}
-    figures["half_adder_median_error"] = {
-        name: e.median(1).values[::50].tolist() for name, e in adder.items()
+    adder = {name: _adder(seed, device, name == "with" and links, passes=passes) for name in share}
+    spread = {
+        name: torch.quantile(e, e.new_tensor([0.1, 0.5, 0.9]), dim=1).tolist() for name, e in adder.items()
     }
+    figures["half_adder_median_error"] = {name: middle for name, (_, middle, _) in spread.items()}
+    figures["half_adder_band"] = {name: {"p10": low, "p90": high} for name, (low, _, high) in spread.items()}
+    figures["half_adder_starts"] = adder["with"].shape[1]
     return Result(
         "The second simplest net, and its cross connections",
         "Two inputs, two neurons in the middle, two outputs: the cross connections are what lets an output"
@@ -161,7 +165,7 @@ def cross(
             (
                 f"Every pair of truth tables of two inputs was set as a task, 256 in all, {starts} random"
                 f" starts each. Without cross connections the net learnt {learnt['without']}: exactly those"
-                f" where each output needs its own input alone. With them it learnt {learnt['with']} of 256."
+                f" where each output needs at most its own input. With them it learnt {learnt['with']} of 256."
             ),
             (
                 f"The half adder (sum and carry of two bits) is learnt from {share['with'][6, 1]:.0%} of the"
@@ -173,15 +177,15 @@ def cross(
             ("cross", "Share of starts that learn each of the 256 tasks", _draw_tasks(share)),
             (
                 "cross-curves",
-                "Learning the half adder: largest error, median and 10–90% of 100 starts",
-                _draw_adder(adder),
+                f"Learning the half adder: largest error, median and 10–90% of {adder['with'].shape[1]} starts",
+                _draw_adder(spread),
             ),
         ],
         table,
         "Two neurons in the middle are two cuts through the square of inputs, and the second layer cuts once"
         f" more for each output: for {learnt['with']} of the 256 tasks some start was enough. Not every start"
         " is: the hardest task that was learnt at all was learnt from"
-        f" {share['with'][share['with'] > 0].min():.0%} of them.",
+        f" {share['with'][share['with'] > 0].min():.0%} of them in {passes:,} passes.",
     )
 
 
@@ -204,19 +208,19 @@ def _draw_tasks(share):
     for a, (name, s) in zip(axes, share.items()):
         image = a.imshow((100 * s).numpy(), cmap="Blues", vmin=0, vmax=100, origin="lower")
         a.set(xticks=range(16), yticks=range(16), title=f"{name} cross connections", ylabel="wanted of z₁")
-        a.set_xticklabels(names, rotation=90, fontsize=9, family="monospace")
-        a.set_yticklabels(names, fontsize=9, family="monospace")
+        a.set_xticklabels(names, rotation=90, fontsize=11, family="monospace")
+        a.set_yticklabels(names, fontsize=11, family="monospace")
         a.spines[:].set_visible(True)
     axes[1].set_xlabel("wanted of z₂, for inputs 00, 01, 10, 11")
     figure.colorbar(image, ax=axes, label="starts that learn it / %", shrink=0.5, pad=0.02)
     return figure
 
 
-def _draw_adder(adder):
+def _draw_adder(spread):
     figure, axes = plot.panels(height=3.8)
-    for (name, e), colour, pale in zip(adder.items(), (plot.BLUE, plot.RED), (plot.PALE, "#f3d9dc")):
-        low, middle, high = torch.quantile(e, e.new_tensor([0.1, 0.5, 0.9]), dim=1).tolist()
-        axes.fill_between(range(len(e)), low, high, color=pale)
+    for (name, lines), colour, pale in zip(spread.items(), (plot.BLUE, plot.RED), (plot.PALE, "#f3d9dc")):
+        low, middle, high = lines
+        axes.fill_between(range(len(low)), low, high, color=pale)
         axes.plot(middle, color=colour, lw=2, label=f"{name} cross connections")
     axes.axhline(SOLVED, color=plot.GREY, ls=":", lw=0.8)
     axes.set(xlabel="passes over the four samples", ylabel="largest error", ylim=(0, 1))

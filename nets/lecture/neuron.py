@@ -55,16 +55,17 @@ def neuron(seed: int = 0, device="cpu", sizes=(1, 2, 3)) -> Result:
     complete = all(not can[n] & cannot[n] and len(can[n] | cannot[n]) == 2**2**n for n in sizes)
 
     torch.manual_seed(seed)
+    limit = 4.5
     crowd = Linear(9, 1).to(device, torch.float64)  # nine equal inputs: how many must be on?
     crowd.params["weight"].fill_(1.0)
-    crowd.params["bias"].fill_(-4.5)
+    crowd.params["bias"].fill_(-limit)
     x = torch.tril(torch.ones(10, 9, device=device, dtype=torch.float64), -1)
     answers = fires(crowd, x)[:, 0].int().tolist()
     cumulative = answers == [0] * 5 + [1] * 5
 
     rows = [["inputs", "truth tables", "a neuron can", "proved impossible"]]
     rows += [[n, 2**2**n, len(can[n]), len(cannot[n])] for n in sizes]
-    figures = {"truth_tables": rows, "inputs_on": list(range(10)), "output": answers}
+    figures = {"truth_tables": rows, "inputs_on": list(range(10)), "output": answers, "threshold": limit}
     figures["impossible_with_two_inputs"] = [format(t, "04b") for t in sorted(cannot.get(2, ()))]
     return Result(
         "A neuron is a summer and a threshold box",
@@ -76,9 +77,9 @@ def neuron(seed: int = 0, device="cpu", sizes=(1, 2, 3)) -> Result:
             (
                 f"With two inputs a neuron can be {len(can.get(2, ()))} of the 16 truth tables. It cannot be "
                 "exclusive or, nor its opposite: (0,1) and (1,0) add up to the same inputs as (0,0) and "
-                "(1,1), so both pairs have the same sum, and no threshold lies on two sides of it."
+                "(1,1), so both pairs have the same sum: one pair would need it above 2T, the other at most 2T."
             ),
-            "Nine equal inputs with T = 4.5: no single one matters, five together fire.",
+            f"Nine equal inputs with T = {limit}: no single one is enough, any five are.",
         ],
         figures,
         [("neuron", "All 16 truth tables of two inputs, and nine inputs at one neuron", _draw(can, figures))],
@@ -102,15 +103,15 @@ def _draw(can, figures):
         for place in range(4):
             on = code >> (3 - place) & 1
             colour = plot.BLUE if able else plot.RED
-            axes.plot(place & 1, place >> 1, "o", ms=8, mfc=colour if on else "white", mec=colour, mew=1.5)
+            axes.plot(place >> 1, place & 1, "o", ms=8, mfc=colour if on else "white", mec=colour, mew=1.5)
         axes.set(xlim=(-0.6, 1.6), ylim=(-0.6, 1.6), xticks=[], yticks=[], aspect="equal")
-        axes.set_title(name.replace(" and not ", "\nand not ").replace(" or not ", "\nor not "), fontsize=9,
+        axes.set_title(name.replace(" and not ", "\nand not ").replace(" or not ", "\nor not "), fontsize=10.5,
                        color="black" if able else plot.RED)  # fmt: skip
-    above.supxlabel("x₂ to the right, x₁ upwards; filled: fires; red: no neuron can", fontsize=10)
+    above.supxlabel("x₁ to the right, x₂ upwards; filled: fires; red: no neuron can", fontsize=11)
     axes = below.subplots()
     axes.step(figures["inputs_on"], figures["output"], where="mid", color=plot.BLUE, lw=2)
-    axes.axvline(4.5, color=plot.GREY, ls=":")
-    axes.text(4.4, 0.5, "T = 4.5", ha="right", color=plot.GREY)
+    axes.axvline(figures["threshold"], color=plot.GREY, ls=":")
+    axes.text(4.4, 0.5, f"T = {figures['threshold']}", ha="right", color=plot.GREY)
     axes.set(xlabel="inputs that are on, of nine", ylabel="output", yticks=[0, 1], xticks=range(10))
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -171,7 +172,7 @@ def threshold(seed: int = 0, device="cpu", most: int = 12, neurons: int = 200) -
             f" differences. In {ties:,} the sum is exactly at the threshold, and both forms stay silent"
             " there, as the lecture has it: a neuron fires only above."
         ],
-        {"rows": rows, "cases": cases, "ties": ties, "differ": differ},
+        {"neurons_a_size": neurons, "rows": rows, "cases": cases, "ties": ties, "differ": differ},
         [("threshold", "The same line twice, and how many cases were compared", figure)],
         rows,
         "In this project's layers the threshold is the bias with its sign turned: b = −T.",

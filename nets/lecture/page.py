@@ -65,9 +65,10 @@ def number(value) -> str:
 
 
 def _typeset(text: str) -> str:
-    """Numbers as they are written: 1.5e-11 as 1.5·10⁻¹¹, and a real minus."""
+    """Numbers as they are written: 1.5e-11 as 1.5·10⁻¹¹, a real minus, and no line break beside a sign."""
     text = re.sub(r"(\d)e([-+]\d+)", lambda m: f"{m[1]}·10<sup>{int(m[2])}</sup>", text)
-    return re.sub(r"(?<![\w-])-(?=\d)", "−", text)
+    text = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
+    return re.sub(r" ([=−<>]|&[lg]t;) ", "\u00a0\\1\u00a0", text)
 
 
 def _table(rows) -> str:
@@ -80,14 +81,14 @@ def _table(rows) -> str:
 
 def _section(k: int, name: str, result, pictures) -> str:
     parts = [f'<h2 id="{name}"><small>{k}</small>{result.title}</h2>']
-    parts.append(f'<p>{result.claim} <span class="verdict {"held" if result.held else "not"}">'
+    parts.append(f'<p>{_typeset(result.claim)} <span class="verdict {"held" if result.held else "not"}">'
                  f"{'the claim held' if result.held else 'the claim did not hold'}</span></p>")  # fmt: skip
     parts.append(f'<div class="formula">{result.formula}</div>')
     parts += [f"<p>{_typeset(text)}</p>" for text in result.found]
     for (_, caption, _), png in zip(result.pictures, pictures):
         data = base64.b64encode(png).decode()
-        parts.append(f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
-                     f"<figcaption>{caption}</figcaption></figure>")  # fmt: skip
+        parts.append(f'<figure><img alt="Picture: {html.escape(_plain(result.title))}" src="data:image/png;base64,{data}">'
+                     f"<figcaption>{_typeset(caption)}</figcaption></figure>")  # fmt: skip
     parts.append(_table(result.table))
     parts += [f"<p>{_typeset(text)} <i>(Times vary from run to run.)</i></p>" for text in result.timed]
     if result.note:
@@ -117,9 +118,12 @@ def write(out, results: dict, facts: dict):
     for name, result in results.items():
         for (file, _, _), png in zip(result.pictures, pictures[name]):
             (out / f"{file}.png").write_bytes(png)
+    held = sum(r.held for r in results.values())
     numbers = {name: _numbers(result) for name, result in results.items()}
-    seconds = facts.pop("seconds")
-    facts = facts | {
+    seconds = facts["seconds"]
+    facts = {k: v for k, v in facts.items() if k != "seconds"} | {
+        "claims": len(results),
+        "claims_held": held,
         "experiments": numbers,
         "timings": {"seconds": seconds, "total": round(sum(seconds.values()), 2)},
     }
@@ -129,7 +133,6 @@ def write(out, results: dict, facts: dict):
     sections = "\n".join(
         _section(k + 1, name, r, pictures[name]) for k, (name, r) in enumerate(results.items())
     )
-    held = sum(r.held for r in results.values())
     text = f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -142,7 +145,7 @@ Here each of them is an experiment, run on layers whose every derivative is writ
 <nav><ol>{links}</ol></nav>
 {sections}
 <footer><p>Seed {facts["seed"]}, on {facts["device"]}, PyTorch {facts["versions"]["torch"]}; the same seed gives
-the same figures, times apart. All numbers are in <code>result.json</code> beside this page. Source of the claims:
+the same figures, but for times and the verdict on times. All numbers are in <code>result.json</code> beside this page. Source of the claims:
 MIT 6.034, Fall 2010 and 2015, Patrick Winston, lectures 12a and 12b, “Neural nets”.</p></footer>
 </main></body></html>
 """

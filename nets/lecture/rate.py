@@ -8,6 +8,7 @@ from tqdm import tqdm
 from nets.adaptive import LEAST, Adaptive
 from nets.lecture import plot
 from nets.lecture.many import SOLVED, band, chain, rows, slopes, train, worst
+from nets.lecture.page import number
 from nets.lecture.result import Result
 from nets.optim import SGD
 
@@ -17,6 +18,9 @@ SWEEP = tuple(float(f"{0.05 * 10 ** (k / 5):.3g}") for k in range(21))
 # eleven, from 0.005 to 500
 STARTS = tuple(float(f"{0.005 * 10 ** (k / 2):.3g}") for k in range(11))
 CAP = 20_000  # passes, then a start counts as one that never gets there
+PATIENCE = 1000  # the same for adaptive rates
+JUMP = 0.1  # a rise of the largest error that counts as instability
+EDGES = torch.logspace(0, 4.35, 88)  # of the histogram, passes
 
 
 def task(device):
@@ -44,19 +48,26 @@ def rate_constant(seed: int = 0, device="cpu", starts: int = 2000, rates=SWEEP, 
     """The lecture's demonstration, from thousands of starts: iterations at every rate."""
     passes = sweep(tuple(rates), starts, cap, seed, device)
     bands = {r: band(p) for r, p in zip(rates, passes)}
-    table = [["rate constant", "lecture saw", "our median", "10–90% of starts", "never got there"]]
+    table = [["rate constant", "lecture saw", "our median", "10–90% of starts", f"not in {cap:,} passes"]]
     inside = []
     for r, seen in LECTURE.items():
         low, middle, high, never = (bands[r][k] for k in ("p10", "median", "p90", "never"))
-        table.append([r, f"{seen[0]}, {seen[1]}", middle, f"{low} – {high}", f"{never / starts:.1%}"])
+        table.append([r, f"{seen[0]}, {seen[1]}", middle, f"{number(low)} – {number(high)}", f"{never / starts:.1%}"])
         inside += [low is not None and low <= s and (high is None or s <= high) for s in seen]
-    errors = _traces(seed, device)
+    traced = min(200, starts)
+    errors = _traces(seed, device, starts, traced)
+    shares = {r: _histogram(passes[list(rates).index(r)]) for r in LECTURE}
     figures = {
         "starts_a_rate": starts,
         "cap": cap,
         "lecture": {f"{r:g}": seen for r, seen in LECTURE.items()},
         "bands": {f"{r:g}": b for r, b in bands.items()},
         "lecture_inside_band": inside,
+        "share_not_there": {f"{r:g}": b["never"] / starts for r, b in bands.items()},
+        "histogram": {"edges": EDGES.tolist(), "percent": {f"{r:g}": h.tolist() for r, h in shares.items()}},
+        "traced_starts": traced,
+        "traced_passes": len(errors[5.0]) - 1,
+        "jump": JUMP,
         "share_that_jumped_back": {f"{r:g}": _jumped(e) for r, e in errors.items()},
         "largest_error_of_four_starts": {f"{r:g}": e[:, :4].T.tolist() for r, e in errors.items()},
     }
@@ -67,19 +78,19 @@ def rate_constant(seed: int = 0, device="cpu", starts: int = 2000, rates=SWEEP, 
     lost = {r: b["never"] / starts for r, b in bands.items()}
     found = [
         (
-            f"{sum(inside)} of the lecture's {len(inside)} figures lie within the 10–90% band of {starts:,}"
+            f"{'All' if all(inside) else sum(inside)} of the lecture's {len(inside)} figures lie within the 10–90% band of {starts:,}"
             " random starts."
         ),
         (
             f"The best fixed rate of the sweep that every start survives is {best:g}: median {solved[best]}"
-            f" iterations. At 0.05 it is {bands[0.05]['median']:,}, and at 500 {lost[500.0]:.0%} never get"
-            f" there in {cap:,} passes."
+            f" iterations. At 0.05 it is {bands[0.05]['median']:,}, and at 500, {lost[500.0]:.0%} of the starts"
+            f" are not there in {cap:,} passes."
             if best and 0.05 in bands and 500.0 in bands
             else ""
         ),
         (
-            "The instability at 50: within 200 passes (the first ten apart) the largest error jumped back up"
-            f" by more than 0.1, in a single pass, from {jumped['50']:.0%} of the starts; at 5 from"
+            f"The instability at 50: within {len(errors[5.0]) - 1} passes (the first ten apart) the largest error jumped back up"
+            f" by more than {JUMP}, in a single pass, from {jumped['50']:.0%} of the first {traced} starts; at 5 from"
             f" {jumped['5']:.0%}, at 0.5 from {jumped['0.5']:.0%}."
         ),
     ]
@@ -96,7 +107,7 @@ def rate_constant(seed: int = 0, device="cpu", starts: int = 2000, rates=SWEEP, 
             (
                 "rate-constant",
                 "How many iterations, and how that depends on the rate",
-                _draw(passes, rates, bands, starts),
+                _draw(shares, rates, bands, cap),
             ),
             (
                 "rate-constant-errors",
@@ -112,9 +123,11 @@ def rate_constant(seed: int = 0, device="cpu", starts: int = 2000, rates=SWEEP, 
     )
 
 
-def _traces(seed: int, device, rates=tuple(LECTURE), nets: int = 200, passes: int = 200):
-    """The largest error after every pass of the first few starts: rate -> (passes + 1, nets)."""
-    net, rate = nets_at(rates, nets, seed, device)
+def _traces(seed: int, device, starts: int, nets: int, rates=tuple(LECTURE), passes: int = 200):
+    """The largest error after every pass of the first nets of the starts: rate -> (passes + 1, nets)."""
+    net, rate = nets_at(rates, starts, seed, device)
+    net = rows(net, lambda t: t.view(len(rates), starts, *t.shape[1:])[:, :nets].flatten(0, 1).clone())
+    rate = rate.view(len(rates), starts)[:, :nets].flatten()
     x = task(device).expand(len(rate), -1, -1)
     optimiser, errors = SGD(net.params, 1.0, maximize=True), [worst(net, x, x)]
     for _ in range(passes):
@@ -126,24 +139,26 @@ def _traces(seed: int, device, rates=tuple(LECTURE), nets: int = 200, passes: in
 
 
 def _jumped(errors) -> float:
-    """Share of starts whose largest error, once past the first ten passes, rose by over 0.1 in one."""
-    return (errors[11:] - errors[10:-1] > 0.1).any(0).double().mean().item()
+    """Share of starts whose largest error, once past the first ten passes, rose by over JUMP in one."""
+    return (errors[11:] - errors[10:-1] > JUMP).any(0).double().mean().item()
 
 
-def _draw(passes, rates, bands, starts):
+def _histogram(passes) -> torch.Tensor:
+    """The percentage of starts that got there between one of EDGES and the next."""
+    got = passes[passes > 0].double().cpu()
+    return 100 * torch.histogram(got, EDGES.double()).hist / len(passes)
+
+
+def _draw(shares, rates, bands, cap):
     figure, (above, below, share) = plot.panels(
         3, 1, height=9.4, gridspec_kw={"height_ratios": [1.5, 1.5, 0.8]}
     )
-    edges = torch.logspace(0.7, 4.3, 73)
     for (r, seen), colour in zip(LECTURE.items(), (plot.BLUE, plot.GREEN, plot.RED)):
-        got = passes[list(rates).index(r)]
-        got = got[got > 0].cpu().numpy()
-        weights = [100 / starts] * len(got)
-        above.hist(got, edges.numpy(), weights=weights, color=colour, alpha=0.55, label=f"rate {r:g}")
+        above.stairs(shares[r].tolist(), EDGES.tolist(), fill=True, color=colour, alpha=0.55, label=f"rate {r:g}")
         for s in seen:
             above.axvline(s, color=colour, lw=1.8, ls="--")
     above.plot([], [], color=plot.GREY, ls="--", label="the lecture's figures")
-    above.set(xscale="log", xlabel="iterations until right", ylabel="% of starts", xlim=(10, 2e4))
+    above.set(xscale="log", xlabel="iterations until right", ylabel="% of starts", xlim=(1, 2.2e4))
     above.legend(frameon=False, fontsize=10)
 
     known = [r for r in rates if bands[r]["median"] is not None]
@@ -155,8 +170,8 @@ def _draw(passes, rates, bands, starts):
         below.plot([r] * 2, seen, "x", color=plot.RED, ms=8, mew=2, label="the lecture" if r == 0.5 else None)
     below.set(ylabel="iterations until right")
     below.legend(frameon=False, fontsize=10)
-    share.semilogx(rates, [100 * bands[r]["never"] / starts for r in rates], "o-", color=plot.RED, ms=4)
-    share.set(xlabel="rate constant", ylabel="never right / %", ylim=(-4, 104))
+    share.semilogx(rates, [100 * bands[r]["never"] / bands[r]["starts"] for r in rates], "o-", color=plot.RED, ms=4)
+    share.set(xlabel="rate constant", ylabel=f"not in {cap:,}\npasses / %", ylim=(-4, 104))
     below.sharex(share)
     return figure
 
@@ -195,8 +210,9 @@ def adaptive_rate(
     medians = [b["median"] or cap + 1 for b in bands]
     k = min(range(len(fixed)), key=lambda i: (medians[i], bands[i]["never"]))
     net, rate = nets_at(rates, starts, seed, device)
-    passes = settle_in(net, rate, min(cap, 1000), device, **constants).view(len(rates), starts)
+    passes = settle_in(net, rate, min(cap, PATIENCE), device, **constants).view(len(rates), starts)
     ours = {r: band(p) for r, p in zip(rates, passes)}
+    quickest = min(b["median"] or cap + 1 for b in ours.values())
     lost = int(((passes == 0) & (usual[k] > 0)).sum())
     slowest = max(b["median"] or cap + 1 for b in ours.values())
     table = [["starts at rate", "median", "10–90% of starts", "slowest", "never"]]
@@ -215,6 +231,13 @@ def adaptive_rate(
     figures = {
         "cut": example.cut,
         "grow": example.grow,
+        "least": LEAST,
+        "cap": min(cap, PATIENCE),
+        "runs": len(rates) * starts,
+        "first_rates": rates,
+        "smallest_adaptive_median": quickest,
+        "slowest_adaptive": int(passes.max()),
+        "slowest_best_fixed": int(usual[k].max()),
         "starts_a_rate": starts,
         "table": table,
         "best_fixed_rate": fixed[k],
@@ -226,14 +249,15 @@ def adaptive_rate(
     }
     return Result(
         "A rate that adapts itself",
-        "Instead of guessing the rate constant, cut it when performance falls and raise it when it rises.",
+        "Instead of guessing the rate constant, cut it when performance falls (or hardly rises)"
+        " and raise it when it rises.",
         f"ρ = rise ÷ promised rise<br>ρ &lt; {LEAST:g}: step back, r ← {example.cut:g}·r<br>else: r ← r / (1"
         f" − ρ), at most {example.grow:g}·r",
         slowest <= medians[k] and lost == 0,
         [
             (
                 f"Whatever rate from {rates[0]:g} to {rates[-1]:g} it starts with, the median is"
-                f" {min(b['median'] or cap + 1 for b in ours.values())} to {slowest} iterations; the best"
+                f" {quickest} to {slowest} iterations; the best"
                 f" fixed rate of the sweep, {fixed[k]:g}, needs {medians[k]}."
             ),
             (
@@ -245,7 +269,8 @@ def adaptive_rate(
         [
             (
                 "adaptive-rate",
-                "Iterations by the rate one starts with: fixed, and adaptive",
+                "Iterations by the rate one starts with: fixed, and adaptive. At fixed rates beyond 50 most starts never"
+                " get there",
                 _draw_adaptive(fixed, bands, rates, ours),
             )
         ],

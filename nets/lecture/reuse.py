@@ -109,16 +109,7 @@ def reuse(
     """width^depth paths, but depth × width² multiplications; both counted, and the latter timed."""
     torch.manual_seed(seed)
     device = torch.device(device)
-    compared = [
-        [
-            "width",
-            "depth",
-            "paths",
-            "multiplications, path by path",
-            "by backprop",
-            "largest relative difference",
-        ]
-    ]
+    compared = [["width", "depth", "paths", "by paths", "by backprop", "difference"]]
     for width, depth in paths:
         for deep in range(2, depth + 1):
             net = dense(width, deep, device)
@@ -142,8 +133,8 @@ def reuse(
             )
     agree = all(row[3] == row[4] for rows in counted.values() for row in rows)
     work = {
-        "depth": exponent(DEPTHS, [row[3] for row in counted["depth"]]),
-        "width": exponent(WIDTHS, [row[3] for row in counted["width"]]),
+        "depth": exponent([row[1] for row in counted["depth"]], [row[3] for row in counted["depth"]]),
+        "width": exponent([row[0] for row in counted["width"]], [row[3] for row in counted["width"]]),
     }
     timings = {}
     if rounds:
@@ -163,6 +154,8 @@ def reuse(
         "counted": counted,
         "exponents_of_work": work,
     }
+    shown = [row for row in compared[1:] if tuple(row[:2]) in paths]
+    shown = compared[:1] + [[*row[:5], f"{row[5]:.0e}"] for row in shown]
     last = compared[-1]
     return Result(
         "Reuse: why backprop is cheap",
@@ -179,7 +172,7 @@ def reuse(
             (
                 f"The gradient summed over every single path equals backprop's to {worst:.0e}. With width"
                 f" {last[0]} and depth {last[1]} that is {last[2]:,} paths and {last[3]:,} multiplications,"
-                f" against {last[4]:,}."
+                f" against {last[4]:,} in backprop's matrix products."
             ),
             (
                 "The multiplications that backward makes are 2·depth·width² a sample, counted and worked out"
@@ -188,8 +181,9 @@ def reuse(
         ],
         figures,
         [("reuse", "Paths, work and time", _draw(compared, timings))],
-        compared[:1] + [row for row in compared[1:] if [row[0], row[1]] in [list(p) for p in paths]],
-        "",
+        shown,
+        "The table has the multiplications, by paths and by backprop, and the largest relative difference of"
+        " the gradients.",
         timings,
         (
             [
@@ -214,10 +208,13 @@ def _draw(compared, timings):
             depth, [r[3] for r in rows], "o-", color=colour, ms=4, label=f"path by path, width {width}"
         )
         axes[0].semilogy(
+            depth, [r[2] for r in rows], ":", color=colour, label=f"number of paths, width {width}"
+        )
+        axes[0].semilogy(
             depth, [r[4] for r in rows], "s--", color=colour, ms=4, label=f"backprop, width {width}"
         )
-    axes[0].set(xlabel="depth", ylabel="multiplications")
-    axes[0].set_ylim(top=2e7)
+    axes[0].set(xlabel="depth", ylabel="number, multiplications")
+    axes[0].set_ylim(1.5, 3e8)
     axes[0].legend(frameon=False, fontsize=9, ncols=2, loc="upper left")
     for a, what, power, title in (
         (axes[1], "depth", 1, "time by depth"),

@@ -21,6 +21,7 @@ def sigmoid(seed: int = 0, device="cpu", points: int = 2001, box=Sigmoid) -> Res
     measured = (f(a + h) - f(a - h)) / (2 * h)
     step = ((a + h > 0).double() - (a - h > 0).double()) / (2 * h)
     gap = (slope - measured).abs().max().item()
+    x, few = a.tolist(), slice(0, None, points // 40)
     figures = {
         "points": points,
         "step_flat_share": (step == 0).double().mean().item(),
@@ -29,10 +30,10 @@ def sigmoid(seed: int = 0, device="cpu", points: int = 2001, box=Sigmoid) -> Res
         "largest_gap_to_formula": (slope - beta * (1 - beta)).abs().max().item(),
         "largest_slope": slope.max().item(),
         "slope_at_10": slope[-1].item(),
+        "curves": {"alpha": x[few], "beta": beta.tolist()[few], "slope": slope.tolist()[few]},
     }
     held = figures["step_flat_share"] == 1 and figures["sigmoid_flat_share"] == 0 and gap < 1e-9
     held = held and figures["largest_gap_to_formula"] < 1e-15
-    x, few = a.tolist(), slice(0, None, points // 40)
     figure, (above, below) = plot.panels(2, 1, height=6, sharex=True)
     above.plot(x, beta.tolist(), color=plot.BLUE, lw=2, label="sigmoid β")
     above.step(x, (a > 0).double().tolist(), color=plot.RED, lw=1.5, label="step")
@@ -60,8 +61,7 @@ def sigmoid(seed: int = 0, device="cpu", points: int = 2001, box=Sigmoid) -> Res
             ),
             (
                 f"The slope is never more than {figures['largest_slope']:.2f}, and at α = 10 only"
-                f" {figures['slope_at_10']:.1e}: a neuron that is very sure of itself hardly learns. This"
-                " comes back with the rate constant."
+                f" {figures['slope_at_10']:.1e}: a neuron that is very sure of itself hardly learns."
             ),
         ],
         figures,
@@ -129,8 +129,8 @@ def performance(seed: int = 0, device="cpu", loss=Performance, steps: int = 40, 
                 " no 2 and no corner."
             ),
             (
-                f"Climbed {steps} steps at rate {rate} from one start, P comes within {end['−½‖d − z‖²']:.1e}"
-                " of the wanted output. The plain distance has slope 1 everywhere, right up to a corner at"
+                f"Climbed {steps} steps at rate {rate} from one start, z comes within {end['−½‖d − z‖²']:.1e}"
+                " of the wanted output, climbing P. The plain distance has slope 1 everywhere, right up to a corner at"
                 f" the top, so its steps never get shorter and hop around the goal: {end['−‖d − z‖']:.2f} is"
                 " left. The minus makes it a hill to climb."
             ),

@@ -57,10 +57,12 @@ def two_weight(seed: int = 0, device="cpu", draws: int = 200, product=factors) -
     ways = {name: v if name == "product" else torch.stack(v) for name, v in ways.items()}
     size = ways["autograd"].abs().amax(1, keepdim=True)
     gaps = {name: ((v - ways["autograd"]).abs() / size).max().item() for name, v in ways.items()}
-    shown = {name: v[0].item() for name, v in parts.items()} | {
-        "w1": cases[0, 0].item(),
-        "d": cases[0, 3].item(),
-    }
+    v = {name: part[0].item() for name, part in parts.items()}
+    v |= {"w1": cases[0, 0].item(), "d": cases[0, 3].item()}
+    shown = v | {"p1": v["w1"] * v["x"], "p2": v["w2"] * v["y"], "P": -0.5 * v["d − z"] ** 2}
+    shown["dP/dp2"] = v["d − z"] * v["z(1 − z)"]
+    shown["dP/dy"] = shown["dP/dp2"] * v["w2"]
+    shown["dP/dp1"] = shown["dP/dy"] * v["y(1 − y)"]
     table = [["", "∂P/∂w₁", "∂P/∂w₂"]] + [[name, *v[0].tolist()] for name, v in ways.items()]
     figures = {"cases": draws, "largest_relative_gap_to_autograd": gaps, "shown": shown, "four_ways": table}
     del gaps["autograd"]
@@ -97,10 +99,8 @@ def _draw(v):
     axes = figure.subplots()
     axes.set(xlim=(-0.5, 10.5), ylim=(-3.1, 2.8))
     axes.axis("off")
-    p1, p2 = v["w1"] * v["x"], v["w2"] * v["y"]
-    loss = -0.5 * (v["d"] - v["z"]) ** 2
-    dz, dp2 = v["d − z"], v["d − z"] * v["z(1 − z)"]
-    dy, dp1 = dp2 * v["w2"], dp2 * v["w2"] * v["y(1 − y)"]
+    p1, p2, loss = v["p1"], v["p2"], v["P"]
+    dz, dp2, dy, dp1 = v["d − z"], v["dP/dp2"], v["dP/dy"], v["dP/dp1"]
     boxes = [
         (1.6, f"× w₁\n{v['w1']:.1f}"),
         (3.6, "σ"),
