@@ -135,6 +135,15 @@ def test_no_gradient_for_the_data_where_it_is_not_wanted():
         assert all(torch.equal(grads[k], full[1][k]) for k in grads)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_dirac_starts_pass_the_input_through(groups):
+    layer, x = Conv2d(4, 12, 3, padding=1, bias=False, dirac=True, groups=groups), torch.randn(2, 4, 5, 6)
+    y, _ = layer.forward(x)
+    copies = torch.cat([block[:, : 4 // groups] for block in y.chunk(groups, 1)], 1)
+    torch.testing.assert_close(copies, x)
+    assert not torch.equal(y[:, 4 // groups : 12 // groups], torch.zeros_like(y[:, 4 // groups : 12 // groups]))
+
+
 def test_groups_must_divide_channels():
     with pytest.raises(ValueError, match="groups"):
         Conv2d(3, 4, 3, groups=2)
