@@ -21,11 +21,14 @@ class Adaptive:
     The raise is the parabola's: with this slope at the start and this rise it would be back to
     the old P at r / (1 − ρ). A straight line, ρ = 1, has no such end, hence `grow`.
 
-    Two bounds keep a bold step sane. None promises more than |P|, which is all there is to gain: P
-    ends at 0. And none moves a weight by more than 2: a sigmoid's slope dies off within a few units,
-    and a weight thrown far out would meet a plateau there whose rise is too small to lead back.
+    Three bounds keep a bold step sane. None promises more than |P|, which is all there is to gain: P
+    ends at 0. None moves a weight by more than 2: a sigmoid's slope dies off within a few units, and
+    a weight thrown far out would meet a plateau there whose rise is too small to lead back. And no
+    rate is more than `apart` times the net's smallest: else, while some slopes change sign with every
+    step and stay cut, one weight with ever higher rates would walk out on such a plateau alone.
+    A task whose weights need very different rates is learnt better without: apart=math.inf.
 
-    `cut` and `grow` are the constants to set; LEAST = 0.15 and REACH = 2 are fixed.
+    `cut`, `grow` and `apart` can be set; LEAST = 0.15 and REACH = 2 are fixed.
 
     The same batch must come every time, the whole training set: P of two different batches says
     nothing about the step between them. The last step of all isn't judged any more; `settle()`
@@ -48,10 +51,11 @@ class Adaptive:
         rate: float | Tensor,
         cut: float = 0.5,
         grow: float = 50.0,
+        apart: float = 1000.0,
         maximize: bool = False,
         nets: int | None = None,
     ):
-        self.params, self.cut, self.grow = params, cut, grow
+        self.params, self.cut, self.grow, self.apart = params, cut, grow, apart
         self.sign = 1 if maximize else -1
         self.rate = {name: torch.ones_like(w) * rate for name, w in params.items()}
         self.kept = {name: w.clone() for name, w in params.items()}
@@ -83,6 +87,10 @@ class Adaptive:
             rate.mul_(torch.where(ok & (same >= 0), more, self.cut))
             kept.copy_(torch.where(ok, w, kept))
             slope.copy_(torch.where(ok, g, slope))
+        least = torch.stack([r.flatten(promised.dim()).amin(-1) for r in self.rate.values()]).amin(0)
+        for name, w in self.params.items():
+            rate, slope = self.rate[name], self.slope[name]
+            rate.copy_(torch.minimum(rate, _like(self.apart * least, w)))
             rate.copy_(torch.minimum(rate, REACH / (factor * slope).abs()))  # no bound without a slope
             promised += (rate * factor * slope * slope).flatten(promised.dim()).sum(-1)
         most = self.value.abs()

@@ -81,11 +81,20 @@ def test_no_weight_moves_further_than_the_reach():
     torch.testing.assert_close(w, torch.tensor([1 + REACH, 1 - 1e-3, 1.0], dtype=torch.float64))
 
 
+def test_no_rate_runs_away_from_the_others():
+    w = torch.zeros(2, dtype=torch.float64)
+    opt = Adaptive({"w": w}, 1e-3, maximize=True)
+    for k in range(9):  # one slope turns every time, the other never
+        g = torch.tensor([1e-3, 1e-3 * (-1) ** k], dtype=torch.float64)
+        opt.step({"w": g}, value=torch.tensor(-9.0 + k, dtype=torch.float64))
+    torch.testing.assert_close(opt.rate["w"][0], opt.apart * opt.rate["w"][1])
+
+
 def test_a_step_of_factor_0_raises_no_rate():
     w = torch.tensor([1.0], dtype=torch.float64)
     opt = Adaptive({"w": w}, 0.1, maximize=True)
     for _ in range(3):
-        opt.step({"w": torch.tensor([1.0], dtype=torch.float64)}, factor=0.0, value=torch.tensor(-9.0).double())
+        opt.step({"w": torch.ones_like(w)}, factor=0.0, value=torch.tensor(-9.0, dtype=torch.float64))
     assert opt.rate["w"].item() == 0.1 and w.item() == 1.0
 
 

@@ -6,7 +6,7 @@ An experiment is a function of a seed and a device that returns a `Result`. Sour
 Fall 2010 and 2015, Patrick Winston, lectures 12a and 12b, "Neural nets".
 """
 
-from nets.lecture import approximator, cross, hill, neuron, rate, reuse, slope, two_weight
+from nets.lecture import adapting, approximator, cross, hill, neuron, rate, reuse, slope, two_weight
 
 EXPERIMENTS = {
     "neuron": neuron.neuron,
@@ -16,7 +16,7 @@ EXPERIMENTS = {
     "hill-climbing": hill.hill_climbing,
     "two-weight": two_weight.two_weight,
     "rate-constant": rate.rate_constant,
-    "adaptive-rate": rate.adaptive_rate,
+    "adaptive-rate": adapting.adaptive_rate,
     "symmetry": cross.symmetry,
     "cross": cross.cross,
     "reuse": reuse.reuse,

@@ -40,7 +40,7 @@ def approximator(
         net = Sequential(Linear(1, hidden, spread=4.0), Sigmoid(), Linear(hidden, 1)).to(
             device, torch.float64
         )
-        optimiser = Adaptive(net.params, rate, maximize=True)
+        optimiser = Adaptive(net.params, rate, apart=math.inf, maximize=True)  # an edge needs its own rates
         step, looks = train_step(net, Performance(), optimiser), {}
         for k in range(steps):
             if k in LOOKS:
@@ -79,7 +79,8 @@ def approximator(
         figures,
         [("approximator", "Four functions and the net, as it learns", _draw(drawn))],
         table,
-        "It comes near where it was shown samples, from −2 to 2. Beyond, it may be anything: see the last two columns.",
+        "It comes near where it was shown samples, from −2 to 2. Beyond, it may be anything: see the last two"
+        " columns.",
     )
 
 

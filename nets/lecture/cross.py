@@ -165,7 +165,8 @@ def cross(
             (
                 f"Every pair of truth tables of two inputs was set as a task, 256 in all, {starts} random"
                 f" starts each. Without cross connections the net learnt {learnt['without']}: exactly those"
-                f" where each output needs at most its own input. With them it learnt {learnt['with']} of 256."
+                f" where each output needs at most its own input. With them it learnt {learnt['with']} of"
+                " 256."
             ),
             (
                 f"The half adder (sum and carry of two bits) is learnt from {share['with'][6, 1]:.0%} of the"
@@ -177,7 +178,8 @@ def cross(
             ("cross", "Share of starts that learn each of the 256 tasks", _draw_tasks(share)),
             (
                 "cross-curves",
-                f"Learning the half adder: largest error, median and 10–90% of {adder['with'].shape[1]} starts",
+                f"Learning the half adder: largest error, median and 10–90% of {adder['with'].shape[1]}"
+                " starts",
                 _draw_adder(spread),
             ),
         ],

@@ -78,7 +78,7 @@ def hill_climbing(
     hill, paths, rises = _map(device, direction)
     steps = {name: len(path) - 1 for name, path in paths.items()}
     digits = ALEXNET * math.log10(3)
-    steepest = sum(along > best for along, best in rises)
+    steepest = sum(along >= best * (1 - 1e-9) for along, best in rises)
     figures = {
         "evaluations": table,
         "steps_to_the_top": steps,
@@ -86,7 +86,8 @@ def hill_climbing(
         "weights_of_alexnet": ALEXNET,
         "log10_of_its_neighbours": digits,
         "digits_of_its_neighbours": math.floor(digits) + 1,
-        "map": {"inputs": [-2, 2, 9], "start": START, "top": TOP, "step": STEP, "rate": RATE} | {"w1": W1, "w2": W2},
+        "map": {"inputs": [-2, 2, 9], "start": START, "top": TOP, "step": STEP, "rate": RATE}
+        | {"w1": W1, "w2": W2},
         "close_enough": CLOSE,
         "rises_of_a_short_step": {"length": SHORT, "gradient_and_best_neighbour": rises},
         "places_where_the_gradient_is_best": steepest,
@@ -109,8 +110,9 @@ def hill_climbing(
                 " each."
             ),
             (
-                f"At {steepest} of the {len(rises)} places along both paths a very short step ({SHORT}) along the"
-                " gradient raised P more than a step of that length to any of the neighbours."
+                f"At {steepest} of the {len(rises)} places along both paths a very short step ({SHORT})"
+                " along the"
+                " gradient raised P as much as a step of that length to the best neighbour, or more."
             ),
             (
                 f"A net of {table[-1][0]} weights has {table[-1][1]:,} neighbours. For 60 million weights the"
@@ -122,7 +124,8 @@ def hill_climbing(
         [
             (
                 "hill-climbing",
-                "P over w₁ and w₂ of a net x → w₁ → σ → w₂ → σ → z, for nine inputs from −2 to 2. Wanted are the"
+                "P over w₁ and w₂ of a net x → w₁ → σ → w₂ → σ → z, for nine inputs from −2 to 2. Wanted"
+                " are the"
                 " outputs that it gives at (3, −4). Both ways start at (−1, 1)",
                 _draw_map(hill, paths),
             ),
@@ -131,7 +134,8 @@ def hill_climbing(
         table,
         "The gradient is the best direction for a very short step, not the shortest way: it runs straight up"
         " the slope first and creeps along the ridge after, where the look around, with its steps of one"
-        f" length, does not. Which of them needs fewer steps depends on two sizes that we chose: a step of {STEP:g}"
+        " length, does not. Which of them needs fewer steps depends on two sizes that we chose: a step"
+        f" of {STEP:g}"
         f" a weight for the one, a rate of {RATE:g} for the other.",
         {"seconds_a_step": seconds} | large,
         [

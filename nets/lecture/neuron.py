@@ -77,7 +77,8 @@ def neuron(seed: int = 0, device="cpu", sizes=(1, 2, 3)) -> Result:
             (
                 f"With two inputs a neuron can be {len(can.get(2, ()))} of the 16 truth tables. It cannot be "
                 "exclusive or, nor its opposite: (0,1) and (1,0) add up to the same inputs as (0,0) and "
-                "(1,1), so both pairs have the same sum: one pair would need it above 2T, the other at most 2T."
+                "(1,1), so both pairs have the same sum: one pair would need it above 2T, the other at"
+                " most 2T."
             ),
             f"Nine equal inputs with T = {limit}: no single one is enough, any five are.",
         ],
@@ -105,7 +106,8 @@ def _draw(can, figures):
             colour = plot.BLUE if able else plot.RED
             axes.plot(place >> 1, place & 1, "o", ms=8, mfc=colour if on else "white", mec=colour, mew=1.5)
         axes.set(xlim=(-0.6, 1.6), ylim=(-0.6, 1.6), xticks=[], yticks=[], aspect="equal")
-        axes.set_title(name.replace(" and not ", "\nand not ").replace(" or not ", "\nor not "), fontsize=10.5,
+        name = name.replace(" and not ", "\nand not ").replace(" or not ", "\nor not ")
+        axes.set_title(name, fontsize=10.5,
                        color="black" if able else plot.RED)  # fmt: skip
     above.supxlabel("x₁ to the right, x₂ upwards; filled: fires; red: no neuron can", fontsize=11)
     axes = below.subplots()

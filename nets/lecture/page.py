@@ -87,7 +87,8 @@ def _section(k: int, name: str, result, pictures) -> str:
     parts += [f"<p>{_typeset(text)}</p>" for text in result.found]
     for (_, caption, _), png in zip(result.pictures, pictures):
         data = base64.b64encode(png).decode()
-        parts.append(f'<figure><img alt="Picture: {html.escape(_plain(result.title))}" src="data:image/png;base64,{data}">'
+        alt = html.escape(f"Picture: {_plain(result.title)}")
+        parts.append(f'<figure><img alt="{alt}" src="data:image/png;base64,{data}">'
                      f"<figcaption>{_typeset(caption)}</figcaption></figure>")  # fmt: skip
     parts.append(_table(result.table))
     parts += [f"<p>{_typeset(text)} <i>(Times vary from run to run.)</i></p>" for text in result.timed]
@@ -145,8 +146,8 @@ Here each of them is an experiment, run on layers whose every derivative is writ
 <nav><ol>{links}</ol></nav>
 {sections}
 <footer><p>Seed {facts["seed"]}, on {facts["device"]}, PyTorch {facts["versions"]["torch"]}; the same seed gives
-the same figures, but for times and the verdict on times. All numbers are in <code>result.json</code> beside this page. Source of the claims:
-MIT 6.034, Fall 2010 and 2015, Patrick Winston, lectures 12a and 12b, “Neural nets”.</p></footer>
+the same figures, but for times and the verdict on times. All numbers are in <code>result.json</code> beside
+this page. Source of the claims: MIT 6.034, Fall 2010 and 2015, Patrick Winston, lectures 12a and 12b, “Neural nets”.</p></footer>
 </main></body></html>
 """
     write_file(out / "index.html", text)

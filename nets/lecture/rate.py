@@ -5,7 +5,6 @@ from functools import lru_cache
 import torch
 from tqdm import tqdm
 
-from nets.adaptive import LEAST, Adaptive
 from nets.lecture import plot
 from nets.lecture.many import SOLVED, band, chain, rows, slopes, train, worst
 from nets.lecture.page import number
@@ -15,10 +14,7 @@ from nets.optim import SGD
 LECTURE = {0.5: (694, 823), 5.0: (57, 67), 50.0: (124, 117)}  # iterations in the demonstration
 # twenty-one, five a decade, from 0.05 to 500: 0.5, 5 and 50 are among them
 SWEEP = tuple(float(f"{0.05 * 10 ** (k / 5):.3g}") for k in range(21))
-# eleven, from 0.005 to 500
-STARTS = tuple(float(f"{0.005 * 10 ** (k / 2):.3g}") for k in range(11))
 CAP = 20_000  # passes, then a start counts as one that never gets there
-PATIENCE = 1000  # the same for adaptive rates
 JUMP = 0.1  # a rise of the largest error that counts as instability
 EDGES = torch.logspace(0, 4.35, 88)  # of the histogram, passes
 
@@ -52,7 +48,8 @@ def rate_constant(seed: int = 0, device="cpu", starts: int = 2000, rates=SWEEP, 
     inside = []
     for r, seen in LECTURE.items():
         low, middle, high, never = (bands[r][k] for k in ("p10", "median", "p90", "never"))
-        table.append([r, f"{seen[0]}, {seen[1]}", middle, f"{number(low)} – {number(high)}", f"{never / starts:.1%}"])
+        table.append([r, f"{seen[0]}, {seen[1]}", middle, f"{number(low)} – {number(high)}"])
+        table[-1].append(f"{never / starts:.1%}")
         inside += [low is not None and low <= s and (high is None or s <= high) for s in seen]
     traced = min(200, starts)
     errors = _traces(seed, device, starts, traced)
@@ -78,19 +75,24 @@ def rate_constant(seed: int = 0, device="cpu", starts: int = 2000, rates=SWEEP, 
     lost = {r: b["never"] / starts for r, b in bands.items()}
     found = [
         (
-            f"{'All' if all(inside) else sum(inside)} of the lecture's {len(inside)} figures lie within the 10–90% band of {starts:,}"
-            " random starts."
+            f"{'All' if all(inside) else sum(inside)} of the lecture's {len(inside)} figures lie within"
+            " the 10–90%"
+            f" band of {starts:,} random starts."
         ),
         (
             f"The best fixed rate of the sweep that every start survives is {best:g}: median {solved[best]}"
-            f" iterations. At 0.05 it is {bands[0.05]['median']:,}, and at 500, {lost[500.0]:.0%} of the starts"
+            f" iterations. At 0.05 it is {bands[0.05]['median']:,}, and at 500, {lost[500.0]:.0%} of the"
+            " starts"
             f" are not there in {cap:,} passes."
             if best and 0.05 in bands and 500.0 in bands
             else ""
         ),
         (
-            f"The instability at 50: within {len(errors[5.0]) - 1} passes (the first ten apart) the largest error jumped back up"
-            f" by more than {JUMP}, in a single pass, from {jumped['50']:.0%} of the first {traced} starts; at 5 from"
+            f"The instability at 50: within {len(errors[5.0]) - 1} passes (the first ten apart) the"
+            " largest error"
+            " jumped back up"
+            f" by more than {JUMP}, in a single pass, from {jumped['50']:.0%} of the first {traced} starts;"
+            " at 5 from"
             f" {jumped['5']:.0%}, at 0.5 from {jumped['0.5']:.0%}."
         ),
     ]
@@ -154,7 +156,8 @@ def _draw(shares, rates, bands, cap):
         3, 1, height=9.4, gridspec_kw={"height_ratios": [1.5, 1.5, 0.8]}
     )
     for (r, seen), colour in zip(LECTURE.items(), (plot.BLUE, plot.GREEN, plot.RED)):
-        above.stairs(shares[r].tolist(), EDGES.tolist(), fill=True, color=colour, alpha=0.55, label=f"rate {r:g}")
+        heights = shares[r].tolist()
+        above.stairs(heights, EDGES.tolist(), fill=True, color=colour, alpha=0.55, label=f"rate {r:g}")
         for s in seen:
             above.axvline(s, color=colour, lw=1.8, ls="--")
     above.plot([], [], color=plot.GREY, ls="--", label="the lecture's figures")
@@ -170,7 +173,8 @@ def _draw(shares, rates, bands, cap):
         below.plot([r] * 2, seen, "x", color=plot.RED, ms=8, mew=2, label="the lecture" if r == 0.5 else None)
     below.set(ylabel="iterations until right")
     below.legend(frameon=False, fontsize=10)
-    share.semilogx(rates, [100 * bands[r]["never"] / bands[r]["starts"] for r in rates], "o-", color=plot.RED, ms=4)
+    lost = [100 * bands[r]["never"] / bands[r]["starts"] for r in rates]
+    share.semilogx(rates, lost, "o-", color=plot.RED, ms=4)
     share.set(xlabel="rate constant", ylabel=f"not in {cap:,}\npasses / %", ylim=(-4, 104))
     below.sharex(share)
     return figure
@@ -183,126 +187,4 @@ def _draw_errors(errors):
         a.axhline(SOLVED, color=plot.GREY, lw=0.8, ls=":")
         a.set(ylabel="largest error", title=f"rate {r:g}", ylim=(0, 1.05))
     axes[-1].set(xlabel="pass over both samples")
-    return figure
-
-
-def settle_in(net, rate, cap: int, device, **constants) -> torch.Tensor:
-    """Passes that the adaptive rate needs, (S), every step taken back counted; 0 where it never does."""
-    x = task(device).expand(len(rate), -1, -1)
-    optimiser = Adaptive(net.params, rate[:, None, None], maximize=True, nets=len(rate), **constants)
-    passes = torch.zeros_like(rate, dtype=torch.int64)
-    for step in tqdm(range(cap), "adaptive-rate", disable=None, leave=False):
-        p, z, grads = slopes(net, x, x)
-        right = (z - x).abs().amax((1, 2)) < SOLVED  # after `step` steps
-        passes = torch.where(right & (passes == 0), max(step, 1), passes)
-        if step % 20 == 0 and (passes > 0).all():
-            break
-        optimiser.step(grads, value=p)
-    return passes
-
-
-def adaptive_rate(
-    seed: int = 0, device="cpu", starts: int = 2000, rates=STARTS, fixed=SWEEP, cap: int = CAP, **constants
-) -> Result:
-    """Cut the rate when a step doesn't pay, raise it when it does: the first rate hardly matters."""
-    usual = sweep(tuple(fixed), starts, cap, seed, device)
-    bands = [band(p) for p in usual]
-    medians = [b["median"] or cap + 1 for b in bands]
-    k = min(range(len(fixed)), key=lambda i: (medians[i], bands[i]["never"]))
-    net, rate = nets_at(rates, starts, seed, device)
-    passes = settle_in(net, rate, min(cap, PATIENCE), device, **constants).view(len(rates), starts)
-    ours = {r: band(p) for r, p in zip(rates, passes)}
-    quickest = min(b["median"] or cap + 1 for b in ours.values())
-    lost = int(((passes == 0) & (usual[k] > 0)).sum())
-    slowest = max(b["median"] or cap + 1 for b in ours.values())
-    table = [["starts at rate", "median", "10–90% of starts", "slowest", "never"]]
-    for (r, b), p in zip(ours.items(), passes):
-        table.append([r, b["median"], f"{b['p10']} – {b['p90']}", int(p.max()), b["never"]])
-    table.append(
-        [
-            "fixed at %g" % fixed[k],
-            medians[k],
-            f"{bands[k]['p10']} – {bands[k]['p90']}",
-            int(usual[k].max()),
-            bands[k]["never"],
-        ]
-    )
-    example = Adaptive({"w": torch.zeros(1)}, 1.0, **constants)
-    figures = {
-        "cut": example.cut,
-        "grow": example.grow,
-        "least": LEAST,
-        "cap": min(cap, PATIENCE),
-        "runs": len(rates) * starts,
-        "first_rates": rates,
-        "smallest_adaptive_median": quickest,
-        "slowest_adaptive": int(passes.max()),
-        "slowest_best_fixed": int(usual[k].max()),
-        "starts_a_rate": starts,
-        "table": table,
-        "best_fixed_rate": fixed[k],
-        "best_fixed_median": medians[k],
-        "largest_adaptive_median": slowest,
-        "failed_where_best_fixed_did_not": lost,
-        "fixed_bands": {f"{r:g}": b for r, b in zip(fixed, bands)},
-        "adaptive_bands": {f"{r:g}": b for r, b in ours.items()},
-    }
-    return Result(
-        "A rate that adapts itself",
-        "Instead of guessing the rate constant, cut it when performance falls (or hardly rises)"
-        " and raise it when it rises.",
-        f"ρ = rise ÷ promised rise<br>ρ &lt; {LEAST:g}: step back, r ← {example.cut:g}·r<br>else: r ← r / (1"
-        f" − ρ), at most {example.grow:g}·r",
-        slowest <= medians[k] and lost == 0,
-        [
-            (
-                f"Whatever rate from {rates[0]:g} to {rates[-1]:g} it starts with, the median is"
-                f" {quickest} to {slowest} iterations; the best"
-                f" fixed rate of the sweep, {fixed[k]:g}, needs {medians[k]}."
-            ),
-            (
-                f"Of {len(rates) * starts:,} runs {lost} failed where the best fixed rate did not, and the"
-                f" slowest took {int(passes.max())} iterations, against {int(usual[k].max())}."
-            ),
-        ],
-        figures,
-        [
-            (
-                "adaptive-rate",
-                "Iterations by the rate one starts with: fixed, and adaptive. At fixed rates beyond 50 most starts never"
-                " get there",
-                _draw_adaptive(fixed, bands, rates, ours),
-            )
-        ],
-        table,
-        "Every weight has a rate of its own, and it is cut too when the slope of its weight changes sign. A"
-        " step uses both samples at once, so that P before and after can be compared, and every evaluation"
-        " counts as one iteration, steps taken back included. The same rule is <code>train.optimizer ="
-        ' "adaptive"</code>, for training on all samples at once. It is no guarantee: its constants were'
-        " tried out on this very task, and with other seeds a start now and then ends on a plateau.",
-    )
-
-
-def _draw_adaptive(fixed, bands, rates, ours):
-    figure, axes = plot.panels(height=4.4)
-    for where, found, colour, label in (
-        (fixed, bands, plot.RED, "fixed rate"),
-        (rates, ours.values(), plot.BLUE, "adaptive"),
-    ):
-        known = [(r, b) for r, b in zip(where, found) if b["p90"] is not None]
-        x, pale = [r for r, _ in known], "#f3d9dc" if colour == plot.RED else plot.PALE
-        axes.fill_between(x, [b["p10"] for _, b in known], [b["p90"] for _, b in known], color=pale)
-        known = [(r, b) for r, b in zip(where, found) if b["median"] is not None]
-        axes.loglog(
-            [r for r, _ in known],
-            [b["median"] for _, b in known],
-            "o-",
-            color=colour,
-            ms=4,
-            label=f"{label}, median and 10–90%",
-        )
-    axes.set(
-        xlabel="rate constant, or the one it starts with", ylabel="iterations until right", ylim=(4, 3e4)
-    )
-    axes.legend(frameon=False)
     return figure

@@ -130,7 +130,8 @@ def performance(seed: int = 0, device="cpu", loss=Performance, steps: int = 40, 
             ),
             (
                 f"Climbed {steps} steps at rate {rate} from one start, z comes within {end['−½‖d − z‖²']:.1e}"
-                " of the wanted output, climbing P. The plain distance has slope 1 everywhere, right up to a corner at"
+                " of the wanted output, climbing P. The plain distance has slope 1 everywhere, right up"
+                " to a corner at"
                 f" the top, so its steps never get shorter and hop around the goal: {end['−‖d − z‖']:.2f} is"
                 " left. The minus makes it a hill to climb."
             ),
