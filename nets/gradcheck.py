@@ -119,7 +119,7 @@ def check(layer, x: Tensor, dy=None, loss=None, target=None, samples: int = 4, s
         return (y * dy).sum() if loss is None else twin.loss_value(loss, y, target)
 
     torch.manual_seed(seed + 1)
-    oracle_y, oracle_dx, oracle_grads, _ = twin.differentiate(layer, x, objective=objective)
+    _, oracle_dx, oracle_grads, _ = twin.differentiate(layer, x, objective=objective)
     report.first_bad = _first_bad(trace, y, dy, loss, target)
 
     manual = {"input": dx} | {k: grads[k] for k in oracle_grads if k in grads}
@@ -219,7 +219,7 @@ def check_config(
     shape, n_outputs = data.shapes(conf.data)
     net = trainer.make_net(conf, shape, n_outputs)
     net.to(where, torch.promote_types(dtype, torch.float32))
-    classes = conf.data.source not in ("identity", "half_adder")
+    classes = len(shape) == 3  # pictures have them, the toy sets want outputs
     loss = trainer.make_loss(conf, classes)
     generator = torch.Generator().manual_seed(conf.seed)
     x = torch.randn(batch, *shape, generator=generator).to(where, dtype)

@@ -55,29 +55,11 @@ def _(layer: activations.Scale, x, of):
     return layer.factor * x
 
 
-@run.register
-def _(layer: activations.Sigmoid, x, of):
-    return F.sigmoid(x)
-
-
-@run.register
-def _(layer: activations.Tanh, x, of):
-    return F.tanh(x)
-
-
-@run.register
-def _(layer: activations.ReLU, x, of):
-    return F.relu(x)
-
-
-@run.register
-def _(layer: activations.GELU, x, of):
-    return F.gelu(x)
-
-
-@run.register
-def _(layer: activations.SiLU, x, of):
-    return F.silu(x)
+for _name in ("Sigmoid", "Tanh", "ReLU", "GELU", "SiLU"):
+    # each has its function's name, in capitals
+    run.register(
+        getattr(activations, _name), lambda layer, x, of, f=getattr(F, _name.lower()): f(x)
+    )
 
 
 @run.register

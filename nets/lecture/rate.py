@@ -3,7 +3,6 @@
 from functools import lru_cache
 
 import torch
-from tqdm import tqdm
 
 from nets.lecture import plot
 from nets.lecture.many import SOLVED, band, chain, rows, slopes, train, worst
