@@ -37,8 +37,8 @@ class Sigmoid(Layer):
         return y, y
 
     def backward(self, saved, dy: Tensor):
-        y = saved
-        return dy * (y * (1 - y)), {}
+        y = saved.to(sum_dtype(saved))  # rounded to bfloat16 once, at the end
+        return (dy * (y * (1 - y))).to(dy.dtype), {}
 
 
 class Tanh(Layer):
@@ -52,8 +52,8 @@ class Tanh(Layer):
         return y, y
 
     def backward(self, saved, dy: Tensor):
-        y = saved
-        return dy * ((1 - y) * (1 + y)), {}
+        y = saved.to(sum_dtype(saved))
+        return (dy * ((1 - y) * (1 + y))).to(dy.dtype), {}
 
 
 class ReLU(Layer):
@@ -66,27 +66,50 @@ class ReLU(Layer):
         return torch.relu(x), x <= 0
 
     def backward(self, saved, dy: Tensor):
-        return dy.masked_fill(saved, 0), {}
+        return torch.where(saved, 0, dy), {}  # masked_fill would lose channels_last
 
 
 class GELU(Layer):
     """y = x·Φ(x), with Φ the normal distribution function, Φ(x) = (1 + erf(x/√2)) / 2.
 
     By the product rule dy/dx = Φ(x) + x·φ(x), with φ(x) = e^(−x²/2) / √(2π) its density.
+    With approximate = "tanh" a sigmoid stands for Φ: Φ(x) ≈ σ(2u) = (1 + t) / 2, where t = tanh u
+    and u = √(2/π)·(x + a·x³), a = 0.044715. As dt/dx = (1 − t²)·u', its slope, in place of φ, is
+
+        (1 + t)(1 − t)·u' / 2, with u' = √(2/π)·(1 + 3a·x²).
+
     Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units".
     """
 
+    def __init__(self, approximate: str = "none"):
+        super().__init__()
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f'approximate is "none" or "tanh", not "{approximate}"')
+        self.approximate = approximate
+
     def forward(self, x: Tensor):
-        return torch.nn.functional.gelu(x), x
+        return torch.nn.functional.gelu(x, approximate=self.approximate), x
 
     def backward(self, saved, dy: Tensor):
         dx = torch.empty_like(dy)
-        for x, g, out in blocks(saved, dy, dx, each=dy[:1].numel()):
+        phi = self._normal if self.approximate == "none" else self._tanh
+        for x, g, out in blocks(saved, dy, dx):
             x = x.to(sum_dtype(x))
-            cdf = torch.erf(x * math.sqrt(0.5)).add_(1).mul_(0.5)
-            pdf = torch.exp((x * x).mul_(-0.5)).mul_(1 / math.sqrt(2 * math.pi))
+            cdf, pdf = phi(x)
             out.copy_(cdf.addcmul_(x, pdf).mul_(g))
         return dx, {}
+
+    def _normal(self, x: Tensor):
+        """Φ(x) and its slope φ(x)."""
+        cdf = torch.erf(x * math.sqrt(0.5)).add_(1).mul_(0.5)
+        return cdf, torch.exp((x * x).mul_(-0.5)).mul_(1 / math.sqrt(2 * math.pi))
+
+    def _tanh(self, x: Tensor):
+        """What stands for Φ(x), and its slope."""
+        a, b, square = 0.044715, math.sqrt(2 / math.pi), x * x
+        t = torch.tanh((square * a).add_(1).mul_(x).mul_(b))
+        slope = (1 - t).mul_(1 + t).mul_(square.mul_(3 * a).add_(1)).mul_(b / 2)
+        return t.add_(1).mul_(0.5), slope
 
 
 class SiLU(Layer):

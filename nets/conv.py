@@ -41,6 +41,8 @@ class Conv2d(Layer):
         kernel: str = "written",
     ):
         super().__init__()
+        if min(in_channels, out_channels) < 1:
+            raise ValueError(f"channels must be at least 1, not {in_channels} -> {out_channels}")
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"{groups} groups do not divide {in_channels} -> {out_channels}")
         self.windows = Windows.of(kernel_size, stride, padding, dilation)
@@ -68,6 +70,7 @@ class Conv2d(Layer):
 
     def forward(self, x: Tensor):
         win = self.windows
+        win.check(self, x)
         w = self.params["weight"].to(x.dtype)
         b = self.params["bias"].to(x.dtype) if "bias" in self.params else None
         y = conv2d(x, w, b, win.stride, win.padding, win.dilation, self.groups)
@@ -94,7 +97,7 @@ class Conv2d(Layer):
     def _weight_gradient(self, x: Tensor, dy: Tensor) -> Tensor:
         """dw by gathered patches, a block of pictures at a time, as patches are kh·kw times as many."""
         o, c, kh, kw = self.params["weight"].shape
-        g, (oh, ow) = self.groups, dy.shape[-2:]
+        g, (oh, ow) = self.groups, dy.shape[2:]
         dw = torch.zeros((g, o // g, kh * kw * c), dtype=sum_dtype(dy), device=dy.device)
         for xs, dys in blocks(x, dy, each=oh * ow * kh * kw * c * g, most=2**22):
             patches = self.windows.patches(xs, (oh, ow)).flatten(3, 4).flatten(0, 2)

@@ -13,6 +13,8 @@ from collections import Counter
 import torch
 from torch import Tensor
 
+from nets.errors import BatchError
+
 KERNELS = ("written", "vendor")
 
 
@@ -23,23 +25,31 @@ def check_kernel(kernel: str) -> str:
     return kernel
 
 
+def pictures(layer, x: Tensor):
+    """BatchError unless x is a batch of pictures."""
+    if x.dim() != 4:
+        raise BatchError(f"{type(layer).__name__} takes pictures (N, C, H, W), not {tuple(x.shape)}")
+
+
 def sum_dtype(x: Tensor) -> torch.dtype:
     """The type to add up in: at least float32."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def blocks(*tensors: Tensor, each: int, most: int = 2**19):
+def blocks(*tensors: Tensor, each: int | None = None, most: int = 2**19):
     """Yield the tensors some samples at a time, so that what is made of them stays in the cache.
 
-    each  numbers that one sample makes
+    each  numbers that one sample makes, by default those that it has
     most  numbers in a block; 2 MB in float32 by default, which was measured to be good
 
     On CUDA, and where a compiler fuses, all at once.
     """
+    tensors = [torch.atleast_1d(t) for t in tensors]  # one number is a sample too
     some = len(tensors[0])
+    each = tensors[0][:1].numel() if each is None else each
     if tensors[0].device.type == "cpu" and not torch.compiler.is_compiling():
         some = max(1, most // max(1, each))
-    return zip(*(t.split(max(1, some)) for t in tensors))
+    return zip(*(t.split(some) for t in tensors))
 
 
 def uniform(shape: tuple[int, ...], spread: float) -> Tensor:
@@ -156,7 +166,7 @@ class Net(Layer):
             grads[name] = grads[name] + g if name in grads else g
 
     def walk(self):
-        seen = {id(self)}
+        seen = set()
         yield self
         for child in self.children.values():
             for layer in child.walk():

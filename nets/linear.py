@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from nets.errors import BatchError
 from nets.layer import Layer, sum_dtype, uniform
 
 
@@ -23,6 +24,8 @@ class Linear(Layer):
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True, spread: float | None = None):
         super().__init__()
+        if min(inputs, outputs) < 1:
+            raise ValueError(f"inputs and outputs must be at least 1, not {inputs} and {outputs}")
         spread = 1 / math.sqrt(inputs) if spread is None else spread
         self.params["weight"] = uniform((outputs, inputs), spread)
         if bias:
@@ -47,6 +50,8 @@ class Flatten(Layer):
     """(N, C, H, W) -> (N, C·H·W). No arithmetic, so backward only puts the shape back."""
 
     def forward(self, x: Tensor):
+        if x.dim() < 2:
+            raise BatchError(f"Flatten takes samples (N, …), not {tuple(x.shape)}")
         return x.flatten(1), x.shape
 
     def backward(self, saved, dy: Tensor):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from nets.errors import BatchError
-from nets.layer import Layer, check_kernel, sum_dtype
+from nets.layer import Layer, check_kernel, pictures, sum_dtype
 
 
 class BatchNorm2d(Layer):
@@ -44,6 +44,7 @@ class BatchNorm2d(Layer):
         self.buffers["running_var"] = torch.ones(channels)
 
     def forward(self, x: Tensor):
+        pictures(self, x)
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] <= 1:
             raise BatchError("BatchNorm2d in training needs more than one value a channel in a batch")
         gamma, beta = self.params.get("weight"), self.params.get("bias")
@@ -58,7 +59,7 @@ class BatchNorm2d(Layer):
     def backward(self, saved, dy: Tensor):
         x, mean, rstd, training = saved
         gamma = self.params.get("weight")
-        if self.kernel == "vendor":
+        if self.kernel == "vendor" and len(dy):  # of no pictures the library divides by 0, and dies
             dx, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward(
                 dy, x, gamma, mean, rstd**-2 - self.eps, mean, rstd, training, self.eps, [True] * 3
             )

@@ -1,10 +1,13 @@
 """Pooling: a window becomes one number, its mean or its largest."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
-from nets.layer import Layer, check_kernel
+from nets.errors import BatchError
+from nets.layer import Layer, check_kernel, pictures
 from nets.windows import Windows
 
 
@@ -12,24 +15,25 @@ class GlobalAvgPool(Layer):
     """y = the mean over all places, (N, C, H, W) -> (N, C): each place gets dy / (H·W)."""
 
     def forward(self, x: Tensor):
+        pictures(self, x)
         return x.mean((2, 3)), x.shape
 
     def backward(self, saved, dy: Tensor):
-        n, c, h, w = saved
-        return (dy / (h * w))[:, :, None, None].expand(saved), {}
+        return (dy / saved[2:].numel())[:, :, None, None].expand(saved), {}
 
 
 class GlobalMaxPool(Layer):
     """y = the largest over all places, (N, C, H, W) -> (N, C): the first winner gets dy."""
 
     def forward(self, x: Tensor):
-        y, index = max_pool2d(x, x.shape[-2:], return_indices=True)
+        pictures(self, x)
+        y, index = max_pool2d(x, x.shape[2:], return_indices=True)
         return y.flatten(1), (index.flatten(2), x.shape)
 
     def backward(self, saved, dy: Tensor):
-        index, (n, c, h, w) = saved  # index (N, C, 1), into H·W
-        dx = torch.zeros((n, c, h * w), dtype=dy.dtype, device=dy.device)
-        return dx.scatter_(2, index, dy[:, :, None]).reshape(n, c, h, w), {}
+        index, shape = saved  # index (N, C, 1), into H·W
+        dx = torch.zeros(shape, dtype=dy.dtype, device=dy.device).flatten(2)
+        return dx.scatter_(2, index, dy[:, :, None]).reshape(shape), {}
 
 
 class AvgPool2d(Layer):
@@ -41,15 +45,15 @@ class AvgPool2d(Layer):
 
     def __init__(self, kernel_size, stride=None, padding=0):
         super().__init__()
-        self.windows = Windows.of(kernel_size, kernel_size if stride is None else stride, padding)
+        self.windows = Windows.pool(kernel_size, stride, padding)
 
     def forward(self, x: Tensor):
         win = self.windows
+        win.check(self, x)
         return avg_pool2d(x, win.size, win.stride, win.padding), x.shape
 
     def backward(self, saved, dy: Tensor):
-        kh, kw = self.windows.size
-        share = dy / (kh * kw)
+        share = dy / math.prod(self.windows.size)
         return self.windows.spread(dy, saved, lambda i, j: share), {}
 
 
@@ -69,18 +73,21 @@ class MaxPool2d(Layer):
 
     def __init__(self, kernel_size, stride=None, padding=0, dilation=1, kernel: str = "written"):
         super().__init__()
-        stride = kernel_size if stride is None else stride
-        self.windows = Windows.of(kernel_size, stride, padding, dilation)
+        self.windows = Windows.pool(kernel_size, stride, padding, dilation)
         self.kernel = check_kernel(kernel)
 
     def forward(self, x: Tensor):
         win = self.windows
+        win.check(self, x)
+        if any(p and n < d for n, p, d in zip(x.shape[2:], win.padding, win.dilation)):
+            # two neighbours in a window can lie on both sides of the picture: its winner is nowhere
+            raise BatchError(f"MaxPool2d, padded: dilation {win.dilation} is larger than the picture")
         y, winner = max_pool2d(
             x, win.size, win.stride, win.padding, win.dilation, return_indices=True
         )
         if self.kernel == "vendor":
             return y, (winner, x)  # its backward asks for x, if only for the shape
-        small = torch.int16 if x.shape[2] * x.shape[3] < 2**15 else torch.int32
+        small = torch.int16 if x.shape[2] * x.shape[3] <= 2**15 else torch.int32
         return y, (winner.to(small), x.shape)
 
     def backward(self, saved, dy: Tensor):
@@ -91,7 +98,7 @@ class MaxPool2d(Layer):
                 dy, like, win.size, win.stride, win.padding, win.dilation, False, winner
             )
             return dx, {}
-        if win.disjoint:
+        if win.disjoint():
             return torch.ops.aten.max_unpool2d(dy, winner.to(torch.int64), like[2:]), {}
         (sh, sw), (ph, pw), (dh, dw) = win.stride, win.padding, win.dilation
         row = torch.arange(dy.shape[2], device=dy.device)[:, None] * sh - ph
@@ -101,6 +108,6 @@ class MaxPool2d(Layer):
             # where (i, j) lies in the padding the index can equal another's, but what is
             # added there is cropped away
             place = (row + i * dh) * like[3] + (col + j * dw)  # (oh, ow)
-            return dy.masked_fill(winner != place.to(winner.dtype), 0)
+            return torch.where(winner == place.to(winner.dtype), dy, 0)
 
         return win.spread(dy, like, won), {}

@@ -15,7 +15,7 @@ from nets.config import Config, dumps
 from nets.device import keep_memory
 from nets.errors import NonFiniteError, UsageError
 from nets.evaluate import outputs, report, toy_report
-from nets.loss import CrossEntropy, Performance
+from nets.loss import CrossEntropy, MeanSquaredError, Performance
 from nets.optim import SGD, factor
 from nets.step import train_step
 
@@ -32,12 +32,13 @@ def make_net(config: Config, shape, n_outputs: int, seed: int | None = None):
 
 def make_loss(config: Config, classes: bool):
     t = config.train
-    if t.loss == "performance":
+    if t.loss != "cross_entropy":
         if t.label_smoothing:
             raise UsageError("train.label_smoothing: only cross_entropy has it")
-        return Performance()
+        return Performance() if t.loss == "performance" else MeanSquaredError()
     if not classes:
-        raise UsageError(f'train.loss: {config.data.source} has no classes; use "performance"')
+        others = '"performance" or "mean_squared_error"'
+        raise UsageError(f"train.loss: {config.data.source} has no classes; use {others}")
     return CrossEntropy(t.label_smoothing)
 
 

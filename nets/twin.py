@@ -2,9 +2,11 @@
 
 It is the oracle that hand-written gradients are compared with, and nothing trains on it.
 `run(layer, x, of)` is layer's forward; `of(tensor)` gives autograd's copy of a parameter or
-buffer, so that a tensor in two places is one leaf there too.
+buffer, so that a tensor in two places is one leaf there too. A net's twin calls its children's
+by `through`, which takes down what each layer got, so that its gradient can be asked for.
 """
 
+from dataclasses import dataclass
 from functools import singledispatch
 
 import torch
@@ -21,6 +23,11 @@ def run(layer, x, of):
     Its backward is still checked in full; its forward isn't checked against another.
     """
     return _stand_in(layer, of).forward(x)[0]
+
+
+def through(layer, x, of):
+    """run(layer, x, of), with x noted in `of`."""
+    return run(layer, of.note(layer, x), of)
 
 
 def _stand_in(layer, of):
@@ -55,11 +62,16 @@ def _(layer: activations.Scale, x, of):
     return layer.factor * x
 
 
-for _name in ("Sigmoid", "Tanh", "ReLU", "GELU", "SiLU"):
+for _name in ("Sigmoid", "Tanh", "ReLU", "SiLU"):
     # each has its function's name, in capitals
     run.register(
         getattr(activations, _name), lambda layer, x, of, f=getattr(F, _name.lower()): f(x)
     )
+
+
+@run.register
+def _(layer: activations.GELU, x, of):
+    return F.gelu(x, approximate=layer.approximate)
 
 
 @run.register
@@ -117,14 +129,15 @@ def _(layer: norm.BatchNorm2d, x, of):
 @run.register
 def _(layer: net.Sequential, x, of):
     for child in layer.children.values():
-        x = run(child, x, of)
+        x = through(child, x, of)
     return x
 
 
 @run.register
 def _(layer: net.Residual, x, of):
     around = layer.children.get("shortcut")
-    return run(layer.children["body"], x, of) + (x if around is None else run(around, x, of))
+    y = through(layer.children["body"], x, of)
+    return y + (x if around is None else through(around, x, of))
 
 
 def loss_value(function, z, target):
@@ -133,8 +146,10 @@ def loss_value(function, z, target):
         z = z.to(torch.promote_types(z.dtype, torch.float32))
         smooth, reduction = function.label_smoothing, function.reduction
         return F.cross_entropy(z, target, label_smoothing=smooth, reduction=reduction)
-    if target.dim() == 1:
-        target = F.one_hot(target, z.shape[1])
+    if target.shape != z.shape:
+        target = F.one_hot(target, z.shape[-1])
+    if isinstance(function, loss.MeanSquaredError):
+        return F.mse_loss(z, target.to(z.dtype), reduction=function.reduction)
     return -0.5 * F.mse_loss(z, target.to(z.dtype), reduction="sum")
 
 
@@ -146,23 +161,44 @@ class Leaves:
         self.buffers = {k: v.detach().clone() for k, v in layer.buffers.items()}
         self._by_id = {id(v): self.params[k] for k, v in layer.params.items()}
         self._by_id |= {id(v): self.buffers[k] for k, v in layer.buffers.items()}
+        self.inputs = []  # (layer, what it got), in the order of forward
 
     def __call__(self, tensor):
         return self._by_id[id(tensor)]
 
+    def note(self, layer, x):
+        x = x.view_as(x)  # a tensor of its own: what goes two ways has a gradient on each
+        self.inputs.append((layer, x))
+        return x
 
-def differentiate(layer, x, dy=None, objective=None):
-    """Autograd's answer: (y, dx, grads, buffers after the forward).
 
-    dy: the gradient at y; or objective: y -> scalar, whose gradient is taken.
-    """
+@dataclass
+class Answer:
+    """Autograd's gradients of one layer or net."""
+
+    y: torch.Tensor
+    dx: torch.Tensor
+    grads: dict
+    buffers: dict  # after the forward
+    inputs: list  # (layer, dx) of every layer inside, in the order of forward
+
+
+def differentiate(layer, x, dy=None, objective=None) -> Answer:
+    """Autograd's answer, from dy, the gradient at y, or for objective: y -> scalar."""
     of = Leaves(layer)
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     y = run(layer, x, of)
-    wanted = [x, *of.params.values()]
+    wanted = [x, *of.params.values(), *(t for _, t in of.inputs)]
     if objective is None:
         found = torch.autograd.grad(y, wanted, dy, allow_unused=True)
     else:
         found = torch.autograd.grad(objective(y), wanted, allow_unused=True)
     found = [torch.zeros_like(w) if g is None else g for g, w in zip(found, wanted)]
-    return y.detach(), found[0], dict(zip(of.params, found[1:])), of.buffers
+    n = 1 + len(of.params)
+    inputs = [(inner, dx) for (inner, _), dx in zip(of.inputs, found[n:])]
+    return Answer(y.detach(), found[0], dict(zip(of.params, found[1:n])), of.buffers, inputs)
+
+
+def is_own(layer) -> bool:
+    """Is this layer its own twin, so that autograd can't tell whether its forward is right?"""
+    return run.dispatch(type(layer)) is run.dispatch(object)

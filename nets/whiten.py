@@ -35,6 +35,7 @@ class Whiten2d(Layer):
 
     def fit(self, x: Tensor):
         """Set the filters from pictures x (N, C, H, W), normalised as the net will see them."""
+        self.windows.check(self, x)
         patches = self.windows.patches(x.to(torch.float32), self.windows.out_size(x.shape))
         rows = patches.permute(0, 1, 2, 5, 3, 4).flatten(3).flatten(0, 2)  # (N·oh·ow, C·k·k)
         values, vectors = torch.linalg.eigh(torch.cov(rows.T))
@@ -43,6 +44,7 @@ class Whiten2d(Layer):
         weight.copy_(torch.cat([filters, -filters]).reshape(weight.shape))
 
     def forward(self, x: Tensor):
+        self.windows.check(self, x)
         return conv2d(x, self.buffers["weight"].to(x.dtype), self.params["bias"].to(x.dtype)), None
 
     def backward(self, saved, dy: Tensor):

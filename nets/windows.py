@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nets.layer import sum_dtype
+from nets.errors import BatchError
+from nets.layer import pictures, sum_dtype
 
 
 def pair(value, name: str, least: int) -> tuple[int, int]:
@@ -39,21 +40,40 @@ class Windows:
             pair(dilation, "dilation", 1),
         )
 
+    @classmethod
+    def pool(cls, size, stride, padding, dilation=1):
+        """A pool's: side by side by default, and none of them in the padding alone."""
+        win = cls.of(size, size if stride is None else stride, padding, dilation)
+        if any(2 * p > k for p, k in zip(win.padding, win.size)):  # torch's limit, dilated or not
+            raise ValueError(f"padding must be at most half a window, not {padding}")
+        return win
+
+    def check(self, layer, x: Tensor):
+        """BatchError unless x is pictures that a window fits into."""
+        pictures(layer, x)
+        if min(self.out_size(x.shape)) < 1:
+            (rows, cols), (h, w), (ph, pw) = self.reach(), x.shape[2:], self.padding
+            padded = f"{h + 2 * ph} × {w + 2 * pw}"
+            raise BatchError(f"a window of {rows} × {cols} is larger than the picture, {padded}")
+
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns from a window's first input to its last."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.size, self.dilation))
+
     def _spans(self, shape) -> list[tuple[int, int]]:
         """Per axis: outputs, and input places left over after the last window."""
         spans = []
-        for n, k, s, p, d in zip(shape[-2:], self.size, self.stride, self.padding, self.dilation):
-            room = n + 2 * p - d * (k - 1) - 1
+        for n, reach, s, p in zip(shape[2:], self.reach(), self.stride, self.padding):
+            room = n + 2 * p - reach
             spans.append((room // s + 1, room % s))
         return spans
 
-    @property
     def disjoint(self) -> bool:
         """Do no two windows share an input?"""
-        return all(s > d * (k - 1) for k, s, d in zip(self.size, self.stride, self.dilation))
+        return all(s >= reach for s, reach in zip(self.stride, self.reach()))
 
     def out_size(self, shape) -> tuple[int, int]:
-        """Output rows and columns for an input of shape (…, H, W)."""
+        """Output rows and columns for an input of shape (N, C, H, W)."""
         return tuple(out for out, _ in self._spans(shape))
 
     def left_over(self, shape) -> tuple[int, int]:
@@ -88,7 +108,7 @@ class Windows:
         like: a tensor (N, C, oh, ow) that gives dtype, device and memory format. The sums are
         taken in float32 at least.
         """
-        (ph, pw), (h, w) = self.padding, shape[-2:]
+        (ph, pw), (h, w) = self.padding, shape[2:]
         nhwc = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
         padded = torch.empty(
             (*shape[:2], h + 2 * ph, w + 2 * pw),
@@ -96,6 +116,6 @@ class Windows:
             device=like.device,
             memory_format=torch.channels_last if nhwc else torch.contiguous_format,
         ).zero_()
-        for i, j, view in self.views(padded, like.shape[-2:]):
+        for i, j, view in self.views(padded, like.shape[2:]):
             view += part(i, j)
         return padded[:, :, ph : ph + h, pw : pw + w].to(like.dtype)

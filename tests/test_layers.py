@@ -5,9 +5,11 @@ import torch
 from helpers import DEVICES, check_layer
 from torch.nn import functional as F
 
+from nets import twin
 from nets.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
 from nets.conv import Conv2d
 from nets.dropout import Dropout
+from nets.errors import BatchError
 from nets.gradcheck import compare
 from nets.linear import Flatten, Linear
 from nets.norm import BatchNorm2d
@@ -28,11 +30,39 @@ def special(*shape):
 @pytest.mark.parametrize("shape", [(3, 5), (2, 3, 5, 7), (1, 1), (0, 3)])
 @pytest.mark.parametrize(
     "layer, function",
-    [(Sigmoid, F.sigmoid), (Tanh, F.tanh), (ReLU, F.relu), (GELU, F.gelu), (SiLU, F.silu)],
+    [
+        (Sigmoid, F.sigmoid),
+        (Tanh, F.tanh),
+        (ReLU, F.relu),
+        (GELU, F.gelu),
+        (lambda: GELU("tanh"), lambda x: F.gelu(x, approximate="tanh")),
+        (SiLU, F.silu),
+    ],
 )
 def test_activation(layer, function, shape, device):
     x = special(*shape) if 0 not in shape else torch.zeros(shape)
     check_layer(layer(), lambda x, p, b, t: function(x), x, device)
+
+
+@pytest.mark.parametrize("layer", [Sigmoid(), Tanh(), ReLU(), GELU(), GELU("tanh"), SiLU()])
+def test_activation_of_one_number(layer):
+    x = torch.tensor(0.7, dtype=torch.float64)
+    (y, saved), (ys, saveds) = layer.forward(x), layer.forward(x[None])
+    assert torch.equal(y, ys[0])
+    assert torch.equal(layer.backward(saved, x)[0], layer.backward(saveds, x[None])[0][0])
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_is_exact_or_by_tanh(approximate):
+    x = torch.randn(50, dtype=torch.float64)
+    y, _ = GELU(approximate).forward(x)
+    assert torch.equal(y, twin.run(GELU(approximate), x, None))
+    assert torch.equal(y, F.gelu(x)) == (approximate == "none")
+
+
+def test_gelu_is_not_by_something_else():
+    with pytest.raises(ValueError, match='approximate is "none" or "tanh", not "erf"'):
+        GELU("erf")
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -49,9 +79,15 @@ def test_scale():
     check_layer(Scale(0.3), lambda x, p, b, t: 0.3 * x, torch.randn(3, 5))
 
 
-def test_linear_start_values():
-    layer = Linear(100, 400)
-    assert 0.09 < layer.params["weight"].abs().max() <= 0.1
+@pytest.mark.parametrize("make", [lambda: Linear(100, 400), lambda: Conv2d(8, 400, (5, 5), groups=2)])
+def test_start_values_fill_plus_and_minus_one_over_the_root_of_the_inputs(make):
+    layer = make()
+    for w in layer.params.values():
+        assert -0.1 <= w.min() < -0.097 and 0.097 < w.max() <= 0.1
+    assert abs(layer.params["weight"].mean()) < 1e-3
+
+
+def test_linear_start_values_of_a_given_spread():
     assert Linear(100, 400, spread=2.0).params["bias"].abs().max() > 1.9
 
 
@@ -77,8 +113,16 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
     y, _ = Dropout(0.3).forward(torch.ones(100_000))
     assert abs((y == 0).double().mean() - 0.3) < 0.01
     assert abs(y.mean() - 1) < 0.01
-    with pytest.raises(ValueError, match="probability"):
-        Dropout(1.5)
+    assert Dropout().p == 0.5
+    for p in (1.5, -0.5):
+        with pytest.raises(ValueError, match="probability"):
+            Dropout(p)
+
+
+def test_a_draw_of_exactly_p_is_kept(monkeypatch):
+    """So that p = 0, where 0 may be drawn, drops nothing."""
+    monkeypatch.setattr(torch, "rand_like", torch.zeros_like)
+    assert torch.equal(Dropout(0.0).forward(torch.ones(3))[0], torch.ones(3))
 
 
 CONVS = [  # (x shape, options)
@@ -113,9 +157,10 @@ def test_conv2d(shape, options, kernel, device):
     )
 
 
-def test_conv2d_weight_gradient_in_blocks():
+@pytest.mark.parametrize("groups", [1, 3])
+def test_conv2d_weight_gradient_in_blocks(groups):
     """More pictures than one block of patches holds give the same sum."""
-    layer = Conv2d(3, 4, 3, padding=1).to(torch.float64)
+    layer = Conv2d(3, 6, 3, padding=1, groups=groups).to(torch.float64)
     x = torch.randn(80, 3, 60, 60, dtype=torch.float64)
     assert 2**22 < 80 * 60**2 * 27 < 2 * 2**22  # numbers in its patches: two blocks
     y, saved = layer.forward(x)
@@ -126,7 +171,9 @@ def test_conv2d_weight_gradient_in_blocks():
 
 
 def test_no_gradient_for_the_data_where_it_is_not_wanted():
-    for layer, x in [(Conv2d(3, 4, 3), torch.randn(2, 3, 5, 5)), (Linear(3, 4), torch.randn(2, 3))]:
+    pictures, rows = torch.randn(2, 3, 5, 5), torch.randn(2, 3)
+    convs = [Conv2d(3, 4, 3), Conv2d(3, 4, 3, kernel="vendor"), Whiten2d(3)]
+    for layer, x in [*((layer, pictures) for layer in convs), (Linear(3, 4), rows)]:
         y, saved = layer.forward(x)
         full = layer.backward(saved, torch.ones_like(y))
         layer.input_grad = False
@@ -144,9 +191,29 @@ def test_dirac_starts_pass_the_input_through(groups):
     assert not torch.equal(y[:, 4 // groups : 12 // groups], torch.zeros_like(y[:, 4 // groups : 12 // groups]))
 
 
-def test_groups_must_divide_channels():
-    with pytest.raises(ValueError, match="groups"):
-        Conv2d(3, 4, 3, groups=2)
+def test_dirac_is_1_in_the_middle():
+    w = Conv2d(2, 3, (5, 7), dirac=True).params["weight"]
+    want = torch.zeros(2, 2, 5, 7)
+    want[0, 0, 2, 3] = want[1, 1, 2, 3] = 1
+    assert torch.equal(w[:2], want) and w[2].count_nonzero() == 70
+
+
+@pytest.mark.parametrize("groups", [2, 0])
+def test_groups_must_divide_channels(groups):
+    with pytest.raises(ValueError, match=f"{groups} groups"):
+        Conv2d(3, 4, 3, groups=groups)
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, (1,), (1, 1, 1), (1, -1), "1"])
+@pytest.mark.parametrize("name", ["kernel_size", "stride", "padding", "dilation"])
+def test_windows_are_described_by_whole_numbers(name, wrong):
+    options = dict(kernel_size=3) | {name: wrong}
+    least = 0 if name == "padding" else 1
+    with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least {least}, or two"):
+        Conv2d(3, 4, **options)
+    if least == 1:
+        with pytest.raises(ValueError, match=f"^{name} must be"):
+            Conv2d(3, 4, **dict(kernel_size=3) | {name: 0})
 
 
 POOLS = [  # (x shape, options)
@@ -165,7 +232,12 @@ POOLS = [  # (x shape, options)
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("kernel", ["written", "vendor"])
 @pytest.mark.parametrize(
-    "shape, options", [*POOLS, ((1, 2, 11, 9), dict(kernel_size=3, stride=2, padding=1, dilation=2))]
+    "shape, options",
+    [
+        *POOLS,
+        ((1, 2, 11, 9), dict(kernel_size=3, stride=2, padding=1, dilation=2)),
+        ((1, 2, 8, 9), dict(kernel_size=(2, 3), stride=1, dilation=(3, 1))),
+    ],
 )
 def test_max_pool(shape, options, kernel, ties, device):
     x = torch.randint(0, 3, shape).double() if ties else torch.randn(shape)
@@ -198,6 +270,22 @@ def test_max_pool_of_nan_and_minus_infinity(kernel, stride):
     assert torch.equal(dx, leaf.grad)
 
 
+@pytest.mark.parametrize(
+    "size, dtype",
+    [
+        *(((2**15, 1), torch.int16), ((1, 2**15), torch.int16), ((2**13, 4), torch.int16)),
+        *(((2**15, 2), torch.int32), ((2, 2**15), torch.int32), ((2**15 + 1, 1), torch.int32)),
+    ],
+)
+def test_max_pool_saves_its_winners_in_the_smallest_type_that_holds_them(size, dtype):
+    """The last place of all, too, gets its gradient."""
+    x = torch.randn(1, 1, *size)
+    layer = MaxPool2d(1)
+    y, saved = layer.forward(x)
+    assert saved[0].dtype == dtype
+    assert torch.equal(layer.backward(saved, x)[0], x)
+
+
 @pytest.mark.parametrize("layer", [MaxPool2d(2), MaxPool2d(2, 1), ReLU()])
 def test_an_infinite_gradient_reaches_only_its_winner(layer):
     x = torch.randn(1, 1, 5, 5, dtype=torch.float64)
@@ -209,7 +297,7 @@ def test_an_infinite_gradient_reaches_only_its_winner(layer):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (1, 2, 1, 1)])
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (2, 3, 4, 5), (1, 2, 1, 1)])
 def test_global_pools(shape, device):
     tied = torch.randint(0, 3, shape).double()
     check_layer(GlobalAvgPool(), lambda x, p, b, t: x.mean((2, 3)), torch.randn(shape), device)
@@ -248,6 +336,15 @@ def test_batch_norm_needs_more_than_one_value():
     with pytest.raises(ValueError, match="more than one value a channel"):
         layer.forward(torch.randn(1, 3, 1, 1))
     layer.eval().forward(torch.randn(1, 3, 1, 1))
+    for shape in [(2, 3, 1, 1), (1, 3, 2, 1), (1, 3, 1, 2)]:  # two values are enough
+        layer.train().forward(torch.randn(shape))
+
+
+@pytest.mark.parametrize("wrong", [dict(eps=0), dict(eps=-1e-5), dict(momentum=-0.1), dict(momentum=1.1)])
+def test_batch_norm_takes_no_wrong_options(wrong):
+    with pytest.raises(ValueError, match="eps must be over 0 and momentum 0 to 1"):
+        BatchNorm2d(3, **wrong)
+    BatchNorm2d(3, eps=1e-9, momentum=0)  # the average stays as it is
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -261,6 +358,7 @@ def test_batch_norm_needs_more_than_one_value():
         (lambda: MaxPool2d(3, 2), (2, 3, 7, 7)),
         (lambda: MaxPool2d(2), (2, 3, 7, 7)),
         (lambda: AvgPool2d(2), (2, 3, 7, 7)),
+        (lambda: GELU("tanh"), (2, 3, 4, 4)),
         *((a, (2, 3, 4, 4)) for a in (Sigmoid, Tanh, ReLU, GELU, SiLU, GlobalAvgPool, GlobalMaxPool)),
     ],
 )
@@ -283,7 +381,7 @@ def test_low_precision_keeps_the_dtype_and_comes_near_float64(layer, shape, dtyp
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("kernel_size", [2, 3])
+@pytest.mark.parametrize("kernel_size", [2, 3, (1, 2), (3, 1)])
 def test_whiten(kernel_size, device):
     layer = Whiten2d(3, kernel_size)
     layer.params["bias"].normal_()
@@ -295,9 +393,89 @@ def test_whiten(kernel_size, device):
 
 
 def test_whitened_patches_are_uncorrelated():
-    layer, x = Whiten2d(3, eps=1e-6).to(torch.float64), torch.randn(400, 3, 10, 10).cumsum(2).cumsum(1)
-    assert layer.forward(x.double())[0].shape == (400, 24, 9, 9)
+    layer, x = Whiten2d(3, eps=1e-6).to(torch.float64), torch.randn(20, 3, 10, 10).cumsum(2).cumsum(1)
+    assert layer.forward(x.double())[0].shape == (20, 24, 9, 9)
     layer.fit(x)
     y = layer.forward(x.double())[0].transpose(0, 1).flatten(1)
     torch.testing.assert_close(y[:12], -y[12:])
     torch.testing.assert_close(torch.cov(y[:12]), torch.eye(12, dtype=torch.float64), rtol=0, atol=1e-3)
+
+
+def test_whitening_damps_directions_whose_variance_is_small_against_eps():
+    """Filters v / √(λ + ε) leave a variance of λ / (λ + ε); pictures may come in bfloat16."""
+    layer, x = Whiten2d(1, 2, eps=0.5), torch.randn(1000, 1, 2, 2)
+    x[..., 0] *= 0.1
+    layer.fit(x.bfloat16())
+    variances = layer.forward(x)[0][:, :4].var(0).flatten()
+    want = torch.tensor([1 / 1.5, 1 / 1.5, 0.01 / 0.51, 0.01 / 0.51])
+    torch.testing.assert_close(variances, want, rtol=0.1, atol=0)
+    assert Whiten2d(1).eps == 5e-4
+    for eps in (0, -0.1):
+        with pytest.raises(ValueError, match="eps must be over 0"):
+            Whiten2d(1, eps=eps)
+
+
+def test_whiten_starts_with_the_patches_as_they_are():
+    x = torch.randn(2, 3, 4, 5)
+    y = Whiten2d(3, (1, 2)).forward(x)[0]
+    patches = F.unfold(x, (1, 2)).reshape(2, 6, 4, 4)
+    assert torch.equal(y, torch.cat([patches, -patches], 1))
+
+
+SEE_PICTURES = [
+    *(Conv2d(3, 4, 2), Whiten2d(3), MaxPool2d(2), AvgPool2d(2)),
+    *(BatchNorm2d(3), GlobalAvgPool(), GlobalMaxPool()),
+]
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 6), (3, 6), (2, 3, 1, 6, 6)])
+@pytest.mark.parametrize("layer", SEE_PICTURES, ids=lambda layer: type(layer).__name__)
+def test_only_pictures_are_taken(layer, shape):
+    name = type(layer).__name__
+    with pytest.raises(BatchError, match=rf"{name} takes pictures \(N, C, H, W\), not \(.*6\)"):
+        layer.forward(torch.randn(shape))
+    if isinstance(layer, Whiten2d):
+        with pytest.raises(BatchError, match=name):
+            layer.fit(torch.randn(shape))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Conv2d(3, 4, 3, dilation=2, padding=(1, 0)),
+        MaxPool2d(3, dilation=2, padding=(1, 0)),
+        AvgPool2d((5, 3), padding=(1, 0)),
+    ],
+)
+def test_a_window_that_does_not_fit(layer):
+    x = torch.randn(2, 3, 2, 9)
+    with pytest.raises(BatchError, match="window of 5 × [35] is larger than the picture, 4 × 9"):
+        layer.forward(x)
+    assert layer.forward(torch.randn(2, 3, 3, 9))[0].shape[2] == 1  # this one just fits
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_padded_max_pool_dilated_by_more_than_the_picture(turned):
+    """A window could lie in the padding alone, on both sides of the picture."""
+    both = (lambda a, b: (b, a)) if turned else (lambda a, b: (a, b))
+    layer = MaxPool2d(both(2, 1), dilation=both(3, 1), padding=both(1, 0))
+    with pytest.raises(BatchError, match="dilation .* is larger than the picture"):
+        layer.forward(torch.randn(1, 1, *both(2, 5)))
+    assert layer.forward(torch.randn(1, 1, *both(3, 5)))[0].shape[2:] == both(1, 5)
+    assert MaxPool2d(1, dilation=5).forward(torch.randn(1, 1, 3, 3))[0].shape[2:] == (3, 3)
+
+
+@pytest.mark.parametrize("layer, padding", [(MaxPool2d, 2), (AvgPool2d, (0, 2))])
+def test_a_pool_is_padded_by_at_most_half_a_window(layer, padding):
+    with pytest.raises(ValueError, match="padding must be at most half a window, not"):
+        layer(3, padding=padding)
+
+
+def test_sizes_of_nothing():
+    for layer, sizes in [(Linear, (0, 3)), (Linear, (3, 0)), (Conv2d, (0, 3, 2)), (Conv2d, (3, 0, 2))]:
+        with pytest.raises(ValueError, match="must be at least 1"):
+            layer(*sizes)
+    Linear(1, 1), Conv2d(1, 1, 1)
+    with pytest.raises(BatchError, match=r"Flatten takes samples \(N, …\), not \(5,\)"):
+        Flatten().forward(torch.randn(5))
+    assert Flatten().forward(torch.randn(5, 0))[0].shape == (5, 0)

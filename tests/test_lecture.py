@@ -30,26 +30,37 @@ from nets.loss import Performance
 def test_many_has_the_right_gradient(bias):
     torch.manual_seed(0)
     layer = Many(5, 3, 2, bias).to(torch.float64)
-    report = gradcheck.check(layer, torch.randn(5, 4, 3, dtype=torch.float64))
+    x = torch.randn(5, 4, 3, dtype=torch.float64)
+    report = gradcheck.check(layer, x, contract=False)  # whose samples would lie along axis 0
     assert report.ok, report.table()
 
 
-def test_many_is_separate_linear_layers():
+@pytest.mark.parametrize("bias", [True, False])
+def test_many_is_separate_linear_layers(bias):
     torch.manual_seed(0)
-    many, x = Many(5, 3, 2).to(torch.float64), torch.randn(5, 4, 3, dtype=torch.float64)
+    many, x = Many(5, 3, 2, bias).to(torch.float64), torch.randn(5, 4, 3, dtype=torch.float64)
     dy = torch.randn(5, 4, 2, dtype=torch.float64)
     y, saved = many.forward(x)
     dx, grads = many.backward(saved, dy)
     for s in range(5):
-        one = Linear(3, 2).to(torch.float64)
-        one.params["weight"].copy_(many.params["weight"][s])
-        one.params["bias"].copy_(many.params["bias"][s, 0])
+        one = Linear(3, 2, bias).to(torch.float64)
+        for name in many.params:
+            one.params[name].copy_(many.params[name][s].reshape(one.params[name].shape))
         y1, saved1 = one.forward(x[s])
         dx1, grads1 = one.backward(saved1, dy[s])
         torch.testing.assert_close(y[s], y1)
         torch.testing.assert_close(dx[s], dx1)
-        torch.testing.assert_close(grads["weight"][s], grads1["weight"])
-        torch.testing.assert_close(grads["bias"][s, 0], grads1["bias"])
+        assert grads.keys() == grads1.keys() == many.params.keys()
+        for name, g in grads.items():
+            assert g.shape == many.params[name].shape
+            torch.testing.assert_close(g[s].reshape(grads1[name].shape), grads1[name])
+    many.input_grad = False
+    assert many.backward(saved, dy)[0] is None
+
+
+def test_many_starts_in_plus_and_minus_its_spread():
+    for t in (*Many(2000, 1, 1).params.values(), *(4 * t for t in Many(2000, 1, 1, spread=0.5).params.values())):
+        assert -2 <= t.min() < -1.98 and 1.98 < t.max() <= 2 and abs(t.mean()) < 0.15
 
 
 def test_a_net_trains_alike_alone_and_in_a_crowd():

@@ -124,6 +124,30 @@ def test_train_and_eval_reach_every_layer():
     net = small_net().eval()
     assert not any(layer.training for layer in net.walk())
     assert all(layer.training for layer in net.train().walk())
+    assert Sequential(Tanh()).training is True
+
+
+def test_walk_meets_every_layer_once():
+    shared = Tanh()
+    inner = Sequential(shared, ReLU())
+    net = Sequential(inner, shared, inner)
+    assert list(net.walk()) == [net, inner, shared, inner.children["1"]]
+
+
+def test_to_takes_what_a_tensors_to_takes():
+    net = Sequential(Linear(2, 2), BatchNorm2d(2)).to(dtype=torch.float64)
+    assert {t.dtype for t in (net.params | net.buffers).values()} == {torch.float64}
+
+
+def test_a_residual_frees_what_was_saved_unless_it_is_kept():
+    net = Residual(Sequential(Linear(3, 3)), Sequential(Tanh(), Linear(3, 3)))
+    y, saved = net.forward(torch.randn(2, 3))
+    dy = torch.randn_like(y)
+    first = net.backward(saved, dy, keep=True)
+    second = net.backward(saved, dy)
+    assert saved == []
+    assert torch.equal(first[0], second[0])
+    assert all(torch.equal(first[1][k], second[1][k]) for k in net.params)
 
 
 def test_a_first_layer_that_stands_again_later_still_trains():
@@ -154,4 +178,7 @@ def test_input_gradient_is_left_out_at_the_layers_that_see_the_data():
     net.input_grad = False
     dx, grads = net.backward(saved, torch.ones_like(y))
     assert dx is None
+    half = Residual(Conv2d(3, 3, 1))  # the way around always has a gradient
+    half.input_grad = False
+    assert half.backward(half.forward(x)[1], x)[0] is None
     assert all(torch.equal(grads[k], full[k]) for k in full)

@@ -242,7 +242,7 @@ def test_a_planted_bug_is_named(make, method, wrong, shape, tensor):
     """Between two layers that are right, in a net that is right without it."""
     pictures = len(shape) == 4
     layer = make()
-    ties = isinstance(layer, MaxPool2d) and layer.windows.disjoint
+    ties = isinstance(layer, MaxPool2d) and layer.windows.disjoint()
     x = torch.randint(0, 2, shape).double() if ties else torch.randn(shape, dtype=torch.float64) + 0.5
     y, _ = make().forward(x.float())
     before = Scale(1.0) if ties else Conv2d(4, 4, 1) if pictures else Linear(6, 6)
@@ -290,7 +290,7 @@ def test_a_wrong_loss_is_named(loss, wrong, monkeypatch):
     broken = object.__new__(broken)
     broken.__dict__ = dict(vars(loss))
     assert check(net, x, loss=loss, target=target).ok
-    assert check(net, x, loss=broken, target=target).first_bad == f"loss ({type(loss).__name__})"
+    assert check(net, x, loss=broken, target=target).first_bad == f"loss ({type(loss).__name__}), dy"
 
 
 def test_there_are_thirty():

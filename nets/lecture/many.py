@@ -69,7 +69,7 @@ def truth_table(inputs: int, device, dtype=torch.float64) -> Tensor:
 def slopes(net: Sequential, x: Tensor, d: Tensor):
     """Every net's performance (S), its outputs (S, N, O), and the gradients of all."""
     z, saved = net.forward(x)
-    _, dz = Performance()(z, d)  # the sum over nets: each net's part of the gradient is its own
+    _, dz = Performance()(z, d.expand_as(z))  # the sum over nets: each net's part of the gradient is its own
     return -0.5 * (dz * dz).sum((1, 2)), z, net.backward(saved, dz)[1]
 
 

@@ -1,0 +1,220 @@
+"""Compare a layer's or net's hand-written gradients with autograd's and with finite differences."""
+
+import copy
+from collections import Counter
+
+import torch
+from torch import Tensor
+
+from nets import twin
+from nets.gradcheck import differences
+from nets.gradcheck.contract import breaches
+from nets.gradcheck.report import Report, Row
+from nets.layer import Net
+from nets.net import Sequential, back
+from nets.trace import Call, Trace, generator_state, named_layers
+
+
+def check(
+    layer,
+    x: Tensor,
+    dy: Tensor | None = None,
+    loss=None,
+    target: Tensor | None = None,
+    samples: int = 4,
+    seed: int = 0,
+    contract: bool = True,
+    watch=None,
+) -> Report:
+    """Compare a layer's or net's gradients at x with autograd's and with finite differences.
+
+    dy        the gradient at its output; drawn at random by default
+    loss      instead of dy, with target: a loss of nets.loss that ends the net
+    samples   entries a tensor that finite differences are made for (in float64; else none)
+    contract  also call every layer in all the ways that the contract allows (see `breaches`)
+    watch     called with (row, manual, autograd) for every row, the tensors too
+
+    Every layer is compared twice: as it stands in the net, and by itself, given the x and dy
+    that it was given. What is off by itself is wrong; what else differs is infected. A layer
+    of your own needs no twin: autograd then differentiates its forward, and finite differences
+    check that. The layer is left as it was.
+    """
+    layer, untouched, x = copy.deepcopy(layer), copy.deepcopy(layer), x.detach().clone()
+    if loss is None and dy is None:
+        torch.manual_seed(seed + 2)  # not the numbers that x is likely to have been drawn as
+        dy = torch.randn_like(layer.forward(x)[0])
+
+    with Trace(layer) as trace:
+        torch.manual_seed(seed + 1)
+        y, saved = layer.forward(x)
+        if loss is not None:
+            dy = loss(y, target)[1]
+        dx, grads = layer.backward(saved, dy)
+
+    def objective(y):
+        return (y * dy).sum() if loss is None else twin.loss_value(loss, y, target)
+
+    torch.manual_seed(seed + 1)
+    oracle = twin.differentiate(layer, x, objective=objective)
+    report = Report("training" if layer.training else "evaluation", str(x.dtype).removeprefix("torch."))
+    if loss is not None:
+        report.rows.append(_loss(loss, y, dy, target))
+
+    apart = x.detach().clone()
+    most = largest(dx, *grads.values())
+
+    def difference(name, manual):
+        """Finite differences through the whole net, for its input or a parameter."""
+        t = apart if name == "input" else layer.params[name]
+        if not samples or x.dtype != torch.float64 or manual is None or manual.shape != t.shape:
+            return None
+
+        def value():
+            torch.manual_seed(seed + 1)
+            return objective(layer.forward(apart)[0]).item()
+
+        gap, kinks = differences.sampled(value, t, manual, samples, 1e-3 * most, seed)
+        report.corners += kinks
+        return gap
+
+    report.rows += _rows(layer, trace, grads, oracle, difference, watch)
+    for row in report.rows:
+        if row.verdict == "differs":
+            row.verdict = "infected" if report.guilty or report.kinks else "WRONG"
+    if contract:
+        given = {call.name: call.x for call in trace.calls}
+        for name, inner in named_layers(untouched):
+            if name in given and not isinstance(inner, Sequential):
+                report.breaches += [f"{name} {b}" for b in breaches(inner, given[name], seed)]
+    return report
+
+
+def largest(*tensors) -> float:
+    return max((t.abs().max().item() for t in tensors if t is not None and t.numel()), default=0.0)
+
+
+def _loss(loss, y, dy, target) -> Row:
+    z = y.detach().clone().requires_grad_()
+    (dz,) = torch.autograd.grad(twin.loss_value(loss, z, target), z)
+    return Row.of(f"loss ({type(loss).__name__})", "dy", dy, dz, y.dtype, terms=y.shape[-1])
+
+
+def _rows(net, trace: Trace, grads: dict, oracle: twin.Answer, difference, watch) -> list[Row]:
+    """Each layer's tensors as they stand in the net, or by themselves where the layer is wrong."""
+    root, rows, wrong, sizes = trace.calls[-1], [], set(), {}
+    terms, depth = max(call.dy.numel() for call in trace.calls), len(net.places())
+    for call, standing in zip(trace.calls, _standing(net, trace.calls, grads, oracle)):
+        alone = {row.tensor: row for row in _alone(call, sizes)}
+        scales = {name: row.scale for name, row in alone.items()}
+        alone = {name: row for name, row in alone.items() if row.verdict != "ok"}
+        if any(id(inner) in wrong for inner in call.layer.walk() if inner is not call.layer):
+            alone = {}  # it has a wrong layer inside, and so can't be right
+        elif alone:
+            wrong.add(id(call.layer))
+        for tensor, name, manual, autograd in standing:
+            row = alone.pop(tensor, None)
+            if row is None:
+                row = Row.of(call.name, tensor, manual, autograd, call.x.dtype, terms, depth, scales[tensor])
+                row.verdict = "ok" if row.ok else "differs"
+            if name:
+                row.difference = difference(name, manual)
+                if row.verdict == "ok" and (row.difference or 0) > differences.TOLERANCE:
+                    row.verdict = "differs"
+            rows.append(row)
+            if watch:
+                watch(row, manual, autograd)
+        rows += alone.values()
+    return rows
+
+
+def _standing(net, calls: list[Call], grads: dict, oracle: twin.Answer):
+    """For each call, (tensor, its name in the net or None, manual, autograd) of the whole net.
+
+    A parameter that is used more than once stands with the net, which adds its gradients up.
+    """
+    root, names = calls[-1], {id(t): name for name, t in net.params.items()}
+    leaves = [call for call in calls if not isinstance(call.layer, Net)]
+    used = Counter(id(t) for call in leaves for t in call.layer.params.values())
+    inside = {}  # a layer's dx by autograd, for each time that it was used
+    for layer, dx in oracle.inputs:
+        inside.setdefault(id(layer), []).append(dx)
+    for call in calls:
+        own = names.items() if call is root else ((id(t), k) for k, t in call.layer.params.items())
+        once = not isinstance(call.layer, Net)
+        found = [
+            (k, names[i], grads.get(names[i]), oracle.grads[names[i]]) for i, k in own
+            if (used[i] == 1) == once and (once or call is root)
+        ]
+        if call.dx is None and not call.layer.input_grad:
+            pass  # nobody wanted it
+        elif call is root:
+            found.append(("input", "input", call.dx, oracle.dx))
+        elif once and inside.get(id(call.layer)) and call.dx is not root.dx:
+            found.append(("input", None, call.dx, inside[id(call.layer)].pop()))
+        yield found
+
+
+def _alone(call: Call, sizes: dict) -> list[Row]:
+    """A layer given what it was given: its output, statistics, gradients and dx.
+
+    sizes: id of a parameter -> how large its gradient is if nothing cancels, for nets around it.
+    """
+    layer, (before, after) = call.layer, call.buffers
+    _restore(call, before)
+    oracle = twin.differentiate(layer, call.x, call.dy)
+    pairs = {"output": (call.y, oracle.y)}
+    pairs |= {k: (after[k], v) for k, v in oracle.buffers.items()}
+    pairs |= {k: (call.grads.get(k), g) for k, g in oracle.grads.items()}
+    pairs |= {k: (g, torch.full_like(g, float("nan"))) for k, g in call.grads.items() if k not in pairs}
+    if call.dx is not None or layer.input_grad:
+        pairs |= {"input": (call.dx, oracle.dx)}
+    # What a dy of this size gives if nothing cancels. By the sums' cancelling, gradients can be
+    # near 0 (a bias before a norm), and their roundings are still of the terms' size.
+    _restore(call, before)
+    random = torch.randn_like(call.dy) * (call.dy.double().square().mean().sqrt() if call.dy.numel() else 1)
+    usual = twin.differentiate(layer, call.x, random.to(call.dy.dtype))
+    usual = {k: largest(g) for k, g in {**usual.grads, "input": usual.dx}.items()}
+    for name, t in layer.params.items():
+        usual[name] = sizes[id(t)] = max(usual[name], sizes.get(id(t), 0.0))
+    most = largest(*(a for _, a in pairs.values()))
+    x = call.x.detach().clone()
+
+    def again(dy):
+        """The layer once more, for finite differences: () -> Σ y·dy."""
+
+        def value():
+            _restore(call, before)
+            return (layer.forward(x)[0] * dy).sum().item()
+
+        return value
+
+    def kink(name, t, manual, autograd):
+        _restore(call, before)
+        weights = call.dy.abs()
+        dx, grads = back(layer, layer.forward(x)[1], weights, keep=False)
+        places = (manual - autograd).abs() > row.tolerance * row.scale
+        return differences.is_kink(again(weights), t, dx if name == "input" else grads[name], places)
+
+    rows, places = [], len(layer.places())
+    for name, (manual, autograd) in pairs.items():
+        row = Row.of(call.name, name, manual, autograd, x.dtype, call.dy.numel(), places, usual.get(name, 0.0))
+        rows.append(row)
+        t = x if name == "input" else layer.params.get(name)
+        if t is None or manual is None or manual.shape != t.shape or x.dtype != torch.float64:
+            continue
+        if not row.ok:
+            if kink(name, t, manual, autograd):
+                row.verdict = "kink"
+        elif twin.is_own(layer):  # nothing but differences would see an error in its forward
+            row.difference, _ = differences.sampled(again(call.dy), t, manual, 4, 1e-3 * most)
+            if row.difference > differences.TOLERANCE:
+                row.verdict = "WRONG"
+    _restore(call, after)
+    return rows
+
+
+def _restore(call: Call, buffers: dict):
+    """The random numbers as they were before the call, and the layer's statistics."""
+    generator_state(call.x.device, call.draws)
+    for k, v in call.layer.buffers.items():
+        v.copy_(buffers[k])
