@@ -33,9 +33,11 @@ def draw(path: Path, title: str, found: dict[str, list]):
     left.set_xticks(ticks, ["equal", *(f"$10^{{{k}}}$" for k in range(-16, 1, 4))])
     left.minorticks_off()
     left.grid(axis="x", alpha=0.3)
-    left.set_title("relative difference, from the loss (top) backwards", fontsize=10)
+    key = "line: 5–95% of entries, dot: median, tick: largest, grey tick: allowed"
+    left.set_title(f"from the loss (top) backwards; {key}", fontsize=9)
     right.set(xscale="log", yscale="log", xlabel="|autograd|", ylabel="|manual|")
-    right.axline((1, 1), (10, 10), color="black", linewidth=0.6, zorder=0)
+    ends = (max(right.get_xlim()[0], right.get_ylim()[0]), min(right.get_xlim()[1], right.get_ylim()[1]))
+    right.plot(ends, ends, color="black", linewidth=0.6, zorder=0)
     right.set_title("manual against autograd; × where the signs differ", fontsize=10)
     right.legend(loc="upper left")
     figure.savefig(path, dpi=110, format="png")
@@ -57,16 +59,12 @@ def _spread(axis, dtype, triples, offset):
 
 
 def _scatter(axis, dtype, triples):
-    pairs = [(m.flatten().double().cpu(), a.flatten().double().cpu()) for _, m, a in triples if m is not None and m.shape == a.shape]
-    manual, autograd = (torch.cat(side) for side in zip(*pairs))
-    both = (manual != 0) & (autograd != 0)
-    manual, autograd = manual[both], autograd[both]
-    some = torch.randperm(len(manual), generator=torch.Generator().manual_seed(0))[:POINTS]
+    whole = [(m, a) for _, m, a in triples if m is not None and m.shape == a.shape]
+    manual, autograd = (torch.cat([t.flatten().double().cpu() for t in side]) for side in zip(*whole))
+    both = ((manual != 0) & (autograd != 0)).nonzero()[:, 0]
+    some = both[torch.randperm(len(both), generator=torch.Generator().manual_seed(0))[:POINTS]]
     manual, autograd = manual[some], autograd[some]
     same = manual.sign() == autograd.sign()
-    for mask, marker, label in ((same, ".", dtype), (~same, "x", None)):
-        axis.plot(
-            *(autograd[mask].abs(), manual[mask].abs(), marker),
-            *(),
-            color=COLOURS[dtype], markersize=4, alpha=0.6, label=label, linestyle="none",
-        )
+    look = dict(color=COLOURS[dtype], markersize=4, alpha=0.6, linestyle="none")
+    axis.plot(autograd[same].abs(), manual[same].abs(), ".", label=dtype, **look)
+    axis.plot(autograd[~same].abs(), manual[~same].abs(), "x", **look)

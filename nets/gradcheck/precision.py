@@ -38,14 +38,19 @@ def errors(case: Case, where, dtype, seed: int) -> dict[str, tuple[float, float]
     """tensor -> (error of manual, error of autograd)."""
     few = case.to(where, dtype)
     many = copy.deepcopy(few).to(where, torch.float64)
-    found, truth = {}, {}
+    found, truth, dy = {}, {}, None
+    if few.loss is None:  # the same dy for both, rounded once
+        torch.manual_seed(seed + 2)
+        y, _ = copy.deepcopy(few.layer).forward(few.x)
+        dy = torch.randn(y.shape, dtype=torch.float64).to(y)
     for case, kept in ((many, truth), (few, found)):
 
         def watch(row, manual, autograd, kept=kept):
             kept[row.name] = (manual, autograd)
 
-        options = dict(loss=case.loss, target=case.target, samples=0, seed=seed, contract=False)
-        check(case.layer, case.x, watch=watch, **options)
+        given = None if dy is None else dy.to(case.x.dtype)
+        options = dict(samples=0, seed=seed, contract=False, watch=watch)
+        check(case.layer, case.x, given, case.loss, case.target, **options)
     result = {}
     for name, pair in found.items():
         true = truth[name][1].double()
@@ -78,7 +83,7 @@ def table(rows: list[Ratio]) -> str:
     lines = [head] + [
         (
             *(r.tensor, f"{r.manual:.2e}", f"{r.autograd:.2e}", f"{r.ratio:.3f}"),
-            *(f"{r.low:.2f}–{r.high:.2f}", "ok" if r.ok else "WRONG"),
+            *(f"{r.low:.2f}–{r.high:.2f}", "ok" if r.ok else "further"),
         )
         for r in rows
     ]
