@@ -21,7 +21,7 @@ Read the files in this order; each has one idea.
     Trust
       twin.py         the same net in torch.nn.functional, for autograd
       trace.py        what every layer of a net got and gave
-      gradcheck.py    manual against autograd against finite differences
+      gradcheck/      manual against autograd against finite differences, in the order of its __init__
     A run
       config.py       a TOML file becomes frozen dataclasses
       build.py        a list of layers becomes a net

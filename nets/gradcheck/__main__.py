@@ -52,17 +52,21 @@ def _check(targets, named, where, dtype, args, facts) -> list[str]:
     with tqdm(total=2 * len(todo), unit="check", disable=None, leave=False) as bar:
         for target, case in todo:
             bar.set_description(case.name)
-            case = case.to(where, dtype)
+            case, before = case.to(where, dtype), None
             for training in (True, False):
                 case.layer.train(training)
                 report = _one(case, args.samples, args.seed or 0)
                 bar.update()
                 facts["targets"].append({"target": target, "case": case.name, **report.facts()})
-                if len(targets) == 1 or not report.ok:
+                same = before and (before.rows, before.breaches) == (report.rows, report.breaches)
+                if same:
+                    tqdm.write(f"{case.name}, {report.mode} mode: the same")
+                elif len(targets) == 1 or not report.ok:
                     tqdm.write(f"\n{case.name}, {report.table()}")
                 else:
                     tqdm.write(report.line(case.name))
-                if not report.ok:
+                before = report
+                if not report.ok and not same:
                     wrong = report.first_bad or report.breaches[0]
                     bad.append(f"{case.name}, {report.mode} mode, first at {wrong}")
             if args.plot and target not in drawn:
