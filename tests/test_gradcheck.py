@@ -195,10 +195,10 @@ def test_the_checked_net_is_left_as_it_was():
     net = Sequential(Conv2d(3, 4, 3), BatchNorm2d(4), ReLU(), Dropout(0.5)).to(torch.float64)
     before = {k: v.clone() for k, v in (net.params | net.buffers).items()}
     x = torch.randn(2, 3, 6, 6, dtype=torch.float64)
-    kept = x.clone()
+    kept, draws = x.clone(), torch.get_rng_state()
     assert check(net, x).ok
     assert all(torch.equal(v, before[k]) for k, v in (net.params | net.buffers).items())
-    assert torch.equal(x, kept)
+    assert torch.equal(x, kept) and torch.equal(draws, torch.get_rng_state())
     assert "forward" not in vars(net.children["0"])
 
 

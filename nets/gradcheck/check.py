@@ -8,11 +8,12 @@ from torch import Tensor
 
 from nets import twin
 from nets.gradcheck import differences
+from nets.gradcheck.alone import alone, largest
 from nets.gradcheck.contract import breaches
 from nets.gradcheck.report import Report, Row
 from nets.layer import Net
-from nets.net import Sequential, back
-from nets.trace import Call, Trace, generator_state, named_layers
+from nets.net import Sequential
+from nets.trace import Call, Trace, named_layers
 
 
 def check(
@@ -37,8 +38,13 @@ def check(
     Every layer is compared twice: as it stands in the net, and by itself, given the x and dy
     that it was given. What is off by itself is wrong; what else differs is infected. A layer
     of your own needs no twin: autograd then differentiates its forward, and finite differences
-    check that. The layer is left as it was.
+    check that. The layer is left as it was, and so are torch's random numbers.
     """
+    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        return _check(layer, x, dy, loss, target, samples, seed, contract, watch)
+
+
+def _check(layer, x, dy, loss, target, samples, seed, contract, watch) -> Report:
     layer, untouched, x = copy.deepcopy(layer), copy.deepcopy(layer), x.detach().clone()
     if loss is None and dy is None:
         torch.manual_seed(seed + 2)  # not the numbers that x is likely to have been drawn as
@@ -89,10 +95,6 @@ def check(
     return report
 
 
-def largest(*tensors) -> float:
-    return max((t.abs().max().item() for t in tensors if t is not None and t.numel()), default=0.0)
-
-
 def _loss(loss, y, dy, target) -> Row:
     z = y.detach().clone().requires_grad_()
     (dz,) = torch.autograd.grad(twin.loss_value(loss, z, target), z)
@@ -104,15 +106,15 @@ def _rows(net, trace: Trace, grads: dict, oracle: twin.Answer, difference, watch
     root, rows, wrong, sizes = trace.calls[-1], [], set(), {}
     terms, depth = max(call.dy.numel() for call in trace.calls), len(net.places())
     for call, standing in zip(trace.calls, _standing(net, trace.calls, grads, oracle)):
-        alone = {row.tensor: row for row in _alone(call, sizes)}
-        scales = {name: row.scale for name, row in alone.items()}
-        alone = {name: row for name, row in alone.items() if row.verdict != "ok"}
+        by_itself = {row.tensor: row for row in alone(call, sizes)}
+        scales = {name: row.scale for name, row in by_itself.items()}
+        off = {name: row for name, row in by_itself.items() if row.verdict != "ok"}
         if any(id(inner) in wrong for inner in call.layer.walk() if inner is not call.layer):
-            alone = {}  # it has a wrong layer inside, and so can't be right
-        elif alone:
+            off = {}  # it has a wrong layer inside, and so can't be right
+        elif off:
             wrong.add(id(call.layer))
         for tensor, name, manual, autograd in standing:
-            row = alone.pop(tensor, None)
+            row = off.pop(tensor, None)
             if row is None:
                 row = Row.of(call.name, tensor, manual, autograd, call.x.dtype, terms, depth, scales[tensor])
                 row.verdict = "ok" if row.ok else "differs"
@@ -123,7 +125,7 @@ def _rows(net, trace: Trace, grads: dict, oracle: twin.Answer, difference, watch
             rows.append(row)
             if watch:
                 watch(row, manual, autograd)
-        rows += alone.values()
+        rows += off.values()
     return rows
 
 
@@ -152,69 +154,3 @@ def _standing(net, calls: list[Call], grads: dict, oracle: twin.Answer):
         elif once and inside.get(id(call.layer)) and call.dx is not root.dx:
             found.append(("input", None, call.dx, inside[id(call.layer)].pop()))
         yield found
-
-
-def _alone(call: Call, sizes: dict) -> list[Row]:
-    """A layer given what it was given: its output, statistics, gradients and dx.
-
-    sizes: id of a parameter -> how large its gradient is if nothing cancels, for nets around it.
-    """
-    layer, (before, after) = call.layer, call.buffers
-    _restore(call, before)
-    oracle = twin.differentiate(layer, call.x, call.dy)
-    pairs = {"output": (call.y, oracle.y)}
-    pairs |= {k: (after[k], v) for k, v in oracle.buffers.items()}
-    pairs |= {k: (call.grads.get(k), g) for k, g in oracle.grads.items()}
-    pairs |= {k: (g, torch.full_like(g, float("nan"))) for k, g in call.grads.items() if k not in pairs}
-    if call.dx is not None or layer.input_grad:
-        pairs |= {"input": (call.dx, oracle.dx)}
-    # What a dy of this size gives if nothing cancels. By the sums' cancelling, gradients can be
-    # near 0 (a bias before a norm), and their roundings are still of the terms' size.
-    _restore(call, before)
-    random = torch.randn_like(call.dy) * (call.dy.double().square().mean().sqrt() if call.dy.numel() else 1)
-    usual = twin.differentiate(layer, call.x, random.to(call.dy.dtype))
-    usual = {k: largest(g) for k, g in {**usual.grads, "input": usual.dx}.items()}
-    for name, t in layer.params.items():
-        usual[name] = sizes[id(t)] = max(usual[name], sizes.get(id(t), 0.0))
-    most = largest(*(a for _, a in pairs.values()))
-    x = call.x.detach().clone()
-
-    def again(dy):
-        """The layer once more, for finite differences: () -> Σ y·dy."""
-
-        def value():
-            _restore(call, before)
-            return (layer.forward(x)[0] * dy).sum().item()
-
-        return value
-
-    def kink(name, t, manual, autograd):
-        _restore(call, before)
-        weights = call.dy.abs()
-        dx, grads = back(layer, layer.forward(x)[1], weights, keep=False)
-        places = (manual - autograd).abs() > row.tolerance * row.scale
-        return differences.is_kink(again(weights), t, dx if name == "input" else grads[name], places)
-
-    rows, places = [], len(layer.places())
-    for name, (manual, autograd) in pairs.items():
-        row = Row.of(call.name, name, manual, autograd, x.dtype, call.dy.numel(), places, usual.get(name, 0.0))
-        rows.append(row)
-        t = x if name == "input" else layer.params.get(name)
-        if t is None or manual is None or manual.shape != t.shape or x.dtype != torch.float64:
-            continue
-        if not row.ok:
-            if kink(name, t, manual, autograd):
-                row.verdict = "kink"
-        elif twin.is_own(layer):  # nothing but differences would see an error in its forward
-            row.difference, _ = differences.sampled(again(call.dy), t, manual, 4, 1e-3 * most)
-            if row.difference > differences.TOLERANCE:
-                row.verdict = "WRONG"
-    _restore(call, after)
-    return rows
-
-
-def _restore(call: Call, buffers: dict):
-    """The random numbers as they were before the call, and the layer's statistics."""
-    generator_state(call.x.device, call.draws)
-    for k, v in call.layer.buffers.items():
-        v.copy_(buffers[k])

@@ -19,7 +19,8 @@ def breaches(layer, x: Tensor, seed: int = 0) -> list[str]:
     strided or expanded; a second forward before the first one's backward changes nothing; a
     batch of no samples gives gradients of 0, or a ValueError that says why not.
     """
-    return list(dict.fromkeys(_breaches(copy.deepcopy(layer), x.detach().clone(), seed)))
+    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        return list(dict.fromkeys(_breaches(copy.deepcopy(layer), x.detach().clone(), seed)))
 
 
 def _breaches(layer, x, seed):
