@@ -109,7 +109,7 @@ class Windows:
         taken in float32 at least.
         """
         (ph, pw), (h, w) = self.padding, shape[2:]
-        nhwc = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
+        nhwc = like.stride(1) == 1 and not like.is_contiguous()  # a crop, as below, has gaps besides
         padded = torch.empty(
             (*shape[:2], h + 2 * ph, w + 2 * pw),
             dtype=sum_dtype(like),

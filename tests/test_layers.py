@@ -296,6 +296,16 @@ def test_an_infinite_gradient_reaches_only_its_winner(layer):
     assert not dx.isnan().any() and (dx == float("inf")).sum() == 1
 
 
+@pytest.mark.parametrize("layer", [AvgPool2d(3, 1, 1), MaxPool2d(3, 1, 1)])
+def test_a_padded_pool_keeps_channels_last_again_and_again(layer):
+    """What it gives is cropped, and so has gaps: the next one must see through them."""
+    x = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    y, saved = layer.forward(x)
+    once, _ = layer.backward(saved, x)
+    twice, _ = layer.backward(saved, once)
+    assert y.stride(1) == once.stride(1) == twice.stride(1) == 1
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("shape", [(2, 3, 5, 4), (2, 3, 4, 5), (1, 2, 1, 1)])
 def test_global_pools(shape, device):
@@ -345,6 +355,16 @@ def test_batch_norm_takes_no_wrong_options(wrong):
     with pytest.raises(ValueError, match="eps must be over 0 and momentum 0 to 1"):
         BatchNorm2d(3, **wrong)
     BatchNorm2d(3, eps=1e-9, momentum=0)  # the average stays as it is
+
+
+@pytest.mark.parametrize("kernel", ["written", "vendor"])
+def test_batch_norm_of_no_pictures(kernel):
+    """In evaluation nothing is divided by their number; the library's backward died of it."""
+    layer = BatchNorm2d(3, kernel=kernel).eval()
+    y, saved = layer.forward(torch.randn(0, 3, 2, 2))
+    dx, grads = layer.backward(saved, y)
+    assert dx.shape == y.shape == (0, 3, 2, 2)
+    assert all(torch.equal(g, torch.zeros(3)) for g in grads.values())
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -442,14 +462,15 @@ def test_only_pictures_are_taken(layer, shape):
 @pytest.mark.parametrize(
     "layer",
     [
-        Conv2d(3, 4, 3, dilation=2, padding=(1, 0)),
+        Conv2d(3, 4, 3, dilation=2, padding=(1, 2)),
         MaxPool2d(3, dilation=2, padding=(1, 0)),
         AvgPool2d((5, 3), padding=(1, 0)),
     ],
 )
 def test_a_window_that_does_not_fit(layer):
     x = torch.randn(2, 3, 2, 9)
-    with pytest.raises(BatchError, match="window of 5 × [35] is larger than the picture, 4 × 9"):
+    padded = f"4 × {9 + 2 * layer.windows.padding[1]}"
+    with pytest.raises(BatchError, match=f"window of 5 × [35] is larger than the picture, {padded}$"):
         layer.forward(x)
     assert layer.forward(torch.randn(2, 3, 3, 9))[0].shape[2] == 1  # this one just fits
 
@@ -465,10 +486,26 @@ def test_a_padded_max_pool_dilated_by_more_than_the_picture(turned):
     assert MaxPool2d(1, dilation=5).forward(torch.randn(1, 1, 3, 3))[0].shape[2:] == (3, 3)
 
 
-@pytest.mark.parametrize("layer, padding", [(MaxPool2d, 2), (AvgPool2d, (0, 2))])
-def test_a_pool_is_padded_by_at_most_half_a_window(layer, padding):
+@pytest.mark.parametrize(
+    "layer, options",
+    [
+        (MaxPool2d, dict(padding=2)),
+        (MaxPool2d, dict(padding=2, dilation=2)),
+        (AvgPool2d, dict(padding=(0, 2))),
+    ],
+)
+def test_a_pool_is_padded_by_at_most_half_a_window(layer, options):
     with pytest.raises(ValueError, match="padding must be at most half a window, not"):
-        layer(3, padding=padding)
+        layer(3, **options)
+
+
+@pytest.mark.parametrize("kernel", ["written", "vendor"])
+def test_a_max_pool_window_that_steps_over_the_picture(kernel):
+    """Left and right of it, it sees padding alone; the library's index then lies outside the picture."""
+    layer = MaxPool2d((1, 2), (1, 3), padding=(0, 1), dilation=(1, 2), kernel=kernel)
+    with pytest.raises(BatchError, match="dilation .* is larger than the picture"):
+        layer.forward(torch.ones(1, 1, 1, 1))
+    assert layer.forward(torch.ones(1, 1, 1, 2))[0].item() == 1
 
 
 def test_sizes_of_nothing():

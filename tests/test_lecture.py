@@ -59,8 +59,11 @@ def test_many_is_separate_linear_layers(bias):
 
 
 def test_many_starts_in_plus_and_minus_its_spread():
-    for t in (*Many(2000, 1, 1).params.values(), *(4 * t for t in Many(2000, 1, 1, spread=0.5).params.values())):
-        assert -2 <= t.min() < -1.98 and 1.98 < t.max() <= 2 and abs(t.mean()) < 0.15
+    for layer, spread in [(Many(2000, 1, 1), 2), (Many(2000, 1, 1, spread=0.5), 0.5)]:
+        assert list(layer.params) == ["weight", "bias"]
+        for t in layer.params.values():
+            t = t / spread
+            assert -1 <= t.min() < -0.99 and 0.99 < t.max() <= 1 and abs(t.mean()) < 0.08
 
 
 def test_a_net_trains_alike_alone_and_in_a_crowd():

@@ -1,0 +1,123 @@
+"""Mutation testing: change one thing at a time in a layer, and see whether a test notices.
+
+    python tests/mutants.py            # makes all mutants anew, runs them, prints the table
+    python tests/mutants.py NAME…      # runs these again, patterns allowed
+    python tests/mutants.py --table    # only prints the table
+
+mutmut makes and runs the mutants ([tool.mutmut] in pyproject.toml says of which files, with which
+tests). Of its own it turns arithmetic, comparison and boolean operators, adds 1 to a number, and
+drops arguments and assigned values. Added here is what arrays need: one less, slices cut and
+uncut, indices and sizes in another order, `.T` left out, `@` as `*`.
+
+A test that fails kills a mutant, and so does one that crashes in the library. A mutant that no
+test notices must stand in docs/mutants.md with the reason why it changes no result. Exits with 1
+if one doesn't.
+"""
+
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+import libcst as cst
+from mutmut.__main__ import cli
+from mutmut.mutation import mutators
+from mutmut.mutation.data import SourceFileMutationData
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+from mutmut.stats import status_by_exit_code
+from mutmut.utils.file_utils import walk_mutatable_files
+
+PAGE = Path("docs/mutants.md")
+ALL = ["*.xǁ*", *(f"nets.{file}.x_*" for file in ("layer", "windows", "net", "loss"))]  # methods, functions
+KILLED = ("killed", "segfault", "suspicious")
+LITERAL = (cst.Integer, cst.SimpleString)
+ONE = cst.Integer("1")
+MINUS_ONE = cst.UnaryOperation(cst.Minus(), ONE)
+
+
+def one_less(node):
+    """2 -> 1, 0 -> -1"""
+    less = node.evaluated_value - 1
+    number = node.with_changes(value=repr(abs(less)))
+    yield number if less >= 0 else cst.UnaryOperation(cst.Minus(), number)
+
+
+def other_slice(node):
+    """a:b -> :b, a:  and  : -> 1:, :-1"""
+    yield node.with_changes(lower=None if node.lower else ONE)
+    yield node.with_changes(upper=None if node.upper else MINUS_ONE)
+    if node.step:
+        yield node.with_changes(step=None)
+
+
+def other_order(field):
+    """(a, b, c) -> (b, a, c), (a, c, b), but not (0, 2, 3), a set of axes"""
+
+    def swap(node):
+        items = getattr(node, field)
+        if all(isinstance(getattr(item, "value", None), LITERAL) for item in items):
+            return
+        for i, (a, b) in enumerate(zip(items, items[1:])):
+            if not a.with_changes(comma=b.comma).deep_equals(b):
+                pair = b.with_changes(comma=a.comma), a.with_changes(comma=b.comma)
+                yield node.with_changes(**{field: [*items[:i], *pair, *items[i + 2 :]]})
+
+    return swap
+
+
+def not_transposed(node):
+    """x.T -> x"""
+    if node.attr.value == "T":
+        yield node.value
+
+
+mutators._operator_mapping[cst.MatrixMultiply] = cst.Multiply
+mutators.mutation_operators += [
+    (cst.Integer, one_less),
+    (cst.Float, one_less),
+    (cst.Slice, other_slice),
+    (cst.Tuple, other_order("elements")),
+    (cst.Subscript, other_order("slice")),
+    (cst.Attribute, not_transposed),
+]
+
+
+def fate(path, name, code, listed) -> tuple[str, str]:
+    """What became of a mutant, and how it differs."""
+    if status_by_exit_code[code] in KILLED:
+        return "killed", ""
+    lines = get_diff_for_mutant(name, path=path).splitlines()[2:]
+    lines = [f"{line[0]} {line[1:].strip()}" for line in lines if line[0] in "+-"]
+    if status_by_exit_code[code] == "survived" and all(line in listed for line in lines):
+        return "equivalent", ""
+    return "survived", "\n".join([f"{name}: {status_by_exit_code[code]}", *lines, ""])
+
+
+def table() -> int:
+    """Print what became of each file's mutants, and those that nobody accounts for: how many?"""
+    listed = PAGE.read_text().splitlines()
+    total, survivors = Counter(), []
+    print(f"\n{'file':24}{'made':>6}{'killed':>8}{'equivalent':>12}{'survived':>10}")
+
+    def row(name, n):
+        print(f"{name!s:24}{n.total():6}{n['killed']:8}{n['equivalent']:12}{n['survived']:10}")
+
+    for path in sorted(walk_mutatable_files()):
+        data = SourceFileMutationData(path=path)
+        data.load()
+        run = [(name, code) for name, code in data.exit_code_by_key.items() if code is not None]
+        fates = [fate(path, name, code, listed) for name, code in run]
+        survivors += [diff for _, diff in fates if diff]
+        row(path, Counter(what for what, _ in fates))
+        total += Counter(what for what, _ in fates)
+    row("all", total)
+    print("", *survivors, sep="\n")
+    return len(survivors)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--table"]:
+        if not sys.argv[1:]:
+            shutil.rmtree("mutants", ignore_errors=True)
+        cli(["run", *(sys.argv[1:] or ALL)], standalone_mode=False)
+    sys.exit(int(table() > 0))
