@@ -17,6 +17,7 @@ from typing import Callable
 from unittest import mock
 
 import torch
+from hypothesis import settings
 from torch import Tensor
 
 from nets.activations import GELU, ReLU, Sigmoid, SiLU, Tanh
@@ -30,8 +31,10 @@ from nets.loss import CrossEntropy, MeanSquaredError
 from nets.norm import BatchNorm2d
 from nets.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
 
+PROFILE = settings.get_current_profile_name()  # of hypothesis: torch sets its own
 with mock.patch("torch.backends.disable_global_flags"):  # else nobody may set a flag afterwards
     from torch.testing._internal.common_methods_invocations import op_db
+settings.load_profile(PROFILE)
 
 FORWARD, BACKWARD = 1e-12, 1e-10
 REFUSED = (ValueError, TypeError, Problem)

@@ -59,12 +59,12 @@ def _check(targets, named, where, dtype, args, facts) -> list[str]:
                 bar.update()
                 facts["targets"].append({"target": target, "case": case.name, **report.facts()})
                 same = before and (before.rows, before.breaches) == (report.rows, report.breaches)
-                if same:
-                    tqdm.write(f"{case.name}, {report.mode} mode: the same")
-                elif len(targets) == 1 or not report.ok:
-                    tqdm.write(f"\n{case.name}, {report.table()}")
-                else:
+                if report.ok and len(targets) > 1:
                     tqdm.write(report.line(case.name))
+                elif same:
+                    tqdm.write(f"{case.name}, {report.mode} mode: the same")
+                else:
+                    tqdm.write(f"\n{case.name}, {report.table()}")
                 before = report
                 if not report.ok and not same:
                     wrong = report.first_bad or report.breaches[0]
