@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from nets.layer import Layer, blocks, sum_dtype
+from nets.layer import Layer, blocks, check_kernel, sum_dtype
 
 
 class Scale(Layer):
@@ -78,19 +78,25 @@ class GELU(Layer):
 
         (1 + t)(1 − t)·u' / 2, with u' = √(2/π)·(1 + 3a·x²).
 
+    kernel = "vendor" is aten.gelu_backward: the same formula in one pass over the memory.
     Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units".
     """
 
-    def __init__(self, approximate: str = "none"):
+    def __init__(self, approximate: str = "none", kernel: str = "written"):
         super().__init__()
         if approximate not in ("none", "tanh"):
             raise ValueError(f'approximate is "none" or "tanh", not "{approximate}"')
-        self.approximate = approximate
+        self.approximate, self.kernel = approximate, check_kernel(kernel)
 
     def forward(self, x: Tensor):
         return torch.nn.functional.gelu(x, approximate=self.approximate), x
 
+    def output(self, saved):
+        return self.forward(saved)[0]
+
     def backward(self, saved, dy: Tensor):
+        if self.kernel == "vendor":
+            return torch.ops.aten.gelu_backward(dy, saved, approximate=self.approximate), {}
         dx = torch.empty_like(dy)
         phi = self._normal if self.approximate == "none" else self._tanh
         for x, g, out in blocks(saved, dy, dx):
@@ -115,13 +121,23 @@ class GELU(Layer):
 class SiLU(Layer):
     """y = x·σ(x). With β = σ(x), dy/dx = β + x·β(1 − β) = β·(1 + x·(1 − β)).
 
+    kernel = "vendor" is aten.silu_backward.
     Source: Elfwing, Uchibe and Doya 2017, "Sigmoid-weighted linear units".
     """
+
+    def __init__(self, kernel: str = "written"):
+        super().__init__()
+        self.kernel = check_kernel(kernel)
 
     def forward(self, x: Tensor):
         return torch.nn.functional.silu(x), x
 
+    def output(self, saved):
+        return self.forward(saved)[0]
+
     def backward(self, saved, dy: Tensor):
+        if self.kernel == "vendor":
+            return torch.ops.aten.silu_backward(dy, saved), {}
         x = saved.to(sum_dtype(saved))
         beta = torch.sigmoid(x)
         return (dy * (beta * (1 + x * (1 - beta)))).to(dy.dtype), {}

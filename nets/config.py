@@ -39,6 +39,7 @@ class Net:
 
     layers: tuple = ()
     kernel: str = key("written", among=KERNELS)  # the backward of layers that have two
+    recompute: bool = False  # activations are computed again in backward, and not kept until then
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,13 @@ class Layer:
     def backward(self, saved, dy: Tensor):
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
+    def output(self, saved):
+        """y once more, from what forward saved, for a layer that would rather not keep its x.
+
+        Only where that is cheap: a layer without this method's own form can't be asked.
+        """
+        raise NotImplementedError(f"{type(self).__name__} doesn't compute its output twice")
+
     def walk(self):
         """Yield this layer and, for a net, every layer in it, each once."""
         yield self

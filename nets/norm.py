@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import batch_norm
 
 from nets.errors import BatchError
 from nets.layer import Layer, check_kernel, pictures, sum_dtype
@@ -55,6 +56,11 @@ class BatchNorm2d(Layer):
         if self.training:
             return y, (x, batch_mean, rstd, True)
         return y, (x, mean.clone(), torch.rsqrt(var + self.eps), False)
+
+    def output(self, saved):
+        x, mean, rstd, _ = saved
+        gamma, beta = self.params.get("weight"), self.params.get("bias")
+        return batch_norm(x, mean, rstd**-2 - self.eps, gamma, beta, eps=self.eps)
 
     def backward(self, saved, dy: Tensor):
         x, mean, rstd, training = saved

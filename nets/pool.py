@@ -27,13 +27,16 @@ class GlobalMaxPool(Layer):
 
     def forward(self, x: Tensor):
         pictures(self, x)
-        y, index = max_pool2d(x, x.shape[2:], return_indices=True)
-        return y.flatten(1), (index.flatten(2), x.shape)
+        y, index = max_pool2d(x, x.shape[-2:], return_indices=True)
+        return y.flatten(1), (index.flatten(1), x.shape, x.stride(1) == 1)
 
     def backward(self, saved, dy: Tensor):
-        index, shape = saved  # index (N, C, 1), into H·W
-        dx = torch.zeros(shape, dtype=dy.dtype, device=dy.device).flatten(2)
-        return dx.scatter_(2, index, dy[:, :, None]).reshape(shape), {}
+        index, (n, c, h, w), channels_last = saved  # index (N, C), into H·W
+        shape = (n, h * w, c) if channels_last else (n, c, h * w)
+        dx = torch.zeros(shape, dtype=dy.dtype, device=dy.device)
+        if channels_last:
+            return dx.scatter_(1, index[:, None], dy[:, None]).reshape(n, h, w, c).permute(0, 3, 1, 2), {}
+        return dx.scatter_(2, index[..., None], dy[..., None]).reshape(n, c, h, w), {}
 
 
 class AvgPool2d(Layer):

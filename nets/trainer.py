@@ -16,6 +16,7 @@ from nets.device import keep_memory
 from nets.errors import NonFiniteError, UsageError
 from nets.evaluate import outputs, report, toy_report
 from nets.loss import CrossEntropy, MeanSquaredError, Performance
+from nets.net import Sequential
 from nets.optim import SGD, factor
 from nets.step import train_step
 
@@ -24,6 +25,9 @@ def make_net(config: Config, shape, n_outputs: int, seed: int | None = None):
     """The config's net, its start values drawn from the seed. UsageError where it doesn't fit."""
     torch.manual_seed(config.seed if seed is None else seed)
     net, out = build(config.net.layers, shape, config.net.kernel)
+    for layer in net.walk():
+        if isinstance(layer, Sequential):
+            layer.recompute = config.net.recompute
     if out != (n_outputs,):
         size = " × ".join(map(str, out))
         raise UsageError(f"net.layers: the net gives {size} numbers, {config.data.source} needs {n_outputs}")

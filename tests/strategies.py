@@ -278,8 +278,13 @@ def dropout_reference(x, p_, b, training, p):
     return x * keep * (1 / (1 - p) if p < 1 else 0)
 
 
+KERNEL = st.sampled_from(["written", "vendor"])
+
+
 def activation(make, function, **options):
-    reference = lambda x, p, b, training, **o: function(x, **o)  # noqa: E731
+    def reference(x, p, b, training, kernel=None, **o):
+        return function(x, **o)
+
     return Kind(make, any_shape(**options), reference, pointwise=True)
 
 
@@ -292,8 +297,8 @@ KINDS = {
     "Sigmoid": activation(activations.Sigmoid, F.sigmoid),
     "Tanh": activation(activations.Tanh, F.tanh),
     "ReLU": activation(activations.ReLU, F.relu),
-    "GELU": activation(activations.GELU, F.gelu, approximate=st.sampled_from(["none", "tanh"])),
-    "SiLU": activation(activations.SiLU, F.silu),
+    "GELU": activation(activations.GELU, F.gelu, approximate=st.sampled_from(["none", "tanh"]), kernel=KERNEL),
+    "SiLU": activation(activations.SiLU, F.silu, kernel=KERNEL),
     "Linear": Kind(Linear, linear(), lambda x, p, b, training, **_: F.linear(x, *weights(x, p))),
     "Flatten": Kind(
         Flatten,

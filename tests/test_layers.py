@@ -37,6 +37,9 @@ def special(*shape):
         (GELU, F.gelu),
         (lambda: GELU("tanh"), lambda x: F.gelu(x, approximate="tanh")),
         (SiLU, F.silu),
+        (lambda: GELU(kernel="vendor"), F.gelu),
+        (lambda: GELU("tanh", kernel="vendor"), lambda x: F.gelu(x, approximate="tanh")),
+        (lambda: SiLU(kernel="vendor"), F.silu),
     ],
 )
 def test_activation(layer, function, shape, device):

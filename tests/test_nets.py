@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nets.activations import ReLU, Tanh
+from nets.activations import GELU, ReLU, SiLU, Tanh
 from nets.conv import Conv2d
 from nets.gradcheck import check, compare
 from nets.linear import Flatten, Linear
@@ -182,3 +182,47 @@ def test_input_gradient_is_left_out_at_the_layers_that_see_the_data():
     half.input_grad = False
     assert half.backward(half.forward(x)[1], x)[0] is None
     assert all(torch.equal(grads[k], full[k]) for k in full)
+
+
+def bytes_of(saved, seen=None):
+    """Bytes of all tensors in what was saved, each memory once."""
+    seen = {} if seen is None else seen
+    for s in saved if isinstance(saved, (list, tuple)) else [saved]:
+        if isinstance(s, torch.Tensor):
+            seen[s.untyped_storage().data_ptr()] = s.untyped_storage().nbytes()
+        elif isinstance(s, (list, tuple)):
+            bytes_of(s, seen)
+    return sum(seen.values())
+
+
+def block(recompute):
+    torch.manual_seed(0)
+    layers = [Conv2d(3, 8, 3, padding=1), BatchNorm2d(8), GELU(), Conv2d(8, 8, 3), SiLU(), Conv2d(8, 2, 3)]
+    return Sequential(*layers, recompute=recompute).to(torch.float64)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_is_computed_again_is_the_same_and_not_saved(training):
+    x = torch.randn(2, 3, 9, 9, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    results = []
+    for recompute in (False, True):
+        net = block(recompute).train(training)
+        y, saved = net.forward(x)
+        size = bytes_of(saved)
+        twice = [net.backward(saved, torch.ones_like(y), keep=True) for _ in range(2)]
+        assert saved.count("again") == 3 * recompute  # GELU's x, and that of two convolutions
+        results.append((size, *net.backward(saved, torch.ones_like(y))))
+        assert saved == [] and all(torch.equal(dx, results[-1][1]) for dx, _ in twice)
+        assert check(net, x).ok
+    (size, dx, grads), (less, dx2, grads2) = results
+    assert less < 0.62 * size
+    assert compare(dx2, dx).relative < 1e-13
+    assert all(compare(grads2[k], g).relative < 1e-13 for k, g in grads.items())
+
+
+def test_a_layer_that_says_nothing_of_its_output_is_saved_after():
+    net = Sequential(Linear(3, 3), Tanh(), ReLU(), Linear(3, 3), recompute=True)
+    _, saved = net.forward(torch.randn(2, 3))
+    assert "again" not in saved
+    with pytest.raises(NotImplementedError, match="ReLU doesn't compute its output twice"):
+        ReLU().output(None)

@@ -30,6 +30,8 @@ LAYERS = {  # name -> (layer, the shape of its input)
     "BatchNorm2d vendor": (lambda: BatchNorm2d(4, kernel="vendor"), PICTURES),
     **{a.__name__: (a, PICTURES) for a in (Sigmoid, Tanh, ReLU, GELU, SiLU, Dropout, Flatten)},
     "GELU tanh": (lambda: GELU("tanh"), PICTURES),
+    "GELU vendor": (lambda: GELU(kernel="vendor"), PICTURES),
+    "SiLU vendor": (lambda: SiLU(kernel="vendor"), PICTURES),
     "Scale": (lambda: Scale(0.5), PICTURES),
 }
 

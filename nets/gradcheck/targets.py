@@ -28,6 +28,8 @@ KERNELS = ("written", "vendor")
 EXAMPLES = {
     "Linear": [(dict(inputs=6, outputs=3), ROWS), (dict(inputs=6, outputs=3, bias=False), (2, 3, 6))],
     "Scale": [(dict(factor=0.3), ROWS)],
+    "GELU": [(dict(approximate=a, kernel=k), ROWS) for a in ("none", "tanh") for k in KERNELS],
+    "SiLU": [(dict(kernel=k), ROWS) for k in KERNELS],
     "Flatten": [({}, PICTURES)],
     "Dropout": [(dict(p=0.3), ROWS)],
     "Whiten2d": [(dict(channels=4), PICTURES)],
