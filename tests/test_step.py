@@ -109,16 +109,20 @@ def test_a_step_reads_nothing_back_to_the_host(path):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
-    "path, kernel",
-    [*((p, "written") for p in CONFIGS if p.stem != "cifar100"), (CONFIGS[NAMES.index("digits")], "vendor")],
-    ids=lambda v: v if isinstance(v, str) else v.stem,
+    "path, options",
+    [
+        *((p, ()) for p in CONFIGS if p.stem != "cifar100"),
+        (CONFIGS[NAMES.index("digits")], ("net.kernel=vendor",)),
+        (CONFIGS[NAMES.index("cifar10")], ("net.kernel=vendor", "net.recompute=true")),
+    ],
+    ids=lambda v: ",".join(v) if isinstance(v, tuple) else v.stem,
 )
-def test_the_step_compiles_whole(path, kernel, device):
+def test_the_step_compiles_whole(path, options, device):
     """One graph, and the same numbers as eagerly."""
     torch._dynamo.reset()  # each config is a graph of its own
     results = []
     for compiled in (False, True):
-        overrides = [f"net.kernel={kernel}", "train.dtype=float32", "train.rate=0.01"]
+        overrides = [*options, "train.dtype=float32", "train.rate=0.01"]
         torch.manual_seed(1)
         step, x, target, net = set_up(path, device, 4, overrides)
         for layer in net.walk():
