@@ -16,6 +16,7 @@ Read the files in this order; each has one idea.
     Learning
       loss.py         how wrong is the output, and which way should it move
       optim.py        a step along the gradient, and how long a step
+      muon.py         a step in which every direction of a filter matrix counts the same
       adaptive.py     a step that finds its own length
       step.py         forward, loss, backward, update: one function
     Trust

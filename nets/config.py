@@ -50,7 +50,7 @@ class Train:
     batch_size: int = key(128, least=1)
     loss: str = key("cross_entropy", among=("cross_entropy", "performance", "mean_squared_error"))
     label_smoothing: float = key(0.0, least=0, most=1)
-    optimizer: str = key("sgd", among=("sgd", "adaptive"))
+    optimizer: str = key("sgd", among=("sgd", "muon", "adaptive"))
     rate: float = key(0.1, over=0)
     momentum: float = key(0.0, least=0, most=1)
     nesterov: bool = False

@@ -46,12 +46,14 @@ class SGD:
             name: torch.zeros_like(w) for name, w in params.items() if self.settings[name][1]
         }
 
-    def step(self, grads: dict[str, Tensor], factor=1.0, value=None):
-        """One step. factor: the schedule's multiple of the rate, a number or a tensor ().
+    def step(self, grads: dict[str, Tensor], factor=1.0, value=None, names=None):
+        """One step, of all parameters or of those named.
 
-        value, the loss, is for optimisers that judge a step by it; here it doesn't matter.
+        factor: the schedule's multiple of the rate, a number or a tensor (). value, the loss,
+        is for optimisers that judge a step by it; here it doesn't matter.
         """
-        for name, w in self.params.items():
+        for name in self.params if names is None else names:
+            w = self.params[name]
             rate, momentum, weight_decay = self.settings[name]
             g = grads[name] * self.sign
             if weight_decay:

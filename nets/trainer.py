@@ -16,6 +16,7 @@ from nets.device import keep_memory
 from nets.errors import NonFiniteError, UsageError
 from nets.evaluate import outputs, report, toy_report
 from nets.loss import CrossEntropy, MeanSquaredError, Performance
+from nets.muon import Muon
 from nets.net import Sequential
 from nets.optim import SGD, factor
 from nets.step import train_step
@@ -55,7 +56,8 @@ def make_optimiser(config: Config, net, loss):
             if getattr(t, name):
                 raise UsageError(f"train.{name}: the adaptive optimizer has none; leave it out")
         return Adaptive(net.params, t.rate, maximize=loss.maximize)
-    return SGD(net.params, t.rate, t.momentum, t.nesterov, t.weight_decay, loss.maximize, t.groups)
+    kind = Muon if t.optimizer == "muon" else SGD
+    return kind(net.params, t.rate, t.momentum, t.nesterov, t.weight_decay, loss.maximize, t.groups)
 
 
 FILES = ("metrics.jsonl", "result.json", "checkpoint.safetensors", "curves.png", "top5.png", "guesses.png")
