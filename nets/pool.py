@@ -27,7 +27,7 @@ class GlobalMaxPool(Layer):
 
     def forward(self, x: Tensor):
         pictures(self, x)
-        y, index = max_pool2d(x, x.shape[-2:], return_indices=True)
+        y, index = max_pool2d(x, x.shape[2:], return_indices=True)
         return y.flatten(1), (index.flatten(1), x.shape, x.stride(1) == 1)
 
     def backward(self, saved, dy: Tensor):

@@ -102,6 +102,13 @@ def test_a_pool_keeps_the_layout(layer, layout, inner):
         assert layer.backward(saved, dy)[0].stride(inner) == 1
 
 
+@pytest.mark.parametrize("layout, inner", [(torch.contiguous_format, 3), (torch.channels_last, 1)])
+def test_a_global_max_pool_keeps_the_layout(layout, inner):
+    layer = GlobalMaxPool()
+    y, saved = layer.forward(torch.randn(PICTURES).contiguous(memory_format=layout))
+    assert layer.backward(saved, y)[0].stride(inner) == 1
+
+
 class Ops(TorchDispatchMode):
     """Notes which operations the library runs."""
 
@@ -120,6 +127,8 @@ class Ops(TorchDispatchMode):
         (lambda kernel: Conv2d(4, 6, 3, kernel=kernel), "convolution_backward"),
         (lambda kernel: MaxPool2d(3, 2, kernel=kernel), "max_pool2d_with_indices_backward"),
         (lambda kernel: BatchNorm2d(4, kernel=kernel), "native_batch_norm_backward"),
+        (lambda kernel: GELU(kernel=kernel), "gelu_backward"),
+        (lambda kernel: SiLU(kernel=kernel), "silu_backward"),
     ],
 )
 def test_the_kernel_says_whose_backward_runs(make, theirs):
