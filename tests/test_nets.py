@@ -220,7 +220,7 @@ def test_what_is_computed_again_is_the_same_and_not_saved(training):
     (size, dx, grads), (less, dx2, grads2) = results
     assert less < 0.62 * size
     assert compare(dx2, dx).relative < 1e-13
-    assert all(compare(grads2[k], g).relative < 1e-13 for k, g in grads.items())
+    assert all(compare(grads2[k], g, floor=1.0).relative < 1e-13 for k, g in grads.items())
 
 
 def test_a_layer_that_says_nothing_of_its_output_is_saved_after():
