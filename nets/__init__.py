@@ -23,6 +23,9 @@ Read the files in this order; each has one idea.
       twin.py         the same net in torch.nn.functional, for autograd
       trace.py        what every layer of a net got and gave
       gradcheck/      manual against autograd against finite differences, in the order of its __init__
+    Speed
+      torch_nn.py     the same net as torch.nn modules, the rival
+      bench/          a step by hand and by autograd, side by side
     A run
       config.py       a TOML file becomes frozen dataclasses
       build.py        a list of layers becomes a net

@@ -1,0 +1,214 @@
+"""The rivals: one train step of the same net, by hand or by autograd; eagerly or compiled."""
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from nets import batches
+from nets.config import Config
+from nets.errors import UsageError, nearest
+from nets.layer import sum_dtype
+from nets.optim import SGD
+from nets.step import hits, train_step
+from nets.torch_nn import to_torch
+from nets.trainer import make_loss, make_net, make_optimiser
+from nets.twin import loss_value
+
+SIDES, WAYS = ("manual", "autograd"), ("", "-compiled", "-graph")
+NAMES = [side + way for way in WAYS for side in SIDES]
+# times the config's rate: as in the first steps of a run, when a rate warms up, so that no net runs away
+FACTOR = 1 / 16
+
+
+@dataclass(frozen=True)
+class Form:
+    """Who: a side, and how it is run. keep: does the C library keep the memory that it frees?"""
+
+    side: str
+    way: str = ""
+    keep: bool = False
+    marked: bool = False  # is `keep` said in the name?
+
+    @property
+    def name(self) -> str:
+        return self.side + self.way + ("+keep" if self.marked else "")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every rival does: a config's step on one batch of `shape` samples, on a device."""
+
+    config: Config
+    shape: tuple[int, ...]
+    outputs: int
+    device: torch.device
+
+
+def chosen(names: str, allocator: str, device: torch.device) -> list[Form]:
+    """The forms of a comma-separated list, by default all that the device can run.
+
+    allocator  "default", as a user runs it: the manual forms keep freed memory, as the trainer
+               does, and the twin runs as the C library comes; "keep": all forms keep it;
+               "both": the twin both ways. On CUDA, whose allocator keeps it anyway, no matter.
+    """
+    can = NAMES if device.type == "cuda" else NAMES[:4]
+    forms = []
+    for name in names.split(",") if names else can:
+        if name not in NAMES:
+            raise UsageError(f'--forms: no form is called "{name}"{nearest(name, NAMES)}')
+        if name not in can:
+            raise UsageError(f"--forms: {name} needs a CUDA device")
+        side, dash, way = name.partition("-")
+        form = Form(side, dash + way, keep=side == "manual" or allocator == "keep")
+        forms.append(form)
+        if side == "autograd" and allocator == "both" and device.type == "cpu":
+            forms.append(replace(form, keep=True, marked=True))
+    if len(set(forms)) < len(forms):
+        raise UsageError(f"--forms {names}: one of them is named twice")
+    return forms
+
+
+def prepare(task: Task):
+    """(net, loss, x, target): the same for every form, down to the last bit."""
+    conf, batch = task.config, task.config.train.batch_size
+    net, dtype = make_net(conf, task.shape, task.outputs), getattr(torch, conf.train.dtype)
+    generator = torch.Generator().manual_seed(conf.seed)
+    if len(task.shape) == 3:
+        c, h, w = task.shape
+        bytes_ = torch.randint(256, (batch, h, w, c), dtype=torch.uint8, generator=generator)
+        mean = torch.full((c,), 0.5)
+        x = batches.normalise(bytes_, mean, mean / math.sqrt(3), dtype, conf.train.channels_last)
+        target = torch.randint(task.outputs, (batch,), generator=generator)
+    else:
+        x = torch.rand(batch, *task.shape, generator=generator).to(dtype)
+        target = torch.rand(batch, task.outputs, generator=generator)
+    first = next(iter(net.children.values()))
+    if hasattr(first, "fit"):
+        first.fit(x.float())
+    net.to(task.device, torch.promote_types(dtype, torch.float32))
+    return net, make_loss(conf, len(task.shape) == 3), x.to(task.device), target.to(task.device)
+
+
+class Manual:
+    """Our step, as the trainer runs it."""
+
+    def __init__(self, task: Task, net, loss, compiled: bool):
+        self.net, self.optimiser = net, make_optimiser(task.config, net, loss)
+        self.parts = "forward, loss, backward and update in one graph" if compiled else ""
+        self.factor = torch.full((), FACTOR, device=task.device)
+        self._step = train_step(net, loss, self.optimiser)
+        if compiled:
+            self._step = torch.compile(self._step, fullgraph=True, dynamic=False)
+
+    def __call__(self, x: Tensor, target: Tensor):
+        return self._step(x, target, self.factor)
+
+    def standing(self) -> list[Tensor]:
+        state = [t for t in tree_leaves(vars(self.optimiser)) if isinstance(t, Tensor)]  # momentum
+        return [*self.net.params.values(), *self.net.buffers.values(), *state]
+
+
+class Autograd:
+    """The twin's step: torch.nn, torch.optim.SGD, and autograd between them."""
+
+    def __init__(self, task: Task, net, loss, compiled: bool):
+        self.module, self.loss = to_torch(net), loss
+        if task.config.train.channels_last and len(task.shape) == 3:
+            self.module.to(memory_format=torch.channels_last)
+        groups = parameter_groups(task.config, net, self.module, loss.maximize)
+        self.optimiser, kind = fastest(groups)
+        self.parts = f"{kind} SGD" + (" outside the graphs of forward and backward" if compiled else "")
+        if compiled:
+            self.forward = torch.compile(self.forward, fullgraph=True, dynamic=False)
+
+    def __call__(self, x: Tensor, target: Tensor):
+        value, hit = self.forward(x, target)
+        value.backward()
+        self.update()
+        return value.detach(), hit
+
+    def forward(self, x: Tensor, target: Tensor):
+        z = self.module(x)
+        return loss_value(self.loss, z.to(sum_dtype(z)), target), hits(z.detach(), target)
+
+    def update(self):
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)  # now: no gradient is kept until the next step
+
+    def standing(self) -> list[Tensor]:
+        state = [t for t in tree_leaves([*self.optimiser.state.values()]) if isinstance(t, Tensor)]
+        return [*self.module.parameters(), *self.module.buffers(), *state]
+
+
+def parameter_groups(conf: Config, net, module, maximize: bool) -> list[dict]:
+    """torch.optim's groups: parameters that share a rate, momentum and weight decay."""
+    t = conf.train
+    if t.optimizer != "sgd":
+        raise UsageError(f"train.optimizer: torch.optim has no twin of {t.optimizer}; choose --forms")
+    own = SGD(net.params, t.rate, t.momentum, t.nesterov, t.weight_decay, groups=t.groups)
+    theirs, groups = dict(module.named_parameters()), {}
+    for name, settings in own.settings.items():
+        groups.setdefault(settings, []).append(theirs[name])
+    return [
+        dict(
+            params=params, lr=rate * FACTOR, momentum=momentum, weight_decay=weight_decay,
+            nesterov=t.nesterov and momentum > 0, maximize=maximize,
+        )
+        for (rate, momentum, weight_decay), params in groups.items()
+    ]  # fmt: skip
+
+
+def fastest(groups: list[dict]):
+    """(torch.optim.SGD, which): "fused" or "foreach", whichever updates copies in less time."""
+    seconds = {}
+    for kind in ("fused", "foreach"):
+        copies = [group | {"params": [p.detach().clone() for p in group["params"]]} for group in groups]
+        params = [p for group in copies for p in group["params"]]
+        for p in params:
+            p.grad = torch.zeros_like(p)
+        optimiser = torch.optim.SGD(copies, lr=0.0, **{kind: True})
+        times = []
+        for _ in range(12):
+            begin = now(params[0].device)
+            optimiser.step()
+            times.append(now(params[0].device) - begin)
+        seconds[kind] = sorted(times)[3]
+    best = min(seconds, key=seconds.get)
+    return torch.optim.SGD(groups, lr=0.0, **{best: True}), best
+
+
+def captured(step, x: Tensor, target: Tensor):
+    """The step as one CUDA graph, which is only replayed; weights and momentum as they were."""
+    before = [t.detach().clone() for t in step.standing()]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # libraries set themselves up, and torch.optim its momentum
+        for _ in range(3):
+            step(x, target)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = step(x, target)
+    with torch.no_grad():
+        after = step.standing()
+        for t, old in zip(after, before):
+            t.copy_(old)
+        for t in after[len(before) :]:
+            t.zero_()
+
+    def replay(x: Tensor, target: Tensor):
+        graph.replay()
+        return out
+
+    return replay
+
+
+def now(device: torch.device) -> float:
+    """The time when all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

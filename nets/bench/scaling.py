@@ -1,0 +1,111 @@
+"""Scaling: the same race over batch, width and depth, and the power that each figure grows with."""
+
+import dataclasses
+import math
+
+import torch
+from tqdm import tqdm
+
+from nets.bench import forms
+from nets.bench.race import race
+from nets.config import Config
+from nets.errors import UsageError
+
+SIZES = {"batch": (1 / 8, 1 / 4, 1 / 2, 1), "width": (1 / 4, 1 / 2, 1, 2), "depth": (1, 2, 3, 4)}
+PRODUCTS = {"Conv2d": "out_channels", "Linear": "outputs"}
+POOLS, NESTED = ("MaxPool2d", "AvgPool2d"), ("Sequential", "Residual")
+FLATTENERS = ("Flatten", "GlobalAvgPool", "GlobalMaxPool")
+
+
+def scaling(task: forms.Task, field: list[forms.Form], rounds: int, steps: int) -> dict:
+    """axis -> {"points": [a race's facts and its size], "exponents": …}."""
+    found = {}
+    points = {axis: sizes(task.config, axis) for axis in SIZES}
+    with tqdm(total=sum(map(len, points.values())), disable=None, leave=False, position=1) as bar:
+        for axis, configs in points.items():
+            rows = []
+            for size, conf in configs:
+                bar.set_description(f"{axis} {size:g}")
+                facts = race(dataclasses.replace(task, config=conf), field, rounds, steps)
+                rows.append({"size": size, **facts})
+                bar.update()
+            found[axis] = {"points": rows, "exponents": exponents(rows)}
+    return found
+
+
+def sizes(conf: Config, axis: str) -> list[tuple[float, Config]]:
+    """(size, config) of each point: a batch's samples, or times the config's width or depth."""
+    found = {}
+    for size in SIZES[axis]:
+        if axis == "batch":
+            size = max(1, round(conf.train.batch_size * size))
+            train = dataclasses.replace(conf.train, batch_size=size)
+            found[size] = dataclasses.replace(conf, train=train)
+        else:
+            change = wider if axis == "width" else deeper
+            net = dataclasses.replace(conf.net, layers=tuple(change(conf.net.layers, size)))
+            found[size] = dataclasses.replace(conf, net=net)
+    return list(found.items())
+
+
+def wider(layers, factor: float, last: bool = True) -> list:
+    """Every hidden layer with `factor` times as many outputs; the net's own are as they were."""
+    layers = [{"type": spec} if isinstance(spec, str) else dict(spec) for spec in layers]
+    ends = [i for i, spec in enumerate(layers) if spec["type"] in PRODUCTS]
+    for i, spec in enumerate(layers):
+        option = PRODUCTS.get(spec["type"])
+        if option and not (last and i == ends[-1]):
+            groups = spec.get("groups", 1)
+            spec[option] = groups * max(1, round(spec[option] * factor / groups))
+        for nested in ("layers", "body", "shortcut"):
+            if nested in spec:
+                spec[nested] = wider(spec[nested], factor, last=last and not ends and i + 1 == len(layers))
+    return layers
+
+
+def deeper(layers, times: int) -> list:
+    """Every hidden layer, with what follows it up to the next, `times` times over.
+
+    A copy gives as many outputs as it gets: stride 1, padded by half a window, without the pools.
+    """
+    layers = [{"type": spec} if isinstance(spec, str) else dict(spec) for spec in layers]
+    starts = [i for i, spec in enumerate(layers) if spec["type"] in PRODUCTS]
+    if len(starts) < 2:
+        raise UsageError("--scaling: net.layers has no hidden Conv2d or Linear to repeat")
+    out = layers[: starts[0]]
+    for begin, end in zip(starts, starts[1:]):
+        # up to where there are pictures no more
+        flat = next((i for i in range(begin, end) if layers[i]["type"] in FLATTENERS), end)
+        out += layers[begin:flat] + _again(layers[begin:flat]) * (times - 1) + layers[flat:end]
+    return out + layers[starts[-1] :]
+
+
+def _again(group: list[dict]) -> list[dict]:
+    product, *followers = group
+    if product["type"] == "Conv2d":
+        size = product["kernel_size"]
+        reach = product.get("dilation", 1) * (size - 1) if isinstance(size, int) else 1
+        if reach % 2:
+            return []  # an even window can't be centred
+        product = product | {"stride": 1, "padding": reach // 2}
+    return [product, *(spec for spec in followers if spec["type"] not in (*POOLS, *NESTED))]
+
+
+def exponents(points: list[dict]) -> dict:
+    """For each form, the slope of log(ms) and log(memory) against log(size), by least squares."""
+    at = [p["size"] for p in points]
+    found = {"flops": slope(at, [p["flops"] for p in points])}
+    for i, form in enumerate(points[0]["forms"]):
+        rows = [p["forms"][i] for p in points]
+        ms, memory = ([r[k] for r in rows] for k in ("median_ms", "total_bytes"))
+        found[form["form"]] = {"ms": slope(at, ms), "memory": slope(at, memory)}
+    return found
+
+
+def slope(x: list[float], y: list[float]) -> float:
+    """b of the line a + b·log x that is nearest to log y; 0 for a single point."""
+    if len(x) < 2:
+        return 0.0
+    x, y = (torch.tensor([math.log(v) for v in values], dtype=torch.float64) for values in (x, y))
+    x, y = x - x.mean(), y - y.mean()
+    return ((x @ y) / (x @ x)).item()
