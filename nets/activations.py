@@ -95,7 +95,7 @@ class GELU(Layer):
         return self.forward(saved)[0]
 
     def backward(self, saved, dy: Tensor):
-        if self.kernel == "vendor":
+        if self.kernel != "written":
             return torch.ops.aten.gelu_backward(dy, saved, approximate=self.approximate), {}
         dx = torch.empty_like(dy)
         phi = self._normal if self.approximate == "none" else self._tanh
@@ -136,7 +136,7 @@ class SiLU(Layer):
         return self.forward(saved)[0]
 
     def backward(self, saved, dy: Tensor):
-        if self.kernel == "vendor":
+        if self.kernel != "written":
             return torch.ops.aten.silu_backward(dy, saved), {}
         x = saved.to(sum_dtype(saved))
         beta = torch.sigmoid(x)

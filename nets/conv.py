@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
+from nets import native
 from nets.layer import Layer, blocks, check_kernel, sum_dtype, uniform
 from nets.windows import Windows
 
@@ -24,7 +25,7 @@ class Conv2d(Layer):
         db_o    = Σ_npq dy_nopq.
 
     kernel = "written" is that, "vendor" the library's own backward (aten.convolution_backward)
-    for the same formulas. Source: Dumoulin and Visin 2016, "A guide to convolution arithmetic".
+    for the same formulas, "native" has dw from nets/native/conv.cpp. Source: Dumoulin and Visin 2016, "A guide to convolution arithmetic".
     """
 
     def __init__(
@@ -79,10 +80,11 @@ class Conv2d(Layer):
     def backward(self, saved, dy: Tensor):
         x, win, weight = saved, self.windows, self.params["weight"]
         w = weight.to(dy.dtype)
-        if self.kernel == "vendor":
+        if self.kernel == "vendor" or self.kernel == "native" and not self._in_native(x):
             dx, dw = self._vendor(x, dy, w)
         else:
-            dw = self._weight_gradient(x, dy)
+            native_dw = native.conv_weight_gradient if self.kernel == "native" else None
+            dw = (native_dw or self._weight_gradient)(x, dy)
             dx = None
             if self.input_grad:
                 left = win.left_over(x.shape)  # else odd sizes come back too small
@@ -108,6 +110,12 @@ class Conv2d(Layer):
                 rows, patches = rows.unflatten(1, (g, -1)), patches.unflatten(2, (g, -1))
                 dw += torch.einsum("mgo,mkgc->gokc", rows, patches).flatten(2)
         return dw.reshape(o, kh, kw, c).permute(0, 3, 1, 2)
+
+    def _in_native(self, x: Tensor) -> bool:
+        """Does nets/native have this convolution's weight gradient?"""
+        win = self.windows
+        same = (win.size, win.stride, win.padding, win.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
+        return same and self.groups == 1 and native.serve(x.device, x.dtype)
 
     def _vendor(self, x: Tensor, dy: Tensor, w: Tensor):
         win, wanted = self.windows, [self.input_grad, True, False]

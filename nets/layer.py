@@ -15,13 +15,14 @@ from torch import Tensor
 
 from nets.errors import BatchError
 
-KERNELS = ("written", "vendor")
+KERNELS = ("written", "vendor", "native")
 
 
 def check_kernel(kernel: str) -> str:
-    """Which backward: "written", our formulas, or "vendor", the library's own kernel."""
+    """Which backward: "written", our formulas in tensor code, "vendor", the library's own kernel, or
+    "native", our formulas in C++ where nets/native has them, and else the library's."""
     if kernel not in KERNELS:
-        raise ValueError(f'kernel is "written" or "vendor", not "{kernel}"')
+        raise ValueError(f'kernel is "written", "vendor" or "native", not "{kernel}"')
     return kernel
 
 

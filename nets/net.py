@@ -16,6 +16,13 @@ def back(layer: Layer, saved, dy: Tensor, keep: bool):
     return layer.backward(saved, dy, keep) if isinstance(layer, Net) else layer.backward(saved, dy)
 
 
+def _without(s, x: Tensor):
+    """What was saved, less the layer's x."""
+    if s is x:
+        return AGAIN
+    return (AGAIN, *s[1:]) if type(s) is tuple and s and s[0] is x else s
+
+
 class Sequential(Net):
     """y = f_n(… f_2(f_1(x))). Backward is the chain rule, from the last layer to the first.
 
@@ -33,8 +40,9 @@ class Sequential(Net):
         saved, before = [], None
         for layer in self.children.values():
             y, s = layer.forward(x)
-            again = self.recompute and s is x and before is not None
-            saved.append(AGAIN if again and type(before).output is not Layer.output else s)
+            if self.recompute and before is not None and type(before).output is not Layer.output:
+                s = _without(s, x)
+            saved.append(s)
             x, before = y, layer
         return x, saved
 
@@ -48,9 +56,11 @@ class Sequential(Net):
         return dy, grads
 
     def _recall(self, layers: list[Layer], saved: list, i: int):
-        """saved[i], which is layer i's x, computed once more where it was left out."""
-        if saved[i] is AGAIN:
-            saved[i] = layers[i - 1].output(self._recall(layers, saved, i - 1))
+        """saved[i], with layer i's x computed once more where it was left out."""
+        s = saved[i]
+        if s is AGAIN or type(s) is tuple and s and s[0] is AGAIN:
+            x = layers[i - 1].output(self._recall(layers, saved, i - 1))
+            saved[i] = x if s is AGAIN else (x, *s[1:])
         return saved[i]
 
     def readers(self):

@@ -57,6 +57,23 @@ class BatchNorm2d(Layer):
             return y, (x, batch_mean, rstd, True)
         return y, (x, mean.clone(), torch.rsqrt(var + self.eps), False)
 
+    def statistics(self, x: Tensor, moments):
+        """Mean and variance (C) to normalise x by: in training its own, which the running averages learn of.
+
+        moments: x -> its channels' mean and variance.
+        """
+        pictures(self, x)
+        mean, var = self.buffers["running_mean"], self.buffers["running_var"]
+        if not self.training:
+            return mean.clone(), var.clone()
+        m = x.numel() // x.shape[1]
+        if m <= 1:
+            raise BatchError("BatchNorm2d in training needs more than one value a channel in a batch")
+        own = moments(x)
+        for average, new in zip((mean, var), (own[0], own[1] * (m / (m - 1)))):
+            average.mul_(1 - self.momentum).add_(new * self.momentum)
+        return own
+
     def output(self, saved):
         x, mean, rstd, _ = saved
         gamma, beta = self.params.get("weight"), self.params.get("bias")
@@ -65,7 +82,7 @@ class BatchNorm2d(Layer):
     def backward(self, saved, dy: Tensor):
         x, mean, rstd, training = saved
         gamma = self.params.get("weight")
-        if self.kernel == "vendor" and len(dy):  # of no pictures the library divides by 0, and dies
+        if self.kernel != "written" and len(dy):  # of no pictures the library divides by 0, and dies
             dx, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward(
                 dy, x, gamma, mean, rstd**-2 - self.eps, mean, rstd, training, self.eps, [True] * 3
             )

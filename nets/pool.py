@@ -88,7 +88,7 @@ class MaxPool2d(Layer):
         y, winner = max_pool2d(
             x, win.size, win.stride, win.padding, win.dilation, return_indices=True
         )
-        if self.kernel == "vendor":
+        if self.kernel != "written":
             return y, (winner, x)  # its backward asks for x, if only for the shape
         small = torch.int16 if x.shape[2] * x.shape[3] <= 2**15 else torch.int32
         return y, (winner.to(small), x.shape)
@@ -96,7 +96,7 @@ class MaxPool2d(Layer):
     def backward(self, saved, dy: Tensor):
         winner, like = saved
         win = self.windows
-        if self.kernel == "vendor":
+        if self.kernel != "written":
             dx = torch.ops.aten.max_pool2d_with_indices_backward(
                 dy, like, win.size, win.stride, win.padding, win.dilation, False, winner
             )

@@ -1,0 +1,176 @@
+"""Stages: layers that stand behind one another, done together in as few passes as there can be.
+
+A stage obeys the contract and has the very parameters of the layers that it stands for, under the
+same names; what it gives is theirs but for rounding. Its kernels are those of nets/native: on a
+CPU, in float32 and bfloat16.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, conv_transpose2d
+
+from nets import native
+from nets.activations import GELU, ReLU
+from nets.conv import Conv2d
+from nets.layer import Layer, Net, blocks
+from nets.net import Residual, Sequential
+from nets.norm import BatchNorm2d
+from nets.pool import MaxPool2d
+from nets.whiten import Whiten2d
+
+CACHED = 2**22  # numbers that a convolution gives at a time: 8 MB in bfloat16, which a cache can hold
+
+
+class Stage(Layer):
+    """Layers as one. The first may have parameters, the others have none: gradients are the first's."""
+
+    def __init__(self, *layers: Layer):
+        self.layers = layers
+        self.params, self.buffers = layers[0].params, layers[0].buffers
+
+    @property
+    def training(self) -> bool:
+        return self.layers[0].training
+
+    @training.setter
+    def training(self, mode: bool):
+        for layer in self.layers:
+            layer.training = mode
+
+    @property
+    def input_grad(self) -> bool:
+        return self.layers[0].input_grad
+
+    @input_grad.setter
+    def input_grad(self, wanted: bool):
+        self.layers[0].input_grad = wanted
+
+
+class WhitenAct(Stage):
+    """Whiten2d with an activation behind it: y = f(W ∗ x + b). Saved is W ∗ x, without the bias."""
+
+    def forward(self, x: Tensor):
+        whiten = self.layers[0]
+        whiten.windows.check(whiten, x)
+        saved = conv2d(x, self.buffers["weight"].to(x.dtype))
+        return self.output(saved), saved
+
+    def output(self, saved):
+        bias = self.params["bias"]
+        return native.act_forward(saved, torch.zeros_like(bias), torch.ones_like(bias), bias, _name(self))
+
+    def backward(self, saved, dy: Tensor):
+        dx, db = native.bias_act_backward(saved, dy, self.params["bias"], _name(self), self.input_grad)
+        dx = conv_transpose2d(dx, self.buffers["weight"].to(dy.dtype)) if self.input_grad else None
+        return dx, {"bias": db}
+
+
+class NormAct(Stage):
+    """BatchNorm2d, with or without an activation behind it: y = f(γ·x̂ + β).
+
+    Forward passes over x twice, for its moments and for y. Backward does for g = dy·f'(γ·x̂ + β)
+    with the sums Σg and Σg·x̂, and for dx = γ·r·(g − Σg/m − x̂·Σg·x̂/m), as in norm.py.
+    """
+
+    def forward(self, x: Tensor):
+        norm = self.layers[0]
+        mean, var = norm.statistics(x, native.moments)
+        saved = x, mean, torch.rsqrt(var + norm.eps), self.training
+        return self.output(saved), saved
+
+    def output(self, saved):
+        x, mean, rstd, _ = saved
+        return native.act_forward(x, mean, *self._affine(rstd), _name(self))
+
+    def backward(self, saved, dy: Tensor):
+        x, mean, rstd, training = saved
+        scale, bias = self._affine(rstd)
+        dx, sums = native.norm_act_backward(x, dy, mean, rstd, scale, bias, _name(self), training)
+        grads = {"weight": sums[1] * rstd, "bias": sums[0].clone()}
+        return dx, {name: grads[name] for name in self.params}
+
+    def _affine(self, rstd: Tensor):
+        gamma, beta = (self.params.get(name) for name in ("weight", "bias"))
+        scale = rstd.clone() if gamma is None else rstd * gamma
+        return scale, torch.zeros_like(rstd) if beta is None else beta
+
+
+class ConvPool(Stage):
+    """Conv2d with a 2 × 2 MaxPool2d behind it, some pictures at a time.
+
+    What lies between them, the largest thing of all, is never there as a whole: not in forward,
+    and not its gradient in backward. Saved are x, and of every 2 × 2 which was the largest.
+    """
+
+    def forward(self, x: Tensor):
+        conv = self.layers[0]
+        parts = [native.pool_forward(conv.forward(xs)[0]) for (xs,) in self._blocks(x)]
+        y, winner = (torch.cat(part) for part in zip(*parts))
+        return y, (x, winner)
+
+    def backward(self, saved, dy: Tensor):
+        conv, (x, winner) = self.layers[0], saved
+        h, w = conv.windows.out_size(x.shape)
+        dx, grads = [], {}
+        for xs, winners, dys in self._blocks(x, winner, dy):
+            part, new = conv.backward(xs, native.pool_backward(dys, winners, h, w))
+            dx.append(part)
+            grads = {name: grads[name] + g if grads else g for name, g in new.items()}
+        return torch.cat(dx) if conv.input_grad else None, grads
+
+    def _blocks(self, x: Tensor, *others: Tensor):
+        h, w = self.layers[0].windows.out_size(x.shape)
+        return blocks(x, *others, each=len(self.params["weight"]) * h * w, most=CACHED)
+
+
+def _name(stage: Stage) -> str:
+    """The activation behind a stage's first layer, as the kernels call it."""
+    return {GELU: "gelu", ReLU: "relu"}[type(stage.layers[1])] if len(stage.layers) > 1 else "none"
+
+
+def _is_act(layer: Layer) -> bool:
+    return type(layer) is ReLU or type(layer) is GELU and layer.approximate == "none"
+
+
+def _is_pool(layer: Layer) -> bool:
+    win = layer.windows if type(layer) is MaxPool2d else None
+    return win is not None and (win.size, win.stride, win.padding, win.dilation) == (
+        (2, 2), (2, 2), (0, 0), (1, 1)
+    )  # fmt: skip
+
+
+def _stage(layer: Layer, after: Layer | None) -> Stage | None:
+    if type(layer) is BatchNorm2d:
+        return NormAct(layer, after) if _is_act(after) else NormAct(layer)
+    if type(layer) is Whiten2d and _is_act(after):
+        return WhitenAct(layer, after)
+    if type(layer) is Conv2d and _is_pool(after) and len(layer.params["weight"]) >= native.LANES:
+        return ConvPool(layer, after)
+    return None
+
+
+class Fused(Sequential):
+    """A Sequential some of whose layers are done by stages: the same parameters under the same names."""
+
+    def __init__(self, stages: dict[str, Layer]):
+        Net.__init__(self, **stages)
+        self.recompute = True
+
+
+def fuse(net: Layer, device: torch.device, dtype: torch.dtype) -> Layer:
+    """The net with stages wherever they serve; the net itself where the kernels aren't to be had."""
+    return _fuse(net) if native.serve(device, dtype) else net
+
+
+def _fuse(layer: Layer) -> Layer:
+    if type(layer) is Residual:
+        return Residual(*(_fuse(child) for child in layer.children.values()))
+    if type(layer) is not Sequential:
+        return layer
+    stages, names, i = {}, list(layer.children), 0
+    layers = list(layer.children.values())
+    while i < len(layers):
+        stage = _stage(layers[i], layers[i + 1] if i + 1 < len(layers) else None)
+        stages[names[i]] = stage or _fuse(layers[i])
+        i += len(stage.layers) if stage else 1
+    return Fused(stages)

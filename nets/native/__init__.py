@@ -1,0 +1,214 @@
+"""Our own kernels for a CPU, in C++: compiled once by the machine's compiler, and called as operators.
+
+    common.h       vectors of 16 numbers, bfloat16
+    conv.cpp       the weight gradient of a 3 x 3 convolution
+    pointwise.cpp  norm, activation and pool in one pass each
+
+Each is a formula that a layer has in plain form too. Where there is no compiler, or on a device or
+for a type that these don't serve, `serve` says no, and layers do without.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SOURCES = ("conv.cpp", "pointwise.cpp")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp")
+TYPES = {torch.float32: "f32", torch.bfloat16: "bf16"}
+ACTS = ("none", "relu", "gelu")
+LANES = 16  # numbers in a vector: a pool has at least so many channels
+
+
+@functools.cache
+def library():
+    """The compiled kernels, or None where they can't be had (`reason` says why)."""
+    here = Path(__file__).parent
+    compiler = os.environ.get("CXX", "c++")
+    try:
+        version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
+        code = b"".join((here / name).read_bytes() for name in ("common.h", *SOURCES))
+        key = hashlib.sha256(b"\0".join([code, version, repr(FLAGS).encode(), _processor()])).hexdigest()
+        path = _cache() / f"kernels-{key[:16]}.so"
+        if not path.exists():
+            part = path.with_name(f".{path.name}.{os.getpid()}")
+            command = [compiler, *FLAGS, "-o", str(part), *(str(here / name) for name in SOURCES)]
+            subprocess.run(command, capture_output=True, check=True)
+            os.replace(part, path)  # whole or not at all, whoever else compiles
+        return ctypes.CDLL(str(path))
+    except (OSError, subprocess.CalledProcessError) as e:
+        reason.append(str(e))
+        return None
+
+
+reason: list[str] = []  # why there is no library
+
+
+def _processor() -> bytes:
+    """What the machine's code depends on: a cache may be shared by unlike machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return "\n".join(sorted({s for s in lines if s.startswith(("flags", "Features"))})).encode()
+    except OSError:
+        return (platform.machine() + platform.processor()).encode()
+
+
+def _cache() -> Path:
+    """The user's cache folder, or one for this process alone where that can't be written."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    path = Path(base) / "handwritten-backprop"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if os.access(path, os.W_OK):
+            return path
+    except OSError:
+        pass
+    return Path(_own_folder().name)
+
+
+@functools.cache
+def _own_folder():
+    return tempfile.TemporaryDirectory(prefix="handwritten-backprop-")
+
+
+def serve(device: torch.device, dtype: torch.dtype) -> bool:
+    """Are there kernels for this device and type? They are compiled when this is first asked."""
+    return device.type == "cpu" and dtype in TYPES and library() is not None
+
+
+def rows(x: Tensor) -> Tensor:
+    """Pictures (N, C, H, W) as (N, H, W, C), without a gap: a view of what is channels_last."""
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+def _like(x: Tensor, shape=None, dtype=None) -> Tensor:
+    """Room for pictures of `shape`, by default x's, channels_last."""
+    n, c, h, w = shape or x.shape
+    return x.new_empty((n, h, w, c), dtype=dtype or x.dtype).permute(0, 3, 1, 2)
+
+
+def _call(name: str, x: Tensor, *args):
+    function = getattr(library(), f"{name}_{TYPES[x.dtype]}")
+    function(*(ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in args))
+
+
+_operators = torch.library.Library("handwritten", "DEF")
+
+
+def _operator(signature: str, fake):
+    """Register a function as an operator, which a compiler calls and doesn't look into."""
+
+    def register(function):
+        name = signature.partition("(")[0]
+        _operators.define(signature, tags=[torch.Tag.needs_exact_strides])
+        _operators.impl(name, function, "CPU")
+        torch.library.register_fake(f"handwritten::{name}", fake, lib=_operators)
+        return getattr(torch.ops.handwritten, name)
+
+    return register
+
+
+def _no_dw(x, dy):
+    return x.new_empty((dy.shape[1], 3, 3, x.shape[1]), dtype=torch.float32).permute(0, 3, 1, 2)
+
+
+@_operator("conv_weight_gradient(Tensor x, Tensor dy) -> Tensor", _no_dw)
+def conv_weight_gradient(x: Tensor, dy: Tensor) -> Tensor:
+    """dw (O, C, 3, 3), float32, of a 3 × 3 convolution, stride 1, padding 1: x (N, C, H, W), dy (N, O, H, W)."""
+    dw = _no_dw(x, dy)
+    n, c, h, w = x.shape
+    a, b = rows(x), rows(dy)
+    _call("conv_weight_gradient", x, a, b, dw, n, h, w, c, dy.shape[1])
+    return dw
+
+
+@_operator("moments(Tensor x) -> (Tensor, Tensor)", lambda x: _two(x))
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Each channel's mean and variance (divided by their number), float32 (C)."""
+    mean, var = _two(x)
+    a = rows(x)
+    _call("moments", x, a, ctypes.c_long(a.numel() // a.shape[3]), a.shape[3], mean, var)
+    return mean, var
+
+
+def _two(x):
+    return tuple(x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2))
+
+
+@_operator(
+    "act_forward(Tensor x, Tensor mean, Tensor scale, Tensor bias, str act) -> Tensor",
+    lambda x, mean, scale, bias, act: _like(x),
+)
+def act_forward(x: Tensor, mean: Tensor, scale: Tensor, bias: Tensor, act: str) -> Tensor:
+    """f((x − mean)·scale + bias), each of them float32 (C); act names f, one of ACTS."""
+    y, a = _like(x), rows(x)
+    count = ctypes.c_long(a.numel() // a.shape[3])
+    _call("act_forward", x, a, y, count, a.shape[3], mean, scale, bias, ACTS.index(act))
+    return y
+
+
+@_operator(
+    "bias_act_backward(Tensor x, Tensor dy, Tensor bias, str act, bool wanted) -> (Tensor, Tensor)",
+    lambda x, dy, bias, act, wanted: (_like(x) if wanted else x.new_empty(0), bias.new_empty(bias.shape)),
+)
+def bias_act_backward(x: Tensor, dy: Tensor, bias: Tensor, act: str, wanted: bool):
+    """The backward of f(x + bias): (dx, dbias). dx is left out, and empty, unless it is wanted."""
+    dx = _like(x) if wanted else x.new_empty(0)
+    sums, one, nothing = bias.new_empty((2, len(bias))), torch.ones_like(bias), torch.zeros_like(bias)
+    a, b = rows(x), rows(dy)
+    count = ctypes.c_long(a.numel() // a.shape[3])
+    to = dx if wanted else None
+    _call("act_backward", x, a, b, to, count, a.shape[3], nothing, one, bias, sums, ACTS.index(act))
+    return dx, sums[0].clone()
+
+
+@_operator(
+    "norm_act_backward(Tensor x, Tensor dy, Tensor mean, Tensor rstd, Tensor scale, Tensor bias, str act,"
+    " bool training) -> (Tensor, Tensor)",
+    lambda x, dy, mean, rstd, scale, bias, act, training: (_like(x), mean.new_empty((2, len(mean)))),
+)
+def norm_act_backward(x, dy, mean, rstd, scale, bias, act: str, training: bool):
+    """The backward of f((x − mean)·scale + bias), with scale = γ·rstd, mean and rstd x's own in training.
+
+    Returns dx, and (2, C): the sums of g = dy·f' and of g·(x − mean), from which dβ and dγ follow.
+    """
+    dx, sums = _like(x), mean.new_empty((2, len(mean)))
+    a, b = rows(x), rows(dy)
+    count = ctypes.c_long(a.numel() // a.shape[3])
+    of = (mean, rstd, scale, bias, sums, ACTS.index(act), int(training))
+    _call("norm_act_backward", x, a, b, dx, count, a.shape[3], *of)
+    return dx, sums
+
+
+def _pooled(x):
+    n, c, h, w = x.shape
+    return _like(x, (n, c, h // 2, w // 2)), _like(x, (n, c, h // 2, w // 2), torch.uint8)
+
+
+@_operator("pool_forward(Tensor x) -> (Tensor, Tensor)", _pooled)
+def pool_forward(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest of each 2 × 2, and which it was, 0 to 3 in row order, a byte each."""
+    y, winner = _pooled(x)
+    n, c, h, w = x.shape
+    a = rows(x)
+    _call("pool_forward", x, a, y, winner, n, h, w, c)
+    return y, winner
+
+
+@_operator(
+    "pool_backward(Tensor dy, Tensor winner, SymInt h, SymInt w) -> Tensor",
+    lambda dy, winner, h, w: _like(dy, (*dy.shape[:2], h, w)),
+)
+def pool_backward(dy: Tensor, winner: Tensor, h: int, w: int) -> Tensor:
+    """Each dy at its winner's place in pictures of h × w, zeros elsewhere."""
+    dx = _like(dy, (*dy.shape[:2], h, w))
+    a = rows(dy)
+    _call("pool_backward", dy, a, winner, dx, dy.shape[0], h, w, dy.shape[1])
+    return dx
