@@ -13,12 +13,16 @@ Read the files in this order; each has one idea.
       pool.py         a window becomes one number
       norm.py         every channel to mean 0 and variance 1
       net.py          nets are layers: in a row, or around
+      native/         the same formulas in C++: conv.cpp, pointwise.cpp
+      fused.py        layers that stand behind one another, in one pass
     Learning
       loss.py         how wrong is the output, and which way should it move
       optim.py        a step along the gradient, and how long a step
       muon.py         a step in which every direction of a filter matrix counts the same
       adaptive.py     a step that finds its own length
+      selective.py    a picture that has little left to teach sits out
       step.py         forward, loss, backward, update: one function
+      graph.py        that function as a CUDA graph
     Trust
       twin.py         the same net in torch.nn.functional, for autograd
       trace.py        what every layer of a net got and gave
@@ -32,6 +36,7 @@ Read the files in this order; each has one idea.
       data.py         data sets; folder.py reads trees of pictures, pictures.py one file
       batches.py      shuffled, shifted, flipped and normalised on the device
       trainer.py      epochs of steps, and everything written to one folder
+      views.py        a picture looked at more than once
       evaluate.py     what the net says of pictures that it has not seen
       figure.py       learning curves, and five best guesses as bars
       checkpoint.py   tensors in safetensors, never a pickle

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from nets.errors import UsageError, nearest
 from nets.layer import KERNELS
+from nets.loss import REDUCTIONS
 from nets.optim import SCHEDULES
+from nets.views import VIEWS
 
 SOURCES = ("digits", "cifar10", "cifar100", "folder", "identity", "half_adder")
 
@@ -48,7 +50,11 @@ class Train:
 
     epochs: int = key(10, least=1)
     batch_size: int = key(128, least=1)
+    sizes: tuple = ()  # rows and columns to which the epochs' pictures are made smaller; the last for the rest
+    skip: float = key(0.0, least=0, most=0.9)  # share of the easier half that sits each epoch out
+    skip_after: int = key(1, least=1)  # epochs that see every picture first
     loss: str = key("cross_entropy", among=("cross_entropy", "performance", "mean_squared_error"))
+    reduction: str = key("mean", among=REDUCTIONS)  # cross_entropy: of a batch
     label_smoothing: float = key(0.0, least=0, most=1)
     optimizer: str = key("sgd", among=("sgd", "muon", "adaptive"))
     rate: float = key(0.1, over=0)
@@ -58,9 +64,18 @@ class Train:
     groups: tuple = ()  # tables: match = ["*.bias"], and any of rate (a factor), momentum, …
     schedule: str = key("constant", among=tuple(SCHEDULES))
     warmup: float = key(0.0, least=0)  # epochs
+    floor: float = key(0.0, least=0, most=1)  # the schedule goes no lower
     dtype: str = key("float32", among=("float32", "bfloat16", "float64"))
     channels_last: bool = True
     eval_every: int = key(1, least=1)  # epochs
+
+
+@dataclass(frozen=True)
+class Eval:
+    """How the net is tested: see views.py."""
+
+    views: str = key("one", among=tuple(VIEWS))  # of each picture, averaged
+    doubtful: float = key(1.0, least=0, most=1)  # share of pictures, the least certain, that get them all
 
 
 @dataclass(frozen=True)
@@ -70,9 +85,10 @@ class Config:
     data: Data = Data()
     net: Net = Net()
     train: Train = Train()
+    eval: Eval = Eval()
 
 
-GROUP_KEYS = {"match": tuple, "rate": float, "momentum": float, "weight_decay": float}
+GROUP_KEYS = {"match": tuple, "rate": float, "momentum": float, "weight_decay": float, "until": float}
 
 
 def load(path, overrides=()) -> Config:
@@ -95,6 +111,8 @@ def load(path, overrides=()) -> Config:
         raise UsageError("net.layers: a net needs at least one layer")
     for i, group in enumerate(config.train.groups):
         _check_group(group, f"train.groups[{i}]")
+    for i, side in enumerate(config.train.sizes):
+        _check(side, int, {"least": 1, "most": 4096}, f"train.sizes[{i}]")
     return config
 
 

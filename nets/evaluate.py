@@ -7,20 +7,37 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nets.batches import normalise
+from nets.config import Eval
 from nets.data import Dataset
+from nets.views import doubtful, look
 
 
-def outputs(net, x: Tensor, data: Dataset, dtype, channels_last: bool, bar: bool = False) -> Tensor:
-    """The net's output for x in evaluation mode, (N, outputs), at least float32."""
-    before, parts = net.training, []
+def outputs(
+    net, x: Tensor, data: Dataset, dtype, channels_last: bool, bar: bool = False, asked: Eval = Eval()
+) -> Tensor:
+    """The net's output for x in evaluation mode, (N, outputs), at least float32; see views.py."""
+    before = net.training
     net.eval()
-    some = max(1, 2**21 // max(1, x[:1].numel()))  # 682 of CIFAR's pictures
-    for xs in tqdm(x.split(some), "evaluate", disable=None if bar else True, leave=False):
-        xs = normalise(xs, data.mean, data.std, dtype, channels_last) if x.dim() == 4 else xs.to(dtype)
-        parts.append(net.forward(xs)[0])
+
+    def answers(x: Tensor, views: str) -> Tensor:
+        parts = []
+        some = max(1, 2**21 // max(1, x[:1].numel()))  # 682 of CIFAR's pictures
+        for xs in tqdm(x.split(some), "evaluate", disable=None if bar else True, leave=False):
+            if x.dim() == 4:
+                xs = normalise(xs, data.mean, data.std, dtype, channels_last)
+                parts.append(look(net, xs, views))
+            else:
+                z = net.forward(xs.to(dtype))[0]
+                parts.append(z.to(torch.promote_types(z.dtype, torch.float32)))
+        return torch.cat(parts)
+
+    z = answers(x, "one" if asked.doubtful < 1 else asked.views)
+    if asked.views != "one" and asked.doubtful < 1:
+        again = doubtful(z, asked.doubtful)
+        if len(again):
+            z[again] = answers(x[again], asked.views)
     net.train(before)
-    z = torch.cat(parts)
-    return z.to(torch.promote_types(z.dtype, torch.float32))
+    return z
 
 
 def ranking(z: Tensor) -> Tensor:

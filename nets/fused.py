@@ -154,7 +154,7 @@ class Fused(Sequential):
 
     def __init__(self, stages: dict[str, Layer]):
         Net.__init__(self, **stages)
-        self.recompute = True
+        self.recompute, self.frozen = True, 0
 
 
 def fuse(net: Layer, device: torch.device, dtype: torch.dtype) -> Layer:

@@ -4,6 +4,8 @@ A net's `saved` is a list that backward empties from its end, so that memory is 
 backward goes; with `keep=True` it is left whole, for a second backward.
 """
 
+from collections import Counter
+
 from torch import Tensor
 
 from nets.layer import Layer, Net
@@ -35,6 +37,19 @@ class Sequential(Net):
     def __init__(self, *layers: Layer, recompute: bool = False):
         super().__init__(**{str(i): layer for i, layer in enumerate(layers)})
         self.recompute = recompute
+        self.frozen = 0  # so many first layers are spared their backward
+
+    def freeze(self, names=()):
+        """Take the parameters called `names` as constants, and the input too.
+
+        First layers that are left with nothing to train get no backward, and give no gradients.
+        """
+        layers = list(self.children.items())
+        trains = [any(f"{child}.{name}" not in names for name in layer.params) for child, layer in layers]
+        self.frozen = trains.index(True) if True in trains else len(layers)
+        often = Counter(id(leaf) for leaf in self.places())
+        for leaf in layers[self.frozen][1].readers() if True in trains else ():
+            leaf.input_grad = often[id(leaf)] > 1
 
     def forward(self, x: Tensor):
         saved, before = [], None
@@ -50,6 +65,10 @@ class Sequential(Net):
         saved, grads = list(saved) if keep else saved, {}
         layers = list(self.children.values())
         for i, name in reversed(list(enumerate(self.children))):
+            if i < self.frozen:
+                saved.pop()
+                dy = None
+                continue
             self._recall(layers, saved, i)
             dy, new = back(layers[i], saved.pop(), dy, keep)
             self._collect(grads, name, new)

@@ -17,7 +17,7 @@ class SGD:
     maximize  climb: the sign of dw is turned
     groups    tables with `match`, a list of name patterns ("*.bias"), and any of `rate`, momentum,
               `weight_decay` for the parameters that match; `rate` multiplies the common one.
-              The first group that matches counts.
+              The first group that matches counts. `until` is the trainer's: see `constants`.
 
     Source: Sutskever et al. 2013, "On the importance of initialization and momentum".
     """
@@ -34,9 +34,10 @@ class SGD:
     ):
         self.params, self.nesterov = params, nesterov
         self.sign = -1 if maximize else 1
+        self.constants: set[str] = set()  # parameters that are left as they are
         self.settings = {}
         for name in params:
-            group = next((g for g in groups if any(fnmatch(name, m) for m in g["match"])), {})
+            group = of_group(name, groups)
             self.settings[name] = (
                 rate * group.get("rate", 1.0),
                 group.get("momentum", momentum),
@@ -53,6 +54,8 @@ class SGD:
         is for optimisers that judge a step by it; here it doesn't matter.
         """
         for name in self.params if names is None else names:
+            if name not in grads or name in self.constants:
+                continue
             w = self.params[name]
             rate, momentum, weight_decay = self.settings[name]
             g = grads[name] * self.sign
@@ -62,6 +65,16 @@ class SGD:
                 v = self.velocity[name].mul_(momentum).add_(g)
                 g = g + momentum * v if self.nesterov else v
             w.sub_(g * (rate * factor))
+
+
+def of_group(name: str, groups) -> dict:
+    """The first group that a parameter's name matches."""
+    return next((g for g in groups if any(fnmatch(name, m) for m in g["match"])), {})
+
+
+def constants(names, groups, epoch: float) -> list[str]:
+    """The parameters that a group has trained until this epoch, and no longer."""
+    return [n for n in names if of_group(n, groups).get("until", math.inf) <= epoch]
 
 
 def constant(share: float) -> float:
@@ -82,8 +95,8 @@ def cosine(share: float) -> float:
 SCHEDULES = {f.__name__: f for f in (constant, linear, cosine)}
 
 
-def factor(schedule: str, step: int, steps: int, warmup: int = 0) -> float:
-    """What multiplies the rate at `step` of `steps`: up to 1 over `warmup` steps, then down."""
+def factor(schedule: str, step: int, steps: int, warmup: int = 0, floor: float = 0.0) -> float:
+    """What multiplies the rate at `step` of `steps`: up to 1 over `warmup` steps, then down to `floor`."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    return SCHEDULES[schedule]((step - warmup) / max(1, steps - warmup))
+    return max(floor, SCHEDULES[schedule]((step - warmup) / max(1, steps - warmup)))

@@ -1,8 +1,10 @@
 """The train step: forward, loss, backward, update, as one function of tensors."""
 
+import torch
 from torch import Tensor
 
 from nets.layer import Layer
+from nets.net import Sequential
 
 
 def hits(z: Tensor, target: Tensor) -> Tensor:
@@ -12,20 +14,28 @@ def hits(z: Tensor, target: Tensor) -> Tensor:
     return ((z - target).abs() < 0.1).all(1).sum()
 
 
-def train_step(net: Layer, loss, optimiser):
+def train_step(net: Layer, loss, optimiser, weighted: bool = False):
     """The step of a net: step(x, target, factor) -> (loss (), hits ()), both on x's device.
 
     No autograd, nothing read back to the host, parameters changed in place, so that
     `torch.compile(fullgraph=True)` and a CUDA graph can take it whole. factor, a tensor () or
     a number, multiplies the rate. The net's gradient for its input isn't asked for.
+
+    weighted: step(x, target, factor, weight) counts each sample by its weight (B), and also gives
+    what each has taught (B), the size of its gradient before that: see selective.py.
     """
     net.input_grad = False
+    if isinstance(net, Sequential):
+        net.freeze()
 
-    def step(x: Tensor, target: Tensor, factor):
+    def step(x: Tensor, target: Tensor, factor, weight=None):
         z, saved = net.forward(x)
         value, dz = loss(z, target)
+        lessons = dz.abs().sum(1, dtype=torch.float32) if weighted else None
+        if weighted:
+            dz = dz * weight[:, None].to(dz.dtype)
         _, grads = net.backward(saved, dz)
         optimiser.step(grads, factor, value)
-        return value, hits(z, target)
+        return (value, hits(z, target), lessons) if weighted else (value, hits(z, target))
 
     return step

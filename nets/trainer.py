@@ -11,14 +11,17 @@ from tqdm import tqdm
 from nets import batches, checkpoint, data, figure
 from nets.adaptive import Adaptive
 from nets.build import build
-from nets.config import Config, dumps
+from nets.config import Config, Eval, dumps
 from nets.device import keep_memory
-from nets.errors import NonFiniteError, UsageError
+from nets.errors import NonFiniteError, Problem, UsageError
 from nets.evaluate import outputs, report, toy_report
+from nets.fused import fuse
+from nets.graph import Captured
 from nets.loss import CrossEntropy, MeanSquaredError, Performance
 from nets.muon import Muon
 from nets.net import Sequential
-from nets.optim import SGD, factor
+from nets.optim import SGD, constants, factor
+from nets.selective import Selection
 from nets.step import train_step
 
 
@@ -40,11 +43,13 @@ def make_loss(config: Config, classes: bool):
     if t.loss != "cross_entropy":
         if t.label_smoothing:
             raise UsageError("train.label_smoothing: only cross_entropy has it")
+        if t.reduction != "mean":
+            raise UsageError("train.reduction: only cross_entropy has a choice")
         return Performance() if t.loss == "performance" else MeanSquaredError()
     if not classes:
         others = '"performance" or "mean_squared_error"'
         raise UsageError(f"train.loss: {config.data.source} has no classes; use {others}")
-    return CrossEntropy(t.label_smoothing)
+    return CrossEntropy(t.label_smoothing, t.reduction)
 
 
 def make_optimiser(config: Config, net, loss):
@@ -81,17 +86,40 @@ class Run:
         self.net.to(device, weights)
         self.data = self.data.to(device)
         self.optimiser = make_optimiser(config, self.net, self.loss)
-        self.step = train_step(self.net, self.loss, self.optimiser)
+        # the same parameters, by way of faster kernels where there are such
+        self.fast = fuse(self.net, device, self.dtype) if config.net.kernel == "native" else self.net
+        self.step = train_step(self.fast, self.loss, self.optimiser, weighted=bool(t.skip))
+        if device.type == "cuda" and t.optimizer != "adaptive":
+            self.step = Captured(self.step, self._standing, lambda: tuple(self.frozen))
         self.n = len(self.data.train_y)
         self.batch = min(t.batch_size, self.n)
         if t.optimizer == "adaptive" and self.batch < self.n:
             raise UsageError(f"train.batch_size: the adaptive optimizer needs all {self.n} samples at once")
-        self.per_epoch = self.n // self.batch  # a remainder sits this epoch out
-        self.steps = t.epochs * self.per_epoch
+        self.selection = Selection(self.n, t.skip, t.skip_after, device)
+        self.per_epoch = [self._batches(epoch) for epoch in range(t.epochs)]
+        self.steps = sum(self.per_epoch)
         self.rows: list[dict] = []
+        self.frozen: list[str] = []
+        begin = time.perf_counter()
         self._fit()
+        self.fit_seconds = time.perf_counter() - begin
         with torch.device("meta"):  # does every layer take a batch of this size?
-            build(config.net.layers, shape)[0].forward(torch.empty(self.batch, *shape))
+            stand_in, _ = build(config.net.layers, shape)
+            stand_in.forward(torch.empty(self.batch, *shape))
+            for i, side in enumerate(t.sizes):
+                try:
+                    stand_in.forward(torch.empty(self.batch, shape[0], side, side))
+                except (RuntimeError, ValueError, Problem) as e:
+                    reason = str(e).splitlines()[0]
+                    raise UsageError(f"train.sizes[{i}]: the net can't take {side} × {side}: {reason}") from None
+
+    def _batches(self, epoch: int) -> int:
+        """Steps in an epoch: a remainder that doesn't fill a batch sits it out."""
+        return max(1, (self.n - self.selection.out(epoch)) // self.batch)
+
+    def _standing(self) -> list[torch.Tensor]:
+        """Every tensor that lives from step to step."""
+        return [*self.net.params.values(), *self.net.buffers.values(), *self.optimiser.velocity.values()]
 
     def _check_variation(self):
         """UsageError where training samples can't be varied as [data] asks."""
@@ -102,6 +130,12 @@ class Run:
                 raise UsageError(f"data.{name}: {d.source} has no pictures")
             if wanted and self.config.train.optimizer == "adaptive":
                 raise UsageError(f"data.{name}: the adaptive optimizer needs the same samples every time")
+        t = self.config.train
+        for name, wanted in {"sizes": t.sizes, "skip": t.skip}.items():
+            if wanted and (len(shape) != 3 or t.optimizer == "adaptive"):
+                raise UsageError(f"train.{name}: only for pictures, and not with the adaptive optimizer")
+        if self.config.eval.views != "one" and len(shape) != 3:
+            raise UsageError(f"eval.views: {d.source} has no pictures")
         if d.crop and d.crop >= min(shape[1:]):
             raise UsageError(f"data.crop: {d.crop} is too much for pictures of {shape[2]} × {shape[1]}")
 
@@ -115,15 +149,16 @@ class Run:
                 some = d.train_x[:: max(1, d.train_x.numel() // (5000 * 32 * 32 * 3))]
                 layer.fit(batches.normalise(some, d.mean, d.std, torch.float32))
 
-    def batch_of(self, plan: batches.Plan, i: int):
-        """Batch i of an epoch: (x, target), x as the net wants it."""
-        part = plan.rows(i * self.batch, (i + 1) * self.batch)
+    def batch_of(self, part: batches.Plan, side: int = 0):
+        """A batch of an epoch: (x, target), x as the net wants it, at side × side if one is given."""
         x = batches.take(self.data.train_x, part)
         if x.dim() == 4:
             d = self.data
             x = batches.normalise(x, d.mean, d.std, self.dtype, self.config.train.channels_last)
             if part.hole is not None:
                 x = batches.blank(x, part.hole, self.config.data.cutout)
+            if side and side != x.shape[-1]:
+                x = batches.resize(x, side)
         return x.to(self.dtype), self.data.train_y[part.order]
 
     def train(self):
@@ -133,7 +168,7 @@ class Run:
             (self.out / name).unlink(missing_ok=True)  # of an earlier run under this name
         checkpoint.write(self.out / "config.toml", dumps(c))
         rate = torch.ones((), device=self.device)
-        seconds, saved_at = 0.0, time.monotonic()
+        seconds, saved_at = self.fit_seconds, time.monotonic()
         with (
             tqdm(total=self.steps, desc=c.name, unit="step", disable=None) as bar,
             open(self.out / "metrics.jsonl", "w", encoding="utf-8") as log,
@@ -153,7 +188,13 @@ class Run:
                 if last or time.monotonic() - saved_at > 30:
                     self._checkpoint(epoch + 1)
                     saved_at = time.monotonic()
-        self._result(result, seconds)
+        facts = {}
+        if c.eval.views != "one":
+            facts["one_view"] = result.scores()
+            begin = time.perf_counter()
+            result = self.test(c.eval)
+            facts["eval_seconds"] = round(time.perf_counter() - begin, 3)
+        self._result(result, seconds, facts)
         return result
 
     def _epoch(self, epoch: int, rate, bar):
@@ -162,20 +203,30 @@ class Run:
         plan = batches.plan(
             self.n, self.data.shape, self.config.data, self.config.seed, epoch, self.device
         )
+        plan = self.selection.choose(plan, self.config.seed, epoch)
+        side = t.sizes[min(epoch, len(t.sizes) - 1)] if t.sizes else 0
+        steps, before = self.per_epoch[epoch], sum(self.per_epoch[:epoch])
         loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         right = torch.zeros((), device=self.device, dtype=torch.int64)
         shown = time.monotonic()
-        warmup = round(t.warmup * self.per_epoch)
-        for i in range(self.per_epoch):
-            rate.fill_(factor(t.schedule, epoch * self.per_epoch + i, self.steps, warmup))
-            loss, hit = self.step(*self.batch_of(plan, i), rate)
+        warmup = round(t.warmup * self.per_epoch[0])
+        for i in range(steps):
+            self._freeze(epoch + i / steps)
+            rate.fill_(factor(t.schedule, before + i, self.steps, warmup, t.floor))
+            part = plan.rows(i * self.batch, (i + 1) * self.batch)
+            batch = self.batch_of(part, side)
+            if t.skip:
+                loss, hit, lessons = self.step(*batch, rate, self.selection.weight[part.order])
+                self.selection.note(part.order, lessons)
+            else:
+                loss, hit = self.step(*batch, rate)
             loss_sum += loss
             right += hit
             bar.update()
             # reading a number waits for the device: now and then is enough
-            if time.monotonic() - shown > 0.5 or i + 1 == self.per_epoch:
+            if time.monotonic() - shown > 0.5 or i + 1 == steps:
                 shown, done = time.monotonic(), (i + 1) * self.batch
-                mean = loss_sum.item() / (i + 1)
+                mean = loss_sum.item() / (done if t.reduction == "sum" else i + 1)
                 accuracy = right.item() / done
                 if not math.isfinite(mean):
                     raise NonFiniteError(
@@ -187,9 +238,18 @@ class Run:
         row = {"epoch": epoch + 1, "loss": mean, "train_top1": accuracy}
         return row, time.perf_counter() - begin
 
-    def test(self):
+    def _freeze(self, epoch: float):
+        """Parameters whose time is over are constants from here on."""
+        names = constants(self.net.params, self.config.train.groups, epoch)
+        if names != self.frozen:
+            self.fast.freeze(names)
+            self.optimiser.constants = set(names)
+            self.frozen = names
+
+    def test(self, asked: Eval = Eval()):
         d = self.data
-        z = self.z = outputs(self.net, d.test_x, d, self.dtype, self.config.train.channels_last)
+        channels_last = self.config.train.channels_last
+        z = self.z = outputs(self.fast, d.test_x, d, self.dtype, channels_last, asked=asked)
         return report(z, d.test_y) if d.classes else toy_report(z, d.test_y)
 
     def _checkpoint(self, epoch: int):
@@ -197,9 +257,9 @@ class Run:
         words = {"format": 1, "classes": self.data.classes, "shape": self.data.shape, "epoch": epoch}
         checkpoint.save(self.out / "checkpoint.safetensors", self.net, extra, words)
 
-    def _result(self, result, seconds: float):
+    def _result(self, result, seconds: float, more: dict):
         d, c = self.data, self.config
-        facts = result.facts(d.classes)
+        facts = result.facts(d.classes) | more
         if d.classes:
             z, y = self.z.cpu(), d.test_y.cpu()
             best, worst = figure.picked(z, y)

@@ -12,7 +12,7 @@ from functools import singledispatch
 import torch
 from torch.nn import functional as F
 
-from nets import activations, conv, dropout, linear, loss, net, norm, pool, whiten
+from nets import activations, conv, dropout, fused, linear, loss, net, norm, pool, whiten
 from nets.layer import Net
 
 
@@ -138,6 +138,13 @@ def _(layer: net.Residual, x, of):
     around = layer.children.get("shortcut")
     y = through(layer.children["body"], x, of)
     return y + (x if around is None else through(around, x, of))
+
+
+@run.register
+def _(layer: fused.Stage, x, of):
+    for inner in layer.layers:
+        x = run(inner, x, of)
+    return x
 
 
 def loss_value(function, z, target):

@@ -80,13 +80,13 @@ def test_orthogonal_is_torchs(shape):
     for scale in (1.0, 1e-4, 1e4):
         g = torch.randn(shape) * scale
         theirs = _zeropower_via_newtonschulz(g, (A, B, C), 5, 1e-7).float()
-        assert (orthogonal(g) - theirs).norm() < 0.1 * theirs.norm()  # rounded to bfloat16, and grown
+        assert (orthogonal(g, 5) - theirs).norm() < 0.1 * theirs.norm()  # rounded to bfloat16, and grown
 
 
 def test_orthogonal_keeps_the_directions_and_evens_the_lengths():
     u, _, v = torch.linalg.svd(torch.randn(16, 40), full_matrices=False)
     g = (u * torch.logspace(0, -1.5, 16)) @ v
-    x = orthogonal(g).double()
+    x = orthogonal(g, 5).double()
     assert x.shape == g.shape and x.dtype == torch.float64
     lengths = torch.linalg.svdvals(x)
     assert 0.65 < lengths.min() and lengths.max() < 1.25

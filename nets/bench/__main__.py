@@ -26,9 +26,8 @@ def main():
     make_optimiser(conf, make_net(conf, shape, outputs), make_loss(conf, len(shape) == 3))  # do they fit?
     task = forms.Task(conf, shape, outputs, where)
     field = forms.chosen(args.forms, args.allocator, where)
-    if any(form.side == "autograd" for form in field) and conf.train.optimizer != "sgd":
-        kind = conf.train.optimizer
-        raise UsageError(f"train.optimizer: torch.optim has no twin of {kind}; --forms manual needs none")
+    if any(form.side == "autograd" for form in field) and conf.train.optimizer == "adaptive":
+        raise UsageError("train.optimizer: adaptive judges its steps itself; --forms manual is what can be timed")
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu"
     facts = {"config": conf.name, "device": name, "batch": conf.train.batch_size, "dtype": conf.train.dtype}
     facts |= {"kernel": conf.net.kernel, "recompute": conf.net.recompute, "allocator": args.allocator}

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -11,8 +12,9 @@ from torch.utils._pytree import tree_leaves
 from nets import batches
 from nets.config import Config
 from nets.errors import UsageError, nearest
+from nets.fused import fuse
 from nets.layer import sum_dtype
-from nets.optim import SGD
+from nets.optim import SGD, constants
 from nets.step import hits, train_step
 from nets.torch_nn import to_torch
 from nets.trainer import make_loss, make_net, make_optimiser
@@ -97,10 +99,14 @@ class Manual:
     """Our step, as the trainer runs it."""
 
     def __init__(self, task: Task, net, loss, compiled: bool):
-        self.net, self.optimiser = net, make_optimiser(task.config, net, loss)
+        conf = task.config
+        self.net = fuse(net, task.device, getattr(torch, conf.train.dtype)) if conf.net.kernel == "native" else net
+        self.optimiser = make_optimiser(conf, net, loss)
+        self.optimiser.constants = set(constants(net.params, conf.train.groups, 0.0))
         self.parts = "forward, loss, backward and update in one graph" if compiled else ""
         self.factor = torch.full((), FACTOR, device=task.device)
-        self._step = train_step(net, loss, self.optimiser)
+        self._step = train_step(self.net, loss, self.optimiser)
+        self.net.freeze(self.optimiser.constants)
         if compiled:
             self._step = torch.compile(self._step, fullgraph=True, dynamic=False)
 
@@ -113,15 +119,25 @@ class Manual:
 
 
 class Autograd:
-    """The twin's step: torch.nn, torch.optim.SGD, and autograd between them."""
+    """The twin's step: torch.nn, torch.optim.SGD, and autograd between them.
+
+    torch.optim has no Muon that serves filters: there it's our own, on autograd's gradients.
+    """
 
     def __init__(self, task: Task, net, loss, compiled: bool):
         self.module, self.loss = to_torch(net), loss
         if task.config.train.channels_last and len(task.shape) == 3:
             self.module.to(memory_format=torch.channels_last)
-        groups = parameter_groups(task.config, net, self.module, loss.maximize)
-        self.optimiser, kind = fastest(groups)
-        self.parts = f"{kind} SGD" + (" outside the graphs of forward and backward" if compiled else "")
+        still = constants(net.params, task.config.train.groups, 0.0)
+        for name, p in self.module.named_parameters():
+            p.requires_grad_(p.requires_grad and name not in still)
+        if task.config.train.optimizer == "sgd":
+            groups = parameter_groups(task.config, net, self.module, loss.maximize)
+            self.optimiser, kind = fastest(groups)
+        else:
+            self.optimiser, kind = Ours(task.config, self.module, loss), "our"
+        name = task.config.train.optimizer.replace("sgd", "SGD").replace("muon", "Muon")
+        self.parts = f"{kind} {name}" + (" outside the graphs of forward and backward" if compiled else "")
         if compiled:
             self.forward = torch.compile(self.forward, fullgraph=True, dynamic=False)
 
@@ -144,14 +160,35 @@ class Autograd:
         return [*self.module.parameters(), *self.module.buffers(), *state]
 
 
+class Ours:
+    """An optimiser of ours, on the parameters of a torch.nn module and the gradients that they hold."""
+
+    def __init__(self, conf: Config, module, loss):
+        self.params = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self.optimiser = make_optimiser(conf, SimpleNamespace(params=self.params), loss)
+        self.factor = torch.full((), FACTOR, device=next(iter(self.params.values())).device)
+
+    @property
+    def state(self) -> dict:
+        return {"momentum": self.optimiser.velocity}
+
+    @torch.no_grad()
+    def step(self):
+        self.optimiser.step({name: p.grad for name, p in self.params.items()}, self.factor)
+
+    def zero_grad(self, set_to_none: bool = True):
+        for p in self.params.values():
+            p.grad = None
+
+
 def parameter_groups(conf: Config, net, module, maximize: bool) -> list[dict]:
     """torch.optim's groups: parameters that share a rate, momentum and weight decay."""
     t = conf.train
-    if t.optimizer != "sgd":
-        raise UsageError(f"train.optimizer: torch.optim has no twin of {t.optimizer}; choose --forms")
     own = SGD(net.params, t.rate, t.momentum, t.nesterov, t.weight_decay, groups=t.groups)
     theirs, groups = dict(module.named_parameters()), {}
     for name, settings in own.settings.items():
+        if not theirs[name].requires_grad:
+            continue
         groups.setdefault(settings, []).append(theirs[name])
     return [
         dict(
@@ -179,32 +216,6 @@ def fastest(groups: list[dict]):
         seconds[kind] = sorted(times)[3]
     best = min(seconds, key=seconds.get)
     return torch.optim.SGD(groups, lr=0.0, **{best: True}), best
-
-
-def captured(step, x: Tensor, target: Tensor):
-    """The step as one CUDA graph, which is only replayed; weights and momentum as they were."""
-    before = [t.detach().clone() for t in step.standing()]
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # libraries set themselves up, and torch.optim its momentum
-        for _ in range(3):
-            step(x, target)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = step(x, target)
-    with torch.no_grad():
-        after = step.standing()
-        for t, old in zip(after, before):
-            t.copy_(old)
-        for t in after[len(before) :]:
-            t.zero_()
-
-    def replay(x: Tensor, target: Tensor):
-        graph.replay()
-        return out
-
-    return replay
 
 
 def now(device: torch.device) -> float:

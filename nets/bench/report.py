@@ -64,9 +64,11 @@ def table(facts: dict) -> str:
 
 def profiles(found: dict) -> str:
     """Where the time goes: the layers of the eager forms beside each other; kernels, a form each."""
-    eager = {name: p for name, p in found.items() if "layers" in p}
-    parts = []
-    if eager:
+    parts, groups = [], {}  # forms whose layers are the same stand side by side; fused ones have others
+    for name, p in found.items():
+        if "layers" in p:
+            groups.setdefault(tuple(row["layer"] for row in p["layers"]), {})[name] = p
+    for eager in groups.values():
         names = [v for name in eager for v in (name, "")]
         heads = [["", *names], ["ms", *["forward", "backward"] * len(eager)]]
         labels = [row["layer"] for row in next(iter(eager.values()))["layers"]]

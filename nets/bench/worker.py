@@ -13,6 +13,7 @@ from nets.bench import forms, measure, profile
 from nets.device import keep_memory
 from nets.errors import Problem
 from nets.gradcheck.targets import told
+from nets.graph import Captured
 
 
 CACHE = None  # a folder for compiled code; None: each worker compiles from nothing, as a first run does
@@ -54,10 +55,10 @@ class Rival:
                 layer.p, layer.scale = 0.0, 1.0
         side = forms.Manual if self.form.side == "manual" else forms.Autograd
         self.made = self.step = side(self.task, net, loss, self.form.way == "-compiled")
-        self.net = net if self.form.side == "manual" else None
+        self.net = self.made.net if self.form.side == "manual" else None
         self.labels = profile.labels(net)
         if self.form.way == "-graph":
-            self.step = forms.captured(self.made, self.x, self.target)
+            self.step = Captured(self.made, self.made.standing)
         return bool(droppers)
 
     def turn(self, steps: int) -> float:

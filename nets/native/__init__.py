@@ -80,7 +80,12 @@ def _own_folder():
 
 def serve(device: torch.device, dtype: torch.dtype) -> bool:
     """Are there kernels for this device and type? They are compiled when this is first asked."""
-    return device.type == "cpu" and dtype in TYPES and library() is not None
+    return device.type == "cpu" and dtype in TYPES and _have()
+
+
+@torch.compiler.assume_constant_result
+def _have() -> bool:
+    return library() is not None
 
 
 def rows(x: Tensor) -> Tensor:

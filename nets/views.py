@@ -1,0 +1,44 @@
+"""Views: a picture looked at more than once, mirrored and shifted, and the answers averaged.
+
+One look tells how certain the net is. Where it is certain more looks change nothing, so only the
+pictures of which it is least certain get them.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+
+def _mirrored(x: Tensor) -> list[tuple[float, Tensor]]:
+    return [(0.5, x), (0.5, x.flip(3))]
+
+
+def _six(x: Tensor) -> list[tuple[float, Tensor]]:
+    """As it is for one half, and moved by a pixel up and left or down and right for a quarter each."""
+    wide = pad(x.float(), (1, 1, 1, 1), "reflect").to(x.dtype)
+    h, w = x.shape[2:]
+    moved = wide[:, :, :h, :w], wide[:, :, 2:, 2:]
+    parts = [(0.5, x), *((0.25, m) for m in moved)]
+    return [(a * b, view) for a, part in parts for b, view in _mirrored(part)]
+
+
+# name -> the views of pictures (B, C, H, W), each with its weight
+# Source of "six": Jordan 2024, airbench94
+VIEWS = {"one": lambda x: [(1.0, x)], "mirror": _mirrored, "six": _six}
+
+
+def look(net, x: Tensor, views: str) -> Tensor:
+    """The net's output (B, K), at least float32, averaged over the views of x (B, C, H, W)."""
+    total = 0.0
+    for weight, view in VIEWS[views](x):
+        like = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
+        z = net.forward(view.contiguous(memory_format=like))[0]
+        total = total + weight * z.to(torch.promote_types(z.dtype, torch.float32))
+    return total
+
+
+def doubtful(z: Tensor, share: float) -> Tensor:
+    """Which rows of z (N, K) have the two best classes closest together: `share` of them, in order."""
+    best = z.softmax(1).topk(min(2, z.shape[1]), dim=1).values
+    margin = best[:, 0] - best[:, -1]
+    return margin.argsort(stable=True)[: round(share * len(z))].sort().values
