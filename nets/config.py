@@ -10,6 +10,7 @@ from pathlib import Path
 from nets.errors import UsageError, nearest
 from nets.layer import KERNELS
 from nets.optim import SCHEDULES
+from nets.ten_crop import VIEWS
 
 SOURCES = ("digits", "cifar10", "cifar100", "folder", "identity", "half_adder")
 
@@ -31,6 +32,10 @@ class Data:
     crop: int = key(0, least=0)  # random shifts of up to so many pixels, edges reflected
     flip: str = key("none", among=("none", "random", "alternating"))  # left for right
     cutout: int = key(0, least=0)  # side of a random square that is blanked, 0 for none
+    crop_size: int = key(0, least=0, most=4096)  # folder: what the net sees, cut out of data.size; 0 for all
+    color_jitter: float = key(0.0, least=0)  # along the colours' main axes, in their deviations
+    units: str = key("deviations", among=("deviations", "bytes"))  # folder: a number of 1 stands for
+    classes: int = key(0, least=0)  # folder: how many there must be, 0 for as many as there are
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,20 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Eval:
+    """How the net is tested."""
+
+    views: str = key("one", among=VIEWS)
+
+
+@dataclass(frozen=True)
 class Config:
     name: str
     seed: int = key(0, least=0)
     data: Data = Data()
     net: Net = Net()
     train: Train = Train()
+    eval: Eval = Eval()
 
 
 GROUP_KEYS = {"match": tuple, "rate": float, "momentum": float, "weight_decay": float}
@@ -95,6 +108,7 @@ def load(path, overrides=()) -> Config:
         raise UsageError("net.layers: a net needs at least one layer")
     for i, group in enumerate(config.train.groups):
         _check_group(group, f"train.groups[{i}]")
+    _check_data(config.data)
     return config
 
 
@@ -109,10 +123,20 @@ def _override(table: dict, override: str):
         value = text  # a bare word is a string
     *parents, last = where.split(".")
     for name in parents:
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
+        if isinstance(table, list):
+            table = table[_place(table, name, override)]
+        else:
+            table = table.setdefault(name, {})
+        if not isinstance(table, (dict, list)):
             raise UsageError(f"--set {override}: {name} is a value, not a table")
-    table[last] = value
+    table[_place(table, last, override) if isinstance(table, list) else last] = value
+
+
+def _place(items: list, name: str, override: str) -> int:
+    """Which of a list's items: 0, 1, … from its start, -1, -2, … from its end."""
+    if not name.removeprefix("-").isdecimal() or not -len(items) <= int(name) < len(items):
+        raise UsageError(f"--set {override}: {name} is no place in a list of {len(items)}")
+    return int(name)
 
 
 def _fill(cls, table, where: str):
@@ -167,6 +191,20 @@ def _check_group(group, where: str):
         _check(value, GROUP_KEYS[name], {"least": None if name == "match" else 0}, f"{where}.{name}")
     if not all(isinstance(m, str) for m in group.get("match", [0])):
         raise UsageError(f'{where}.match: a group needs name patterns, such as ["*.bias"]')
+
+
+def _check_data(data: Data):
+    for name in ("crop_size", "classes") if data.source != "folder" else ():
+        if getattr(data, name):
+            raise UsageError(f"data.{name}: only a folder has it, not {data.source}")
+    if data.units != "deviations" and data.source != "folder":
+        raise UsageError(f"data.units: only a folder has them, not {data.source}")
+    if data.crop_size > data.size:
+        raise UsageError(f"data.crop_size: {data.crop_size} is more than data.size, {data.size}")
+    if data.crop_size and data.crop:
+        raise UsageError("data.crop: pictures are shifted by data.crop_size already")
+    if data.color_jitter and data.channels != 3:
+        raise UsageError("data.color_jitter: grey pictures have no colours")
 
 
 def _shown(value) -> str:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from nets.layer import Layer, blocks, check_kernel, sum_dtype, uniform
+from nets.start import restart
 from nets.windows import Windows
 
 
@@ -38,6 +39,8 @@ class Conv2d(Layer):
         groups: int = 1,
         bias: bool = True,
         dirac: bool = False,
+        std: float | None = None,
+        bias_start: float | None = None,
         kernel: str = "written",
     ):
         super().__init__()
@@ -55,6 +58,7 @@ class Conv2d(Layer):
             self._pass_through()
         if bias:
             self.params["bias"] = uniform((out_channels,), spread)
+        restart(self.params, std, bias_start)
 
     def _pass_through(self):
         """Start the first filters as copies of the input's channels: 1 in the middle, else 0.

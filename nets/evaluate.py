@@ -8,16 +8,17 @@ from tqdm import tqdm
 
 from nets.batches import normalise
 from nets.data import Dataset
+from nets.ten_crop import seen
 
 
-def outputs(net, x: Tensor, data: Dataset, dtype, channels_last: bool, bar: bool = False) -> Tensor:
-    """The net's output for x in evaluation mode, (N, outputs), at least float32."""
+def outputs(net, x: Tensor, data: Dataset, dtype, channels_last: bool, bar: bool = False, views: str = "one") -> Tensor:
+    """The net's output for x in evaluation mode, (N, outputs), at least float32. views: see ten_crop.py."""
     before, parts = net.training, []
     net.eval()
     some = max(1, 2**21 // max(1, x[:1].numel()))  # 682 of CIFAR's pictures
     for xs in tqdm(x.split(some), "evaluate", disable=None if bar else True, leave=False):
         xs = normalise(xs, data.mean, data.std, dtype, channels_last) if x.dim() == 4 else xs.to(dtype)
-        parts.append(net.forward(xs)[0])
+        parts.append(seen(net, xs, data.side, views))
     net.train(before)
     z = torch.cat(parts)
     return z.to(torch.promote_types(z.dtype, torch.float32))

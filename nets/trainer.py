@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nets import batches, checkpoint, data, figure
+from nets import batches, checkpoint, color, data, figure
 from nets.adaptive import Adaptive
 from nets.build import build
 from nets.config import Config, dumps
@@ -90,6 +90,8 @@ class Run:
         self.steps = t.epochs * self.per_epoch
         self.rows: list[dict] = []
         self._fit()
+        if config.data.color_jitter:
+            self.axes = color.axes(self.data.train_x)
         with torch.device("meta"):  # does every layer take a batch of this size?
             build(config.net.layers, shape)[0].forward(torch.empty(self.batch, *shape))
 
@@ -97,6 +99,7 @@ class Run:
         """UsageError where training samples can't be varied as [data] asks."""
         d, shape = self.config.data, self.data.shape
         varied = {"crop": d.crop, "cutout": d.cutout, "flip": d.flip != "none"}
+        varied |= {"crop_size": d.crop_size, "color_jitter": d.color_jitter}
         for name, wanted in varied.items():
             if wanted and len(shape) != 3:
                 raise UsageError(f"data.{name}: {d.source} has no pictures")
@@ -118,10 +121,12 @@ class Run:
     def batch_of(self, plan: batches.Plan, i: int):
         """Batch i of an epoch: (x, target), x as the net wants it."""
         part = plan.rows(i * self.batch, (i + 1) * self.batch)
-        x = batches.take(self.data.train_x, part)
+        x = batches.take(self.data.train_x, part, self.data.side)
         if x.dim() == 4:
             d = self.data
             x = batches.normalise(x, d.mean, d.std, self.dtype, self.config.train.channels_last)
+            if part.color is not None:
+                x = color.jitter(x, part.color, self.axes, d.std)
             if part.hole is not None:
                 x = batches.blank(x, part.hole, self.config.data.cutout)
         return x.to(self.dtype), self.data.train_y[part.order]
@@ -189,7 +194,7 @@ class Run:
 
     def test(self):
         d = self.data
-        z = self.z = outputs(self.net, d.test_x, d, self.dtype, self.config.train.channels_last)
+        z = self.z = outputs(self.net, d.test_x, d, self.dtype, self.config.train.channels_last, views=self.config.eval.views)
         return report(z, d.test_y) if d.classes else toy_report(z, d.test_y)
 
     def _checkpoint(self, epoch: int):

@@ -39,6 +39,9 @@ EXAMPLES = {
     "MaxPool2d": [(options | dict(kernel=k), PICTURES) for options in WINDOWS for k in KERNELS]
     + [(dict(kernel_size=2, dilation=2, kernel=k), PICTURES) for k in KERNELS],
     "BatchNorm2d": [(dict(channels=4, affine=a, kernel=k), PICTURES) for a in (True, False) for k in KERNELS],
+    "LocalResponseNorm": [
+        (dict(size=n, alpha=0.5, k=k), (3, 7, 4, 5)) for n, k in ((5, 2.0), (2, 1.0), (9, 1.0))
+    ],
     "Conv2d": [
         (dict(in_channels=4, out_channels=6, kernel=k) | options, PICTURES)
         for options in (*WINDOWS, dict(kernel_size=3, dilation=2, groups=2), dict(kernel_size=1, bias=False))
