@@ -1,5 +1,7 @@
 """Views of a picture larger than what the net sees: its centre, or ten whose answers are averaged."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -34,4 +36,4 @@ def seen(net, x: Tensor, side: int = 0, views: str = "one") -> Tensor:
     if views == "one":
         return outputs[0]
     wide = torch.stack(outputs).to(torch.promote_types(x.dtype, torch.float32))
-    return wide.log_softmax(-1).logsumexp(0) - torch.log(torch.tensor(float(len(some))))
+    return wide.log_softmax(-1).logsumexp(0) - math.log(len(some))
