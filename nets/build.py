@@ -32,8 +32,10 @@ INFERRED = {
     BatchNorm2d: ("channels", 1),
     Whiten2d: ("channels", 1),
 }
-SEE_PICTURES = (Conv2d, BatchNorm2d, Whiten2d, MaxPool2d, AvgPool2d, GlobalAvgPool, GlobalMaxPool)
-SEE_PICTURES += (LocalResponseNorm,)
+SEE_PICTURES = (
+    *(Conv2d, BatchNorm2d, LocalResponseNorm, Whiten2d),
+    *(MaxPool2d, AvgPool2d, GlobalAvgPool, GlobalMaxPool),
+)
 NESTED = {Sequential: ("layers",), Residual: ("body", "shortcut")}
 
 

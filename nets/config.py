@@ -203,8 +203,6 @@ def _check_data(data: Data):
         raise UsageError(f"data.crop_size: {data.crop_size} is more than data.size, {data.size}")
     if data.crop_size and data.crop:
         raise UsageError("data.crop: pictures are shifted by data.crop_size already")
-    if data.color_jitter and data.channels != 3:
-        raise UsageError("data.color_jitter: grey pictures have no colours")
 
 
 def _shown(value) -> str:

@@ -105,6 +105,8 @@ class Run:
                 raise UsageError(f"data.{name}: {d.source} has no pictures")
             if wanted and self.config.train.optimizer == "adaptive":
                 raise UsageError(f"data.{name}: the adaptive optimizer needs the same samples every time")
+        if d.color_jitter and shape[0] != 3:
+            raise UsageError("data.color_jitter: grey pictures have no colours")
         if d.crop and d.crop >= min(shape[1:]):
             raise UsageError(f"data.crop: {d.crop} is too much for pictures of {shape[2]} × {shape[1]}")
 

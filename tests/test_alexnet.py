@@ -156,7 +156,6 @@ def test_answers_of_ten_views_are_averaged_after_the_softmax():
     [
         ("data.crop_size=300", "data.crop_size: 300 is more than data.size, 256"),
         ("data.crop=2", "data.crop: pictures are shifted by data.crop_size already"),
-        ("data.channels=1", "data.color_jitter: grey pictures have no colours"),
         ("data.source=cifar10", "data.crop_size: only a folder has it, not cifar10"),
         ("data.units=bits", 'data.units: "bits" is not one of its values; did you mean "bytes"?'),
         ("eval.views=two", 'eval.views: "two" is not one of its values; known: one, ten'),
@@ -170,6 +169,12 @@ def test_wrong_settings_are_named(override, message):
     with pytest.raises(UsageError) as e:
         config.load(PATH, [override])
     assert message in str(e.value)
+
+
+def test_grey_pictures_have_no_colours(tree):
+    conf = config.load(PATH, overrides(tree, "data.channels=1"))
+    with pytest.raises(UsageError, match="data.color_jitter: grey pictures have no colours"):
+        trainer.Run(conf, torch.device("cpu"), tree)
 
 
 def test_only_a_folder_has_units_and_a_number_of_classes():

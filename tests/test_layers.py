@@ -91,6 +91,17 @@ def test_start_values_fill_plus_and_minus_one_over_the_root_of_the_inputs(make):
     assert abs(layer.params["weight"].mean()) < 1e-3
 
 
+@pytest.mark.parametrize("make", [lambda **o: Linear(100, 400, **o), lambda **o: Conv2d(4, 400, 5, **o)])
+def test_start_values_of_a_gaussian_and_a_constant(make):
+    w, b = make(std=0.02, bias_start=0.7).params.values()
+    assert abs(w.std() - 0.02) < 1e-3 and abs(w.mean()) < 1e-3 and w.abs().max() > 0.06
+    assert torch.equal(b, torch.full((400,), 0.7))
+    w, b = make(bias_start=0.0).params.values()
+    assert 0.097 < w.abs().max() <= 0.1 and not b.any()
+    w, b = make(std=3.0).params.values()
+    assert abs(w.std() - 3) < 0.1 and 0.09 < b.abs().max() <= 0.1
+
+
 def test_linear_start_values_of_a_given_spread():
     assert Linear(100, 400, spread=2.0).params["bias"].abs().max() > 1.9
 
