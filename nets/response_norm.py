@@ -48,7 +48,7 @@ class LocalResponseNorm(Layer):
     def backward(self, saved, dy: Tensor):
         dx = torch.empty_like(dy)
         for xs, g, out in blocks(saved, dy, dx):
-            xs, g = xs.to(sum_dtype(dy)), g.to(sum_dtype(dy))
+            xs = xs.to(sum_dtype(dy))  # and g with it, where they meet
             d = self._loudness(xs)
             damped = d.pow(-self.beta)
             through = _window_sum((g * xs).mul_(damped).div_(d), self.above, self.below)

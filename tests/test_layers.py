@@ -406,6 +406,13 @@ def test_local_response_norm_has_torchs_defaults_and_divides_alpha():
     torch.testing.assert_close(LocalResponseNorm(5, 5e-4, 0.75, 2.0).forward(x)[0], paper, rtol=1e-12, atol=0)
 
 
+def test_local_response_norm_in_bfloat16_is_rounded_once():
+    x = torch.randn(2, 6, 9, 9).bfloat16()
+    y = LocalResponseNorm(5, 0.5).forward(x)[0]
+    truth = LocalResponseNorm(5, 0.5).forward(x.double())[0]
+    assert y.dtype == torch.bfloat16 and (y != truth.bfloat16()).double().mean() < 0.01
+
+
 def test_local_response_norm_in_blocks_of_pictures():
     """More pictures than a block holds give the same."""
     layer, x = LocalResponseNorm(3, 0.5), torch.randn(5, 4, 300, 300)
