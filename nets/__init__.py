@@ -5,6 +5,7 @@ Read the files in this order; each has one idea.
     The layers
       layer.py        the contract: forward gives (y, saved), backward gives (dx, grads)
       activations.py  sigmoid, tanh, ReLU, GELU, SiLU: one number in, one out
+      start.py        start values from a Gaussian, biases from a constant
       linear.py       every output a weighted sum of every input
       dropout.py      numbers dropped by chance
       windows.py      a picture through shifted, strided views
@@ -12,6 +13,7 @@ Read the files in this order; each has one idea.
       whiten.py       a first layer read off the pictures
       pool.py         a window becomes one number
       norm.py         every channel to mean 0 and variance 1
+      response_norm.py  every channel damped by its neighbours
       net.py          nets are layers: in a row, or around
       native/         the same formulas in C++: conv.cpp, pointwise.cpp
       fused.py        layers that stand behind one another, in one pass
@@ -29,18 +31,23 @@ Read the files in this order; each has one idea.
       gradcheck/      manual against autograd against finite differences, in the order of its __init__
     Speed
       torch_nn.py     the same net as torch.nn modules, the rival
+      same_curve.py   the loss by hand and by autograd, step by step, on a run's own batches
       bench/          a step by hand and by autograd, side by side
     A run
       config.py       a TOML file becomes frozen dataclasses
       build.py        a list of layers becomes a net
       data.py         data sets; folder.py reads trees of pictures, pictures.py one file
       batches.py      shuffled, shifted, flipped and normalised on the device
+      color.py        a little more or less light of the colours that pictures have
       trainer.py      epochs of steps, and everything written to one folder
       views.py        a picture looked at more than once
       evaluate.py     what the net says of pictures that it has not seen
+      ten_crop.py     four corners, the centre, and their mirror images
       figure.py       learning curves, and five best guesses as bars
       checkpoint.py   tensors in safetensors, never a pickle
       predict.py      a finished run, loaded again
+      summary.py      a net's layers: shapes, parameters, multiplications, memory
+      enlarge.py      a small data set as a tree of larger pictures
     The lecture
       lecture/        every claim of MIT 6.034's lecture as an experiment
     Around it

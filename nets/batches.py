@@ -18,6 +18,7 @@ class Plan:
     shift: Tensor | None = None  # (N, 2) rows and columns
     flip: Tensor | None = None  # (N) bool
     hole: Tensor | None = None  # (N, 2) the centre of the blanked square
+    color: Tensor | None = None  # (N, 3) deviations along the colours' main axes
 
     def rows(self, begin: int, end: int) -> "Plan":
         return self.only(slice(begin, end))
@@ -31,9 +32,11 @@ def plan(n: int, shape, config, seed: int, epoch: int, device) -> Plan:
     """Draw an epoch for n samples of `shape` (C, H, W), as a config's [data] asks."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     order = torch.randperm(n, generator=generator)
-    shift = flip = hole = None
+    shift = flip = hole = color = None
     if config.crop:
         shift = torch.randint(-config.crop, config.crop + 1, (n, 2), generator=generator)
+    if config.crop_size:  # shape is what is cut out: how far from the larger picture's corner?
+        shift = torch.randint(config.size - config.crop_size + 1, (n, 2), generator=generator)
     if config.flip == "random":
         flip = torch.randint(2, (n,), generator=generator) == 1
     if config.flip == "alternating":
@@ -43,23 +46,26 @@ def plan(n: int, shape, config, seed: int, epoch: int, device) -> Plan:
         flip = (first + epoch) % 2 == 1
     if config.cutout:
         hole = torch.stack([torch.randint(s, (n,), generator=generator) for s in shape[1:]], 1)
-    parts = (order, shift, flip, hole)
+    if config.color_jitter:
+        color = torch.randn(n, 3, generator=generator) * config.color_jitter
+    parts = (order, shift, flip, hole, color)
     return Plan(*(None if t is None else t.to(device, non_blocking=True) for t in parts))
 
 
-def take(x: Tensor, batch: Plan) -> Tensor:
+def take(x: Tensor, batch: Plan, side: int = 0) -> Tensor:
     """The batch's pictures from x (N, H, W, C), shifted and flipped: (B, H, W, C), same dtype.
 
     One gather does it all: a shift with reflected edges, and a flip, are other row and column
-    numbers. Beyond the edge, row −r is row r, and row H−1+r is row H−1−r.
+    numbers. Beyond the edge, row −r is row r, and row H−1+r is row H−1−r. With a `side`,
+    (B, side, side, C) is cut out, a shift from the corner.
     """
     if x.dim() == 2:
         return x[batch.order]
     if batch.shift is None and batch.flip is None:
         return x[batch.order]
     _, h, w, _ = x.shape
-    rows = torch.arange(h, device=x.device)[None]  # (1, H)
-    cols = torch.arange(w, device=x.device)[None]
+    rows = torch.arange(side or h, device=x.device)[None]  # (1, H)
+    cols = torch.arange(side or w, device=x.device)[None]
     if batch.shift is not None:
         rows = (rows + batch.shift[:, :1]).abs()  # (B, H)
         rows = h - 1 - (h - 1 - rows).abs()

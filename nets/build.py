@@ -14,6 +14,7 @@ from nets.linear import Flatten, Linear
 from nets.net import Residual, Sequential
 from nets.norm import BatchNorm2d
 from nets.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
+from nets.response_norm import LocalResponseNorm
 from nets.whiten import Whiten2d
 
 LAYERS = {
@@ -21,7 +22,7 @@ LAYERS = {
     for cls in (
         *(Linear, Scale, Sigmoid, Tanh, ReLU, GELU, SiLU, Flatten, Dropout, Conv2d),
         *(MaxPool2d, AvgPool2d, GlobalAvgPool, GlobalMaxPool, BatchNorm2d, Whiten2d, Sequential),
-        Residual,
+        *(LocalResponseNorm, Residual),
     )
 }
 # the option that the shape of the input decides, and which dimension decides it
@@ -31,7 +32,10 @@ INFERRED = {
     BatchNorm2d: ("channels", 1),
     Whiten2d: ("channels", 1),
 }
-SEE_PICTURES = (Conv2d, BatchNorm2d, Whiten2d, MaxPool2d, AvgPool2d, GlobalAvgPool, GlobalMaxPool)
+SEE_PICTURES = (
+    *(Conv2d, BatchNorm2d, LocalResponseNorm, Whiten2d),
+    *(MaxPool2d, AvgPool2d, GlobalAvgPool, GlobalMaxPool),
+)
 NESTED = {Sequential: ("layers",), Residual: ("body", "shortcut")}
 
 

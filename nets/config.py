@@ -11,7 +11,7 @@ from nets.errors import UsageError, nearest
 from nets.layer import KERNELS
 from nets.loss import REDUCTIONS
 from nets.optim import SCHEDULES
-from nets.views import VIEWS
+from nets.views import NAMES as VIEWS
 
 SOURCES = ("digits", "cifar10", "cifar100", "folder", "identity", "half_adder")
 
@@ -33,6 +33,10 @@ class Data:
     crop: int = key(0, least=0)  # random shifts of up to so many pixels, edges reflected
     flip: str = key("none", among=("none", "random", "alternating"))  # left for right
     cutout: int = key(0, least=0)  # side of a random square that is blanked, 0 for none
+    crop_size: int = key(0, least=0, most=4096)  # folder: what the net sees, cut out of data.size; 0 for all
+    color_jitter: float = key(0.0, least=0)  # along the colours' main axes, in their deviations
+    units: str = key("deviations", among=("deviations", "bytes"))  # folder: a number of 1 stands for
+    classes: int = key(0, least=0)  # folder: how many there must be, 0 for as many as there are
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Train:
 class Eval:
     """How the net is tested: see views.py."""
 
-    views: str = key("one", among=tuple(VIEWS))  # of each picture, averaged
+    views: str = key("one", among=VIEWS)  # of each picture, averaged
     doubtful: float = key(1.0, least=0, most=1)  # share of pictures, the least certain, that get them all
 
 
@@ -113,6 +117,7 @@ def load(path, overrides=()) -> Config:
         _check_group(group, f"train.groups[{i}]")
     for i, side in enumerate(config.train.sizes):
         _check(side, int, {"least": 1, "most": 4096}, f"train.sizes[{i}]")
+    _check_data(config.data)
     return config
 
 
@@ -127,10 +132,20 @@ def _override(table: dict, override: str):
         value = text  # a bare word is a string
     *parents, last = where.split(".")
     for name in parents:
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
+        if isinstance(table, list):
+            table = table[_place(table, name, override)]
+        else:
+            table = table.setdefault(name, {})
+        if not isinstance(table, (dict, list)):
             raise UsageError(f"--set {override}: {name} is a value, not a table")
-    table[last] = value
+    table[_place(table, last, override) if isinstance(table, list) else last] = value
+
+
+def _place(items: list, name: str, override: str) -> int:
+    """Which of a list's items: 0, 1, … from its start, -1, -2, … from its end."""
+    if not name.removeprefix("-").isdecimal() or not -len(items) <= int(name) < len(items):
+        raise UsageError(f"--set {override}: {name} is no place in a list of {len(items)}")
+    return int(name)
 
 
 def _fill(cls, table, where: str):
@@ -185,6 +200,18 @@ def _check_group(group, where: str):
         _check(value, GROUP_KEYS[name], {"least": None if name == "match" else 0}, f"{where}.{name}")
     if not all(isinstance(m, str) for m in group.get("match", [0])):
         raise UsageError(f'{where}.match: a group needs name patterns, such as ["*.bias"]')
+
+
+def _check_data(data: Data):
+    for name in ("crop_size", "classes") if data.source != "folder" else ():
+        if getattr(data, name):
+            raise UsageError(f"data.{name}: only a folder has it, not {data.source}")
+    if data.units != "deviations" and data.source != "folder":
+        raise UsageError(f"data.units: only a folder has them, not {data.source}")
+    if data.crop_size > data.size:
+        raise UsageError(f"data.crop_size: {data.crop_size} is more than data.size, {data.size}")
+    if data.crop_size and data.crop:
+        raise UsageError("data.crop: pictures are shifted by data.crop_size already")
 
 
 def _shown(value) -> str:

@@ -8,6 +8,7 @@ from torch.nn.functional import conv2d, conv_transpose2d
 
 from nets import native
 from nets.layer import Layer, blocks, check_kernel, sum_dtype, uniform
+from nets.start import restart
 from nets.windows import Windows
 
 
@@ -39,6 +40,8 @@ class Conv2d(Layer):
         groups: int = 1,
         bias: bool = True,
         dirac: bool = False,
+        std: float | None = None,
+        bias_start: float | None = None,
         kernel: str = "written",
     ):
         super().__init__()
@@ -56,6 +59,7 @@ class Conv2d(Layer):
             self._pass_through()
         if bias:
             self.params["bias"] = uniform((out_channels,), spread)
+        restart(self.params, std, bias_start)
 
     def _pass_through(self):
         """Start the first filters as copies of the input's channels: 1 in the middle, else 0.

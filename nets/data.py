@@ -28,11 +28,13 @@ class Dataset:
     classes: tuple[str, ...] = ()
     mean: Tensor | None = None
     std: Tensor | None = None
+    side: int = 0  # of what the net sees, cut out of the picture; 0: all of it
 
     @property
     def shape(self) -> tuple[int, ...]:
         """What the net sees of one sample: (C, H, W), or (inputs,)."""
-        return sample_shape(self.train_x)
+        c, *sides = sample_shape(self.train_x)
+        return (c, *([self.side] * 2 if self.side else sides))
 
     @property
     def outputs(self) -> int:
@@ -91,7 +93,13 @@ def half_adder(config) -> Dataset:
 
 def from_folder(config) -> Dataset:
     """A tree of pictures, a folder a class."""
-    return _pictures(*folder.load(config.root, config.size, config.channels))
+    found = _pictures(*folder.load(config.root, config.size, config.channels))
+    if config.classes and len(found.classes) != config.classes:
+        raise DataError(f"{config.root}: has {len(found.classes)} classes, data.classes is {config.classes}")
+    if config.units == "bytes":
+        found.std = torch.full_like(found.std, 1 / 255)
+    found.side = config.crop_size
+    return found
 
 
 def cifar10(config) -> Dataset:
@@ -154,5 +162,8 @@ def shapes(config) -> tuple[tuple[int, ...], int]:
     """One sample's shape and the number of outputs; only a folder has to be read for it."""
     if config.source in SHAPES:
         return SHAPES[config.source]
+    side = config.crop_size or config.size
+    if config.source == "folder" and config.classes and side:
+        return (config.channels, side, side), config.classes
     data = load(config)
     return data.shape, data.outputs

@@ -25,7 +25,7 @@ def outputs(
         for xs in tqdm(x.split(some), "evaluate", disable=None if bar else True, leave=False):
             if x.dim() == 4:
                 xs = normalise(xs, data.mean, data.std, dtype, channels_last)
-                parts.append(look(net, xs, views))
+                parts.append(look(net, xs, views, data.side))
             else:
                 z = net.forward(xs.to(dtype))[0]
                 parts.append(z.to(torch.promote_types(z.dtype, torch.float32)))

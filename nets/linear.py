@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nets.errors import BatchError
 from nets.layer import Layer, sum_dtype, uniform
+from nets.start import restart
 
 
 class Linear(Layer):
@@ -19,10 +20,19 @@ class Linear(Layer):
         db_o  = Σ_n dy_no
 
     The lecture's threshold T is −b: a weight on an input that is always −1. Weights start
-    uniform in ±spread, by default 1/√inputs. Source: Rumelhart, Hinton and Williams 1986.
+    uniform in ±spread, by default 1/√inputs, or as std and bias_start say (see start.py).
+    Source: Rumelhart, Hinton and Williams 1986.
     """
 
-    def __init__(self, inputs: int, outputs: int, bias: bool = True, spread: float | None = None):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        bias: bool = True,
+        spread: float | None = None,
+        std: float | None = None,
+        bias_start: float | None = None,
+    ):
         super().__init__()
         if min(inputs, outputs) < 1:
             raise ValueError(f"inputs and outputs must be at least 1, not {inputs} and {outputs}")
@@ -30,6 +40,7 @@ class Linear(Layer):
         self.params["weight"] = uniform((outputs, inputs), spread)
         if bias:
             self.params["bias"] = uniform((outputs,), spread)
+        restart(self.params, std, bias_start)
 
     def forward(self, x: Tensor):
         w = self.params["weight"].to(x.dtype)

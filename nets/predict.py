@@ -53,12 +53,14 @@ class Trained:
 
     def _dataset(self, x: Tensor, y: Tensor | None = None) -> Dataset:
         """Samples to ask the net about, normalised as in training."""
-        return Dataset(x, y, x, y, self.classes, self.mean, self.std).to(self.device)
+        side = self.config.data.crop_size
+        return Dataset(x, y, x, y, self.classes, self.mean, self.std, side).to(self.device)
 
     def ask(self, x: Tensor, bar: bool = False) -> Tensor:
         """The net's outputs for x: uint8 (N, H, W, C) pictures, or toy inputs (N, inputs)."""
         d = self._dataset(x)
-        return outputs(self.net, d.test_x, d, self.dtype, self.channels_last, bar)
+        views = self.config.eval.views
+        return outputs(self.net, d.test_x, d, self.dtype, self.channels_last, bar, views)
 
     def test(self, root=None):
         """Its report on its data set's test split; root overrides where the data lies."""
@@ -78,7 +80,8 @@ class Trained:
         channels, height, width = self.shape
         if height != width:
             raise UsageError(f"{self.run}: pictures of {width} × {height} can't be made from files")
-        pixels = [torch.tensor(decode(p, channels, height)) for p in paths]
+        size = self.config.data.size if self.config.data.crop_size else height
+        pixels = [torch.tensor(decode(p, channels, size)) for p in paths]
         return pixels, self.ask(torch.stack(pixels)).cpu()
 
 

@@ -9,8 +9,8 @@ copy of its weights.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets import activations, conv, dropout, linear, net, norm, pool, whiten
-from nets.layer import Layer
+from nets import activations, conv, dropout, linear, net, norm, pool, response_norm, whiten
+from nets.layer import Layer, sum_dtype
 from nets.trace import named_layers
 
 
@@ -35,6 +35,13 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.factor
+
+
+class LocalResponseNorm(nn.LocalResponseNorm):
+    """nn.LocalResponseNorm in float32 at least: it has no bfloat16 on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(sum_dtype(x))).to(x.dtype)
 
 
 class GlobalMaxPool(nn.Module):
@@ -106,6 +113,9 @@ TWINS = {
     pool.GlobalMaxPool: lambda layer: GlobalMaxPool(),
     pool.GlobalAvgPool: lambda layer: GlobalAvgPool(),
     norm.BatchNorm2d: _norm,
+    response_norm.LocalResponseNorm: lambda layer: LocalResponseNorm(
+        layer.size, layer.alpha, layer.beta, layer.k
+    ),
 }
 NETS = {
     net.Sequential: lambda children: nn.Sequential(*children.values()),

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nets import batches, checkpoint, data, figure
+from nets import batches, checkpoint, color, data, figure
 from nets.adaptive import Adaptive
 from nets.build import build
 from nets.config import Config, Eval, dumps
@@ -102,6 +102,8 @@ class Run:
         self.frozen: list[str] = []
         begin = time.perf_counter()
         self._fit()
+        if config.data.color_jitter:
+            self.axes = color.axes(self.data.train_x)
         self.fit_seconds = time.perf_counter() - begin
         with torch.device("meta"):  # does every layer take a batch of this size?
             stand_in, _ = build(config.net.layers, shape)
@@ -125,6 +127,7 @@ class Run:
         """UsageError where training samples can't be varied as [data] asks."""
         d, shape = self.config.data, self.data.shape
         varied = {"crop": d.crop, "cutout": d.cutout, "flip": d.flip != "none"}
+        varied |= {"crop_size": d.crop_size, "color_jitter": d.color_jitter}
         for name, wanted in varied.items():
             if wanted and len(shape) != 3:
                 raise UsageError(f"data.{name}: {d.source} has no pictures")
@@ -136,6 +139,8 @@ class Run:
                 raise UsageError(f"train.{name}: only for pictures, and not with the adaptive optimizer")
         if self.config.eval.views != "one" and len(shape) != 3:
             raise UsageError(f"eval.views: {d.source} has no pictures")
+        if d.color_jitter and shape[0] != 3:
+            raise UsageError("data.color_jitter: grey pictures have no colours")
         if d.crop and d.crop >= min(shape[1:]):
             raise UsageError(f"data.crop: {d.crop} is too much for pictures of {shape[2]} × {shape[1]}")
 
@@ -151,10 +156,12 @@ class Run:
 
     def batch_of(self, part: batches.Plan, side: int = 0):
         """A batch of an epoch: (x, target), x as the net wants it, at side × side if one is given."""
-        x = batches.take(self.data.train_x, part)
+        x = batches.take(self.data.train_x, part, self.data.side)
         if x.dim() == 4:
             d = self.data
             x = batches.normalise(x, d.mean, d.std, self.dtype, self.config.train.channels_last)
+            if part.color is not None:
+                x = color.jitter(x, part.color, self.axes, d.std)
             if part.hole is not None:
                 x = batches.blank(x, part.hole, self.config.data.cutout)
             if side and side != x.shape[-1]:

@@ -12,8 +12,8 @@ from functools import singledispatch
 import torch
 from torch.nn import functional as F
 
-from nets import activations, conv, dropout, fused, linear, loss, net, norm, pool, whiten
-from nets.layer import Net
+from nets import activations, conv, dropout, fused, linear, loss, net, norm, pool, response_norm, whiten
+from nets.layer import Net, sum_dtype
 
 
 @singledispatch
@@ -124,6 +124,12 @@ def _(layer: norm.BatchNorm2d, x, of):
     if weight is not None:
         weight, bias = of(weight), of(bias)
     return F.batch_norm(x, mean, var, weight, bias, layer.training, layer.momentum, layer.eps)
+
+
+@run.register
+def _(layer: response_norm.LocalResponseNorm, x, of):
+    wide = x.to(sum_dtype(x))  # the library's has no bfloat16 on a CPU
+    return F.local_response_norm(wide, layer.size, layer.alpha, layer.beta, layer.k).to(x.dtype)
 
 
 @run.register

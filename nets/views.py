@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from nets.ten_crop import centre, seen
+
 
 def _mirrored(x: Tensor) -> list[tuple[float, Tensor]]:
     return [(0.5, x), (0.5, x.flip(3))]
@@ -25,11 +27,17 @@ def _six(x: Tensor) -> list[tuple[float, Tensor]]:
 # name -> the views of pictures (B, C, H, W), each with its weight
 # Source of "six": Jordan 2024, airbench94
 VIEWS = {"one": lambda x: [(1.0, x)], "mirror": _mirrored, "six": _six}
+NAMES = (*VIEWS, "ten")  # see ten_crop.py
 
 
-def look(net, x: Tensor, views: str) -> Tensor:
-    """The net's output (B, K), at least float32, averaged over the views of x (B, C, H, W)."""
-    total = 0.0
+def look(net, x: Tensor, views: str, side: int = 0) -> Tensor:
+    """The net's output (B, K), at least float32, averaged over the views of x (B, C, H, W).
+
+    side: what the net sees of a larger picture, its centre unless the views are "ten".
+    """
+    if views == "ten":
+        return seen(net, x, side, views)
+    x, total = centre(x, side) if side else x, 0.0
     for weight, view in VIEWS[views](x):
         like = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
         z = net.forward(view.contiguous(memory_format=like))[0]

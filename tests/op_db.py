@@ -30,6 +30,7 @@ from nets.linear import Flatten, Linear
 from nets.loss import CrossEntropy, MeanSquaredError
 from nets.norm import BatchNorm2d
 from nets.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
+from nets.response_norm import LocalResponseNorm
 
 PROFILE = settings.get_current_profile_name()  # of hypothesis: torch sets its own
 with mock.patch("torch.backends.disable_global_flags"):  # else nobody may set a flag afterwards
@@ -128,8 +129,7 @@ def batch_norm_with_update(x, weight, bias, running_mean, running_var, momentum,
 
 
 def local_response_norm(x, size, alpha=1e-4, beta=0.75, k=1.0):
-    # This is the place for the layer, once there is one: return Case(the layer, x)
-    raise Unsupported("there is no such layer yet")
+    return Case(LocalResponseNorm(size, alpha, beta, k), x)
 
 
 def cross_entropy(z, target, **options):

@@ -20,6 +20,7 @@ from nets.loss import CrossEntropy, MeanSquaredError, Performance
 from nets.net import Residual, Sequential
 from nets.norm import BatchNorm2d
 from nets.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
+from nets.response_norm import LocalResponseNorm
 from nets.whiten import Whiten2d
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
@@ -185,6 +186,15 @@ def norm(draw, kernel):
 
 
 @st.composite
+def response_norm(draw):
+    """(N, C, …) with one to three axes of places."""
+    places = draw(st.lists(whole(0, 3), min_size=1, max_size=3))
+    options = dict(size=draw(whole(1, 6)), alpha=draw(st.sampled_from([0.0, 1e-4, 0.5])))
+    options |= dict(beta=draw(st.sampled_from([0.75, 1.0, 0.5])), k=draw(st.sampled_from([1.0, 2.0])))
+    return (draw(whole(0, 3)), draw(whole(1, 5)), *places), options
+
+
+@st.composite
 def linear(draw):
     inputs, before = draw(whole(1, 6)), draw(st.lists(whole(0, 3), max_size=3))
     return (*before, inputs), dict(inputs=inputs, outputs=draw(whole(1, 5)), bias=draw(st.booleans()))
@@ -196,6 +206,7 @@ def parts(channels):
     norm = dict(channels=channels, eps=1e-3, momentum=0.1, affine=True)
     some = [("Tanh", {}), ("ReLU", {}), ("SiLU", {}), ("Sigmoid", {}), ("GELU", {}), ("AvgPool2d", SAME)]
     some += [("Scale", {"factor": -0.5}), ("Dropout", {"p": 0.3})]
+    some += [("LocalResponseNorm", dict(size=3, alpha=0.5, beta=0.75, k=1.0))]
     for kernel in ("written", "vendor"):
         some.append((f"Conv2d {kernel}", conv | {"kernel": kernel}))
         some.append((f"BatchNorm2d {kernel}", norm | {"kernel": kernel}))
@@ -271,6 +282,11 @@ def norm_reference(x, p, b, training, momentum, eps, **_):
     return F.batch_norm(x, mean, var, p.get("weight"), p.get("bias"), training, momentum, eps)
 
 
+def response_norm_reference(x, p, b, training, size, alpha, beta, k):
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # torch's has no bfloat16 on a CPU
+    return F.local_response_norm(wide.contiguous(), size, alpha, beta, k).to(x.dtype)
+
+
 def dropout_reference(x, p_, b, training, p):
     if not training:
         return x * 1
@@ -330,6 +346,11 @@ KINDS = {
     "MaxPool2d vendor": Kind(MaxPool2d, max_pool("vendor"), max_pool_reference),
     "BatchNorm2d written": Kind(BatchNorm2d, norm("written"), norm_reference),
     "BatchNorm2d vendor": Kind(BatchNorm2d, norm("vendor"), norm_reference),
+    "LocalResponseNorm": Kind(
+        LocalResponseNorm,
+        response_norm(),
+        response_norm_reference,
+    ),
     "Sequential": Kind(make_row, sequential(), row),
     "Residual": Kind(make_around, residual(), around),
 }
@@ -339,7 +360,7 @@ KINDS = {
 def cases(draw, name: str):
     shape, options = draw(KINDS[name].sizes)
     training = draw(st.booleans())
-    if "Norm" in str((name, options)) and shape[0] * shape[2] * shape[3] < 2:
+    if "BatchNorm" in str((name, options)) and shape[0] * shape[2] * shape[3] < 2:
         training = False  # one value a channel has no variance; tests/test_layers.py has the error
     dtypes = DTYPES
     if "Conv2d" in str((name, options)) and blind(shape, **({"dilation": 1} | SAME | options)):

@@ -18,6 +18,7 @@ from nets.bench import forms, measure, race, report, scaling, work, worker
 from nets.bench.__main__ import main
 from nets.conv import Conv2d
 from nets.errors import MismatchError, NonFiniteError, Problem, UsageError
+from nets.gradcheck.targets import narrow
 from nets.linear import Linear
 from nets.net import Sequential
 from nets.torch_nn import to_torch
@@ -123,6 +124,7 @@ def test_compiled_forms_in_their_own_processes(monkeypatch, capsys, tmp_path):
         ("digits", ["train.batch_size=8", "train.dtype=float64", "train.channels_last=false"]),
         ("digits", ["train.batch_size=8", f"train.groups=[{GROUP}]"]),
         ("cifar10", ["train.batch_size=4"]),
+        ("alexnet", [*narrow("alexnet"), "train.batch_size=4"]),
         ("cifar10", ["train.batch_size=4", "net.recompute=true", "net.kernel=vendor"]),
     ],
     ids=str,

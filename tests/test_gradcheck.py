@@ -94,6 +94,7 @@ TINY = {  # how to make each layer, and its input
     "MaxPool2d": (dict(kernel_size=2), (2, 2, 5, 6)),
     "AvgPool2d": (dict(kernel_size=2), (2, 2, 5, 6)),
     "BatchNorm2d": (dict(channels=2), (3, 2, 5, 6)),
+    "LocalResponseNorm": (dict(size=3, alpha=0.5), (2, 4, 5, 6)),
     "Whiten2d": (dict(channels=2), (2, 2, 5, 6)),
     "Sequential": ((Tanh(),), (2, 4)),
     "Residual": ((Tanh(),), (2, 4)),

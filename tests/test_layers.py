@@ -14,6 +14,7 @@ from nets.gradcheck import compare
 from nets.linear import Flatten, Linear
 from nets.norm import BatchNorm2d
 from nets.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
+from nets.response_norm import LocalResponseNorm
 from nets.whiten import Whiten2d
 
 
@@ -88,6 +89,17 @@ def test_start_values_fill_plus_and_minus_one_over_the_root_of_the_inputs(make):
     for w in layer.params.values():
         assert -0.1 <= w.min() < -0.097 and 0.097 < w.max() <= 0.1
     assert abs(layer.params["weight"].mean()) < 1e-3
+
+
+@pytest.mark.parametrize("make", [lambda **o: Linear(100, 400, **o), lambda **o: Conv2d(4, 400, 5, **o)])
+def test_start_values_of_a_gaussian_and_a_constant(make):
+    w, b = make(std=0.02, bias_start=0.7).params.values()
+    assert abs(w.std() - 0.02) < 1e-3 and abs(w.mean()) < 1e-3 and w.abs().max() > 0.06
+    assert torch.equal(b, torch.full((400,), 0.7))
+    w, b = make(bias_start=0.0).params.values()
+    assert 0.097 < w.abs().max() <= 0.1 and not b.any()
+    w, b = make(std=3.0).params.values()
+    assert abs(w.std() - 3) < 0.1 and 0.09 < b.abs().max() <= 0.1
 
 
 def test_linear_start_values_of_a_given_spread():
@@ -371,6 +383,57 @@ def test_batch_norm_of_no_pictures(kernel):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("shape", [(2, 7, 4, 5), (2, 3, 4, 5), (2, 4, 6), (1, 5, 2, 2, 3), (0, 3, 4, 4)])
+def test_local_response_norm(shape, size, device):
+    """Windows narrower and wider than the channels, odd and even."""
+    layer = LocalResponseNorm(size, alpha=0.7, beta=0.6, k=1.3)
+
+    def reference(x, p, b, t):
+        return F.local_response_norm(x, size, 0.7, 0.6, 1.3)
+
+    check_layer(layer, reference, torch.randn(shape) * 2, device, modes=(True,))
+
+
+def test_local_response_norm_has_torchs_defaults_and_divides_alpha():
+    x = 100 * torch.randn(2, 6, 3, 3, dtype=torch.float64)
+    y, saved = LocalResponseNorm(5).forward(x)
+    torch.testing.assert_close(y, F.local_response_norm(x, 5), rtol=1e-12, atol=0)
+    assert saved is x
+    # the paper's own form, where alpha isn't divided
+    near = F.pad(x**2, (0, 0, 0, 0, 2, 2)).unfold(1, 5, 1).sum(-1)
+    paper = x / (2 + 1e-4 * near) ** 0.75
+    torch.testing.assert_close(LocalResponseNorm(5, 5e-4, 0.75, 2.0).forward(x)[0], paper, rtol=1e-12, atol=0)
+
+
+def test_local_response_norm_in_bfloat16_is_rounded_once():
+    x = torch.randn(2, 6, 9, 9).bfloat16()
+    y = LocalResponseNorm(5, 0.5).forward(x)[0]
+    truth = LocalResponseNorm(5, 0.5).forward(x.double())[0]
+    assert y.dtype == torch.bfloat16 and (y != truth.bfloat16()).double().mean() < 0.01
+
+
+def test_local_response_norm_in_blocks_of_pictures():
+    """More pictures than a block holds give the same."""
+    layer, x = LocalResponseNorm(3, 0.5), torch.randn(5, 4, 300, 300)
+    assert x.numel() > 2 * 2**19 > x[0].numel()
+    y, saved = layer.forward(x)
+    dx, _ = layer.backward(saved, y)
+    for i in range(5):
+        yi, si = layer.forward(x[i : i + 1])
+        assert torch.equal(yi, y[i : i + 1]) and torch.equal(layer.backward(si, yi)[0], dx[i : i + 1])
+
+
+@pytest.mark.parametrize("wrong", [dict(size=0), dict(size=1.5), dict(size=3, alpha=-1e-4), dict(size=3, beta=-0.1),
+                                   dict(size=3, k=-1.0)])  # fmt: skip
+def test_local_response_norm_takes_no_wrong_options(wrong):
+    with pytest.raises(ValueError, match="must be (a whole number of at least 1|at least 0), not"):
+        LocalResponseNorm(**wrong)
+    with pytest.raises(BatchError, match=r"LocalResponseNorm takes \(N, C, …\) with places, not \(2, 3\)"):
+        LocalResponseNorm(1, 0, 0, 0).forward(torch.randn(2, 3))
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     "layer, shape",
@@ -382,6 +445,7 @@ def test_batch_norm_of_no_pictures(kernel):
         (lambda: MaxPool2d(2), (2, 3, 7, 7)),
         (lambda: AvgPool2d(2), (2, 3, 7, 7)),
         (lambda: GELU("tanh"), (2, 3, 4, 4)),
+        (lambda: LocalResponseNorm(3, 0.5), (2, 4, 5, 5)),
         *((a, (2, 3, 4, 4)) for a in (Sigmoid, Tanh, ReLU, GELU, SiLU, GlobalAvgPool, GlobalMaxPool)),
     ],
 )

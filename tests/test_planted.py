@@ -16,6 +16,7 @@ from nets.loss import CrossEntropy, Performance
 from nets.net import Residual, Sequential
 from nets.norm import BatchNorm2d
 from nets.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
+from nets.response_norm import LocalResponseNorm, _window_sum
 
 BUGS = []  # (what is wrong, a class, its wrong backward, the layer, the input's shape, the wrong tensor)
 
@@ -174,6 +175,18 @@ def _(self, saved, dy):
 @bug("overlap averaged over the wrong count", lambda: AvgPool2d(3, 1, 1), PICTURES, "input")
 def _(self, shape, dy):
     return self.windows.spread(dy, shape, lambda i, j: dy / 3), {}
+
+
+@bug("response norm's window not turned round", lambda: LocalResponseNorm(4, 0.5), PICTURES, "input")
+def _(self, x, dy):
+    d = self._loudness(x)
+    through = _window_sum(dy * x * d ** (-self.beta - 1), self.below, self.above)
+    return dy * d**-self.beta - 2 * self.alpha * self.beta / self.size * x * through, {}
+
+
+@bug("response norm without its neighbours", lambda: LocalResponseNorm(3, 0.5), PICTURES, "input")
+def _(self, x, dy):
+    return dy * self._loudness(x) ** -self.beta, {}
 
 
 @bug("global mean undivided", GlobalAvgPool, PICTURES, "input")

@@ -8,7 +8,8 @@ from helpers import CUDA, DEVICES
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nets import batches, config, data
+from nets import batches, color, config, data
+from nets.gradcheck.targets import narrow
 from nets.net import Sequential
 from nets.step import hits, train_step
 from nets.trainer import make_loss, make_net, make_optimiser
@@ -19,7 +20,7 @@ NAMES = [p.stem for p in CONFIGS]
 
 def set_up(path, device="cpu", batch=4, overrides=()):
     """A config's step and one batch, through the same code as a run's: (step, x, target, net)."""
-    conf = config.load(path, overrides)
+    conf = config.load(path, [*narrow(path), *overrides])
     shape, outputs = data.shapes(conf.data)
     toy = len(shape) == 1
     net = make_net(conf, shape, outputs).to(device)
@@ -30,10 +31,13 @@ def set_up(path, device="cpu", batch=4, overrides=()):
         x = torch.rand(batch, *shape, device=device, dtype=dtype)
         return step, x, torch.rand(batch, outputs, device=device), net
     c, h, w = shape
-    pictures = torch.randint(0, 256, (9, h, w, c), dtype=torch.uint8, device=device)
+    side = conf.data.size if conf.data.crop_size else h
+    pictures = torch.randint(0, 256, (9, side, side, c), dtype=torch.uint8, device=device)
     plan = batches.plan(9, shape, conf.data, 0, 0, device).rows(0, batch)
     mean = torch.full((c,), 0.5, device=device)
-    x = batches.normalise(batches.take(pictures, plan), mean, mean, dtype)
+    x = batches.normalise(batches.take(pictures, plan, conf.data.crop_size), mean, mean, dtype)
+    if plan.color is not None:
+        x = color.jitter(x, plan.color, torch.eye(c, device=device), mean)
     if plan.hole is not None:
         x = batches.blank(x, plan.hole, conf.data.cutout)
     return step, x, torch.randint(outputs, (batch,), device=device), net
@@ -93,9 +97,10 @@ def test_a_step_stays_on_a_fake_cuda_device(path, monkeypatch):
 def fake_plan(n, shape, conf, seed, epoch, device):
     return batches.Plan(
         torch.arange(n, device=device),
-        torch.ones(n, 2, dtype=torch.int64, device=device) if conf.crop else None,
+        torch.ones(n, 2, dtype=torch.int64, device=device) if conf.crop or conf.crop_size else None,
         torch.ones(n, dtype=torch.bool, device=device) if conf.flip != "none" else None,
         torch.ones(n, 2, dtype=torch.int64, device=device) if conf.cutout else None,
+        torch.ones(n, 3, device=device) if conf.color_jitter else None,
     )
 
 

@@ -12,6 +12,7 @@ from nets.layer import blocks
 from nets.linear import Flatten, Linear
 from nets.norm import BatchNorm2d
 from nets.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
+from nets.response_norm import LocalResponseNorm
 from nets.whiten import Whiten2d
 
 PICTURES = (2, 4, 9, 8)
@@ -28,6 +29,7 @@ LAYERS = {  # name -> (layer, the shape of its input)
     "GlobalMaxPool": (GlobalMaxPool, PICTURES),
     "BatchNorm2d written": (lambda: BatchNorm2d(4), PICTURES),
     "BatchNorm2d vendor": (lambda: BatchNorm2d(4, kernel="vendor"), PICTURES),
+    "LocalResponseNorm": (lambda: LocalResponseNorm(3, 0.5), PICTURES),
     **{a.__name__: (a, PICTURES) for a in (Sigmoid, Tanh, ReLU, GELU, SiLU, Dropout, Flatten)},
     "GELU tanh": (lambda: GELU("tanh"), PICTURES),
     "GELU vendor": (lambda: GELU(kernel="vendor"), PICTURES),
@@ -62,7 +64,7 @@ def test_in_bfloat16_sums_are_taken_in_float32(name):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", ["BatchNorm2d written", "Sigmoid", "Tanh", "GELU", "GELU tanh", "SiLU"])
+@pytest.mark.parametrize("name", ["BatchNorm2d written", "Sigmoid", "Tanh", "GELU", "GELU tanh", "SiLU", "LocalResponseNorm"])
 def test_in_bfloat16_a_long_formula_is_rounded_once(name, training):
     """dx is the true one, rounded, but for a few on the border: what lies between is float32."""
     make, shape = LAYERS[name]

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor
 
-from nets import activations, conv, dropout, linear, norm, whiten
+from nets import activations, conv, dropout, linear, norm, response_norm, whiten
 from nets.bench.forms import now
 from nets.device import keep_memory
 from nets.layer import Net
@@ -16,7 +16,7 @@ FREE = (
     activations.Scale, dropout.Dropout, linear.Flatten,
 )  # fmt: skip
 PRODUCTS = (conv.Conv2d, whiten.Whiten2d, linear.Linear)
-READ_AGAIN = (conv.Conv2d, linear.Linear, norm.BatchNorm2d)  # their gradients are made of x, too
+READ_AGAIN = (conv.Conv2d, linear.Linear, norm.BatchNorm2d, response_norm.LocalResponseNorm)  # their gradients are made of x, too
 
 
 def useful_flops(net, x: Tensor) -> int:
