@@ -11,6 +11,7 @@ Read the files in this order; each has one idea.
       conv.py         the same small weights at every place
       whiten.py       a first layer read off the pictures
       pool.py         a window becomes one number
+      adaptive_pool.py  as many windows as are asked for
       norm.py         every channel to mean 0 and variance 1
       net.py          nets are layers: in a row, or around
     Learning

@@ -6,6 +6,7 @@ import math
 import torch
 
 from nets.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
+from nets.adaptive_pool import AdaptiveAvgPool2d
 from nets.conv import Conv2d
 from nets.dropout import Dropout
 from nets.errors import UsageError, nearest
@@ -21,7 +22,7 @@ LAYERS = {
     for cls in (
         *(Linear, Scale, Sigmoid, Tanh, ReLU, GELU, SiLU, Flatten, Dropout, Conv2d),
         *(MaxPool2d, AvgPool2d, GlobalAvgPool, GlobalMaxPool, BatchNorm2d, Whiten2d, Sequential),
-        Residual,
+        *(AdaptiveAvgPool2d, Residual),
     )
 }
 # the option that the shape of the input decides, and which dimension decides it
@@ -32,6 +33,7 @@ INFERRED = {
     Whiten2d: ("channels", 1),
 }
 SEE_PICTURES = (Conv2d, BatchNorm2d, Whiten2d, MaxPool2d, AvgPool2d, GlobalAvgPool, GlobalMaxPool)
+SEE_PICTURES += (AdaptiveAvgPool2d,)
 NESTED = {Sequential: ("layers",), Residual: ("body", "shortcut")}
 
 

@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import conv_transpose2d, log_softmax, one_hot, pad
 
 from nets.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
+from nets.adaptive_pool import AdaptiveAvgPool2d
 from nets.conv import Conv2d
 from nets.dropout import Dropout
 from nets.gradcheck import check
@@ -174,6 +175,12 @@ def _(self, saved, dy):
 @bug("overlap averaged over the wrong count", lambda: AvgPool2d(3, 1, 1), PICTURES, "input")
 def _(self, shape, dy):
     return self.windows.spread(dy, shape, lambda i, j: dy / 3), {}
+
+
+@bug("windows that share no place", lambda: AdaptiveAvgPool2d((3, 8)), PICTURES, "input")
+def _(self, saved, dy):
+    (h, w), _ = saved
+    return torch.nn.functional.interpolate(dy, (h, w)) * dy.shape[2] * dy.shape[3] / (h * w), {}
 
 
 @bug("global mean undivided", GlobalAvgPool, PICTURES, "input")

@@ -38,6 +38,7 @@ EXAMPLES = {
     "AvgPool2d": [(options, PICTURES) for options in WINDOWS],
     "MaxPool2d": [(options | dict(kernel=k), PICTURES) for options in WINDOWS for k in KERNELS]
     + [(dict(kernel_size=2, dilation=2, kernel=k), PICTURES) for k in KERNELS],
+    "AdaptiveAvgPool2d": [(dict(output_size=o), PICTURES) for o in (3, [7, 1], [9, 4])],
     "BatchNorm2d": [(dict(channels=4, affine=a, kernel=k), PICTURES) for a in (True, False) for k in KERNELS],
     "Conv2d": [
         (dict(in_channels=4, out_channels=6, kernel=k) | options, PICTURES)
