@@ -9,6 +9,7 @@ place a Residual (paths.py).
 """
 
 import inspect
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -22,9 +23,22 @@ from nets.torch_parts import ADD, CALLS, MODULES, SAME, WRITE, Unsupported, is_s
 from nets.torch_parts import name as call_name
 
 
+class _Proxy(fx.Proxy):
+    """x += y as what it is: torch.fx takes it for x = x + y."""
+
+    def __iadd__(self, other):
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+    def __imul__(self, other):
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+
+
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m, name):
         return True  # each is asked by itself
+
+    def proxy(self, node):
+        return _Proxy(node, self)
 
 
 @dataclass
@@ -158,10 +172,9 @@ class _Maker:
             read = [x if x in home else start for x in read]  # a size, say: has been named above
             if any(seen[x] < writes[home[x]] for x in read):
                 self.problem(f"{text} reads what was written to in place", name)
+            writes[home[read[0]]] += part.writes
             home[node] = home[read[0]] if part.same else node
-            writes.setdefault(node, 0)
-            writes[home[node]] += part.writes
-            seen[node] = writes[home[node]]
+            seen[node] = writes.setdefault(home[node], 0)
             calls[node] = read, part.layer
         result = end.args[0]
         if not isinstance(result, fx.Node) or result not in home:
@@ -217,12 +230,16 @@ def _trace(module: nn.Module) -> tuple[fx.Graph, fx.Graph]:
             graphs.append(_Tracer().trace(module, given))
     finally:
         module.training = mode
-    for node in [n for n in graphs[0].nodes if n.op == "placeholder"][1:]:
-        graphs[0].erase_node(node)
+    for graph in graphs:
+        for node in [node for node in graph.nodes if node.op == "placeholder"][1:]:
+            for user in [*node.users]:  # what asserts that it is given as it was here
+                for last in [*user.users, user]:
+                    graph.erase_node(last)
+            graph.erase_node(node)
     return tuple(graphs)
 
 
 def _calls(graph: fx.Graph) -> list:
     """A graph, to compare with another one. F.dropout is refused anyway, with a better reason."""
-    some = (n for n in graph.nodes if n.op != "placeholder" and call_name(n) != "dropout")
+    some = (n for n in graph.nodes if call_name(n) != "dropout")
     return [(n.op, n.target, str(n.args), str(n.kwargs)) for n in some]

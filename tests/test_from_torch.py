@@ -126,8 +126,10 @@ class Calls(nn.Module):
 
     def forward(self, x):
         x = F.max_pool2d(F.relu(self.pre(x), inplace=True), 2)
-        x = F.adaptive_avg_pool2d(F.avg_pool2d(x, 2, stride=1, padding=1), (3, 3)).relu()
+        x = F.adaptive_avg_pool2d(F.avg_pool2d(x, 2, stride=1, padding=1), (3, 3))
         x += x
+        x *= 0.7
+        x = x.relu()
         if self.end == "mean":
             x = x.mean((2, 3))
         elif self.end == "size":
@@ -248,14 +250,14 @@ TANGLES = {
     "a number added": (lambda self, x: x + 1, "add of anything but two tensors"),
     "a weighted sum": (lambda self, x: torch.add(x, self.a(x), alpha=2), "add of anything but two tensors"),
     "a product": (lambda self, x: x * self.a(x), "mul of two tensors"),
-    "a weight of its own": (lambda self, x: F.linear(x, self.a.weight), "a.weight in its forward; linear"),
+    "a weight of its own": (lambda self, x: F.linear(x, self.a.weight), "a.weight in its forward (1); linear (1)"),
     "another view": (lambda self, x: x.view(-1, 4), "view to -1, 4"),
     "a view of another's size": (lambda self, x: x.view(x.size(1), -1), "view to size, -1"),
     "mean over rows": (lambda self, x: x.mean(2), "mean over 2"),
     "nowhere": (lambda self, x: [self.a(x), x.relu()][1], "a leads nowhere"),
     "modes": (lambda self, x: self.a(x) if self.training else x, "isn't the same in training and evaluation"),
     "a function with other options": (lambda self, x: F.softmax(x, 1), "softmax"),
-    "a pool with indices": (lambda self, x: F.max_pool2d(x, 2, return_indices=True)[0], "return_indices=True"),
+    "a pool with indices": (lambda self, x: F.max_pool2d(x, 2, return_indices=True)[0], "max_pool2d_with_indices"),
     "getitem": (lambda self, x: x[:, 0], "getitem"),
 }
 
@@ -318,7 +320,7 @@ def test_a_write_in_place_that_others_would_see_is_refused(of):
 
 def test_a_write_in_place_that_nobody_sees_is_taken():
     def of(self, x):
-        h = self.act(self.conv(x))  # as in torchvision's blocks
+        h = self.conv(self.act(self.conv(x)))  # as in torchvision's blocks
         h += x
         return self.act(h)
 
