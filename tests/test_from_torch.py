@@ -7,6 +7,7 @@ of each family, with narrower classifiers.
 """
 
 import copy
+import sys
 
 import pytest
 import torch
@@ -15,9 +16,13 @@ from helpers import near
 from torch import nn
 from torch.nn import functional as F
 
-from nets.errors import ModuleError, UsageError
+from nets.errors import MismatchError, ModuleError, UsageError
 from nets.from_torch import from_torch
+from nets import torch_parts
+from nets.activations import Tanh
 from nets.gradcheck import breaches, check
+from nets.gradcheck.__main__ import main
+from nets.conv import Conv2d
 from nets.layer import Layer
 from nets.net import Residual, Sequential
 from nets.torch_nn import to_torch
@@ -174,11 +179,6 @@ def test_from_torch_is_the_inverse_of_to_torch():
         assert torch.equal(net.forward(x)[0], again.forward(x)[0])
 
 
-def test_gradients_after_conversion_by_the_checker():
-    net = from_torch(moved(Calls("size")))
-    assert check(net, torch.randn(3, 4, 8, 9, dtype=torch.float64)).ok
-
-
 def test_weights_are_clones_and_the_module_and_the_random_numbers_are_as_they_were():
     module = torchvision.models.resnet18()
     module.layer1.eval()
@@ -326,3 +326,83 @@ def test_a_write_in_place_that_nobody_sees_is_taken():
 
     module = forward(of, act=nn.ReLU(True), conv=nn.Conv2d(3, 3, 1)).to(torch.float64)
     agree(module, torch.randn(2, 3, 4, 4, dtype=torch.float64))
+
+
+# python -m nets.gradcheck of a torch model
+
+OWN = """
+import torch
+from torch import nn
+
+def small():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(True), nn.Dropout(0.3), nn.Flatten(), nn.Linear(64, 3))
+
+def with_input():
+    return small(), torch.randn(2, 3, 6, 6)
+
+def strange():
+    return nn.Sequential(nn.Softplus(), nn.ELU())
+"""
+
+
+def gradcheck(monkeypatch, *args):
+    monkeypatch.setattr(sys, "argv", ["gradcheck", *args, "--device", "cpu"])
+    main()
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "torch_own_.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("torch_own_", None)
+
+
+def test_a_model_of_torchvision_by_its_name(monkeypatch, capsys):
+    def little():
+        model = torchvision.models.resnet18(num_classes=5)
+        model.layer2, model.layer3, model.layer4 = model.layer2[:1], nn.Identity(), nn.Identity()
+        model.fc = nn.Linear(128, 5)
+        return model
+
+    monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: {"resnet18": little}[name]())
+    gradcheck(monkeypatch, "torchvision:resnet18", "--shape", "2,3,33,32", "--samples", "0")
+    out = capsys.readouterr().out
+    assert "2×3×33×32" in out and "every gradient agrees: 1 cases in two modes" in out
+    for row in ("torch's ResNet, output", "torch's ResNet, 5.0.shortcut.1.running_var", "0 (Conv2d), weight"):
+        assert row in out
+    with pytest.raises(UsageError, match='no model "resnet17"; did you mean "resnet1'):
+        gradcheck(monkeypatch, "torchvision:resnet17")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_a_torch_model_of_ones_own(dtype, own, monkeypatch, capsys):
+    gradcheck(monkeypatch, "torch_own_:small", "--shape", "2,3,6,6", "--dtype", dtype)
+    gradcheck(monkeypatch, "torch_own_:with_input", "--dtype", dtype)
+    out = capsys.readouterr().out
+    assert out.count("every gradient agrees") == 2
+    assert ("torch's Sequential, output" in out) == (dtype != "bfloat16")
+    with pytest.raises(UsageError, match="give --shape"):
+        gradcheck(monkeypatch, "torch_own_:small")
+    with pytest.raises(UsageError, match=r"Softplus \(0\); ELU \(1\)"):
+        gradcheck(monkeypatch, "torch_own_:strange", "--shape", "2,3")
+
+
+def test_the_oracle_is_the_model_itself(own, monkeypatch):
+    """A part turned into the wrong layer, whose backward is right; and a right one whose backward is wrong."""
+    with monkeypatch.context() as patch:
+        patch.setitem(torch_parts.MODULES, nn.ReLU, lambda m: Tanh())
+        with pytest.raises(MismatchError, match="first at torch's Sequential, output"):
+            gradcheck(patch, "torch_own_:with_input", "--samples", "0")
+    right = Conv2d.backward
+    monkeypatch.setattr(Conv2d, "backward", lambda *a: (right(*a)[0], {k: -g for k, g in right(*a)[1].items()}))
+    with pytest.raises(MismatchError, match=r"first at 0 \(Conv2d\), weight"):
+        gradcheck(monkeypatch, "torch_own_:with_input", "--samples", "0")
+
+
+def test_check_takes_the_module_in_code():
+    module = moved(Calls("size"))
+    x = torch.randn(3, 4, 8, 9, dtype=torch.float64)
+    report = check(from_torch(module), x, module=module)
+    assert report.ok and report.rows[0].name == "torch's Calls, output"
