@@ -10,8 +10,7 @@ Read the files in this order; each has one idea.
       windows.py      a picture through shifted, strided views
       conv.py         the same small weights at every place
       whiten.py       a first layer read off the pictures
-      pool.py         a window becomes one number
-      adaptive_pool.py  as many windows as are asked for
+      pool.py         a window becomes one number; adaptive_pool.py as many windows as are asked for
       norm.py         every channel to mean 0 and variance 1
       net.py          nets are layers: in a row, or around
     Learning
@@ -27,6 +26,10 @@ Read the files in this order; each has one idea.
     Speed
       torch_nn.py     the same net as torch.nn modules, the rival
       bench/          a step by hand and by autograd, side by side
+    Somebody's own torch model
+      torch_parts.py  which modules and calls of torch have a layer here
+      paths.py        a traced forward becomes layers in a row, and around
+      from_torch.py   a torch.nn model becomes a net with the same weights
     A run
       config.py       a TOML file becomes frozen dataclasses
       build.py        a list of layers becomes a net
@@ -37,6 +40,7 @@ Read the files in this order; each has one idea.
       figure.py       learning curves, and five best guesses as bars
       checkpoint.py   tensors in safetensors, never a pickle
       predict.py      a finished run, loaded again
+      pretrained.py   a model of torchvision, with its published weights
     The lecture
       lecture/        every claim of MIT 6.034's lecture as an experiment
     Around it
