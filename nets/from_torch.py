@@ -61,6 +61,8 @@ def from_torch(module: nn.Module) -> Layer:
     The net's `torch_names` says what each of its params and buffers is called in the module.
     ModuleError, a ValueError, names every part that no layer is for.
     """
+    if not isinstance(module, nn.Module):
+        raise ModuleError(f"{module!r} is no torch.nn.Module")
     made = _Maker()
     layer = made.part(module, "").layer or Scale(1.0)
     if made.problems:
@@ -93,6 +95,8 @@ class _Maker:
     def _new(self, module, name) -> _Part:
         if module._forward_hooks or module._forward_pre_hooks:
             self.problem(f"{type(module).__name__} with hooks", name)
+        if "forward" in vars(module):  # not its class's
+            self.problem(f"{type(module).__name__} with a forward put into it", name)
         if type(module) in MODULES:
             return self._leaf(module, name)
         if type(module).forward is nn.Sequential.forward:

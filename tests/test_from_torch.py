@@ -229,6 +229,7 @@ def test_all_that_is_unsupported_is_named_at_once():
         nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)),
     )
     module[3].register_forward_hook(print)
+    module[8].forward = print
     with pytest.raises(ModuleError) as error:
         from_torch(module)
     assert isinstance(error.value, UsageError) and isinstance(error.value, ValueError)
@@ -239,6 +240,7 @@ def test_all_that_is_unsupported_is_named_at_once():
         *("divisor_override=3 (7)", "output_size=(None, 2) (8)", "Flatten with start_dim=0 (9)"),
         *("isn't the same on both sides (10)", "ELU (11.a)", "cat (11)"),
         *("F.dropout (nn.Dropout, which knows the mode, is known) (11)", "ParametrizedLinear (13)"),
+        "AdaptiveAvgPool2d with a forward put into it (8)",
         "can't be traced: symbolically traced variables cannot be used as inputs to control flow (12)",
     ):
         assert words in str(error.value)
@@ -278,6 +280,11 @@ def test_what_no_layer_is_for(of, words):
         from_torch(nn.Sequential(nn.Tanh(), module))
     assert words in str(error.value) and "(1)" in str(error.value)
     assert not module.training
+
+
+def test_what_is_no_module_at_all():
+    with pytest.raises(ModuleError, match="no torch.nn.Module"):
+        from_torch(nn.ReLU)
 
 
 def alias(self, x):
