@@ -9,7 +9,7 @@ from nets import cli, device, figure, predict, pretrained
 
 def main():
     parser = cli.parser(__doc__)
-    parser.add_argument("run", metavar="RUN", help="a run's folder, such as runs/digits, or torchvision:MODEL")
+    parser.add_argument("run", metavar="RUN", help="a run's folder (runs/digits), or torchvision:MODEL")
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="picture files of any size")
     parser.add_argument("--data-root", metavar="DIR", help="where the data set lies")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

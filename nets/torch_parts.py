@@ -102,7 +102,8 @@ def _max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fa
 
 
 def _mean(x, dim=None, keepdim=False):
-    if keepdim or dim is None or sorted(dim if isinstance(dim, (tuple, list)) else [dim]) not in ([2, 3], [-2, -1]):
+    axes = sorted(dim) if isinstance(dim, (tuple, list)) else [dim]
+    if keepdim or axes not in ([2, 3], [-2, -1]):
         raise Unsupported(f"mean over {dim}, keepdim={keepdim}")
     return torch_nn.GlobalAvgPool()
 

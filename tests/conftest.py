@@ -13,7 +13,7 @@ CASES = pytest.StashKey()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--every-model", action="store_true", help="all of torchvision's models, at full width")
+    parser.addoption("--every-model", action="store_true", help="all of torchvision's models")
 
 
 @pytest.fixture(autouse=True)

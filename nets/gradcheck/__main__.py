@@ -135,7 +135,7 @@ def _arguments():
     add("--dtype", default="float64", choices=DTYPES)
     add("--batch", type=int, default=4, help="samples in a config's batch")
     add("--seed", type=int, help="of weights and inputs; default: the config's")
-    add("--samples", type=int, help="entries a tensor for finite differences, in float64 (4; 1 of a torch model)")
+    add("--samples", type=int, help="entries a tensor for finite differences (float64): 4, or 1 of a model")
     add("--shape", type=_shape, metavar="N,C,H,W", help="of the input of a module:callable or torch model")
     add("--seeds", type=int, default=0, metavar="N", help="below float64: errors against a float64 truth")
     add("--tf32", action="store_true", help="let CUDA round float32 products to TF32; off by default")
