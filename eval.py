@@ -1,17 +1,22 @@
-"""Test a finished run again, or ask it about pictures: python eval.py RUN [IMAGE ...]."""
+"""Test a finished run again, or ask it about pictures: python eval.py RUN [IMAGE ...].
 
-from nets import cli, device, figure, predict
+RUN may also be a model of torchvision with its published weights, such as torchvision:alexnet. The
+guesses are drawn as guesses.png in the run's folder, or in runs/torchvision-alexnet.
+"""
+
+from nets import cli, device, figure, predict, pretrained
 
 
 def main():
     parser = cli.parser(__doc__)
-    parser.add_argument("run", metavar="RUN", help="a run's folder, such as runs/digits")
+    parser.add_argument("run", metavar="RUN", help="a run's folder (runs/digits), or torchvision:MODEL")
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="picture files of any size")
     parser.add_argument("--data-root", metavar="DIR", help="where the data set lies")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    trained = predict.Trained(args.run, device.pick(args.device))
+    load = pretrained.Pretrained if args.run.startswith(pretrained.PREFIX) else predict.Trained
+    trained = load(args.run, device.pick(args.device))
     if not args.images:
         result = trained.test(args.data_root)
         show = predict.as_json if args.json else predict.describe
@@ -23,6 +28,7 @@ def main():
     else:
         for path, logits in zip(args.images, z):
             print(predict.bars(path, logits, trained.classes))
+    trained.run.mkdir(parents=True, exist_ok=True)
     # a figure of a thousand pictures is slow to draw and nothing to look at
     shown = slice(0, 20)
     figure.top5(

@@ -11,7 +11,7 @@ Read the files in this order; each has one idea.
       windows.py      a picture through shifted, strided views
       conv.py         the same small weights at every place
       whiten.py       a first layer read off the pictures
-      pool.py         a window becomes one number
+      pool.py         a window becomes one number; adaptive_pool.py as many windows as are asked for
       norm.py         every channel to mean 0 and variance 1
       response_norm.py  every channel damped by its neighbours
       net.py          nets are layers: in a row, or around
@@ -33,6 +33,10 @@ Read the files in this order; each has one idea.
       torch_nn.py     the same net as torch.nn modules, the rival
       same_curve.py   the loss by hand and by autograd, step by step, on a run's own batches
       bench/          a step by hand and by autograd, side by side
+    Somebody's own torch model
+      torch_parts.py  which modules and calls of torch have a layer here
+      paths.py        a traced forward becomes layers in a row, and around
+      from_torch.py   a torch.nn model becomes a net with the same weights
     A run
       config.py       a TOML file becomes frozen dataclasses
       build.py        a list of layers becomes a net
@@ -48,6 +52,7 @@ Read the files in this order; each has one idea.
       predict.py      a finished run, loaded again
       summary.py      a net's layers: shapes, parameters, multiplications, memory
       enlarge.py      a small data set as a tree of larger pictures
+      pretrained.py   a model of torchvision, with its published weights
     The lecture
       lecture/        every claim of MIT 6.034's lecture as an experiment
     Around it

@@ -6,6 +6,7 @@ import math
 import torch
 
 from nets.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
+from nets.adaptive_pool import AdaptiveAvgPool2d
 from nets.conv import Conv2d
 from nets.dropout import Dropout
 from nets.errors import UsageError, nearest
@@ -22,7 +23,7 @@ LAYERS = {
     for cls in (
         *(Linear, Scale, Sigmoid, Tanh, ReLU, GELU, SiLU, Flatten, Dropout, Conv2d),
         *(MaxPool2d, AvgPool2d, GlobalAvgPool, GlobalMaxPool, BatchNorm2d, Whiten2d, Sequential),
-        *(LocalResponseNorm, Residual),
+        *(AdaptiveAvgPool2d, LocalResponseNorm, Residual),
     )
 }
 # the option that the shape of the input decides, and which dimension decides it
@@ -34,7 +35,7 @@ INFERRED = {
 }
 SEE_PICTURES = (
     *(Conv2d, BatchNorm2d, LocalResponseNorm, Whiten2d),
-    *(MaxPool2d, AvgPool2d, GlobalAvgPool, GlobalMaxPool),
+    *(MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, GlobalAvgPool, GlobalMaxPool),
 )
 NESTED = {Sequential: ("layers",), Residual: ("body", "shortcut")}
 

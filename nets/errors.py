@@ -19,6 +19,10 @@ class BatchError(UsageError, ValueError):
     """A batch that a layer can't take."""
 
 
+class ModuleError(UsageError, ValueError):
+    """A torch module that our layers can't be made from."""
+
+
 class DataError(Problem):
     """Pictures that are missing, unreadable or don't fit."""
 

@@ -9,7 +9,7 @@ copy of its weights.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets import activations, conv, dropout, linear, net, norm, pool, response_norm, whiten
+from nets import activations, adaptive_pool, conv, dropout, linear, net, norm, pool, response_norm, whiten
 from nets.layer import Layer, sum_dtype
 from nets.trace import named_layers
 
@@ -112,6 +112,7 @@ TWINS = {
     pool.AvgPool2d: _avg_pool,
     pool.GlobalMaxPool: lambda layer: GlobalMaxPool(),
     pool.GlobalAvgPool: lambda layer: GlobalAvgPool(),
+    adaptive_pool.AdaptiveAvgPool2d: lambda layer: nn.AdaptiveAvgPool2d(layer.output_size),
     norm.BatchNorm2d: _norm,
     response_norm.LocalResponseNorm: lambda layer: LocalResponseNorm(
         layer.size, layer.alpha, layer.beta, layer.k

@@ -12,7 +12,8 @@ from functools import singledispatch
 import torch
 from torch.nn import functional as F
 
-from nets import activations, conv, dropout, fused, linear, loss, net, norm, pool, response_norm, whiten
+from nets import activations, adaptive_pool, conv, dropout, fused, linear, loss, net, norm, pool, response_norm
+from nets import whiten
 from nets.layer import Net, sum_dtype
 
 
@@ -115,6 +116,11 @@ def _(layer: pool.GlobalMaxPool, x, of):
 @run.register
 def _(layer: pool.GlobalAvgPool, x, of):
     return F.adaptive_avg_pool2d(x, 1).flatten(1)
+
+
+@run.register
+def _(layer: adaptive_pool.AdaptiveAvgPool2d, x, of):
+    return F.adaptive_avg_pool2d(x, layer.output_size)
 
 
 @run.register

@@ -12,6 +12,10 @@ settings.load_profile("fixed")
 CASES = pytest.StashKey()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--every-model", action="store_true", help="all of torchvision's models")
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)

@@ -21,6 +21,7 @@ from hypothesis import settings
 from torch import Tensor
 
 from nets.activations import GELU, ReLU, Sigmoid, SiLU, Tanh
+from nets.adaptive_pool import AdaptiveAvgPool2d
 from nets.conv import Conv2d
 from nets.dropout import Dropout
 from nets.errors import Problem
@@ -29,7 +30,7 @@ from nets.layer import KERNELS, Layer
 from nets.linear import Flatten, Linear
 from nets.loss import CrossEntropy, MeanSquaredError
 from nets.norm import BatchNorm2d
-from nets.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
+from nets.pool import AvgPool2d, GlobalMaxPool, MaxPool2d
 from nets.response_norm import LocalResponseNorm
 
 PROFILE = settings.get_current_profile_name()  # of hypothesis: torch sets its own
@@ -97,19 +98,23 @@ def avg_pool2d(x, kernel_size, stride=None, padding=0, *rest, **options):
     return Case(AvgPool2d(kernel_size, stride, padding, **options), x)
 
 
-def adaptive(windowed, whole):
-    """A pool to a given size: the whole picture's, or, where windows come out alike, a plain one."""
+def sizes(x, output_size):
+    both = output_size if isinstance(output_size, tuple) else (output_size, output_size)
+    return [n if out is None else out for n, out in zip(x.shape[-2:], both)]
 
-    def adapter(x, output_size, return_indices=False):
-        sizes = output_size if isinstance(output_size, tuple) else (output_size, output_size)
-        places = [(n, n if out is None else out) for n, out in zip(x.shape[-2:], sizes)]
-        if all(out == 1 for _, out in places):
-            return Case(whole(), x, laid_out=True)
-        if any(n % out for n, out in places):
-            raise Unsupported(f"a pool's windows are all of one size, not as {places} needs")
-        return Case(windowed([n // out for n, out in places]), x)
 
-    return adapter
+def adaptive_avg_pool2d(x, output_size):
+    return Case(AdaptiveAvgPool2d(sizes(x, output_size)), x)
+
+
+def adaptive_max_pool2d(x, output_size, return_indices=False):
+    """The whole picture's largest, or, where windows come out alike, a plain pool."""
+    places = list(zip(x.shape[-2:], sizes(x, output_size)))
+    if all(out == 1 for _, out in places):
+        return Case(GlobalMaxPool(), x, laid_out=True)
+    if any(n % out for n, out in places):
+        raise Unsupported(f"a pool's windows are all of one size, not as {places} needs")
+    return Case(MaxPool2d([n // out for n, out in places]), x)
 
 
 def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
@@ -152,8 +157,8 @@ ADAPTERS = {
     "nn.functional.conv2d": conv2d,
     "nn.functional.max_pool2d": max_pool2d,
     "nn.functional.avg_pool2d": avg_pool2d,
-    "nn.functional.adaptive_max_pool2d": adaptive(MaxPool2d, GlobalMaxPool),
-    "nn.functional.adaptive_avg_pool2d": adaptive(AvgPool2d, GlobalAvgPool),
+    "nn.functional.adaptive_max_pool2d": adaptive_max_pool2d,
+    "nn.functional.adaptive_avg_pool2d": adaptive_avg_pool2d,
     "nn.functional.batch_norm": batch_norm,
     "native_batch_norm": native_batch_norm,
     "_batch_norm_with_update": batch_norm_with_update,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from nets import activations
+from nets.adaptive_pool import AdaptiveAvgPool2d
 from nets.conv import Conv2d
 from nets.dropout import Dropout
 from nets.linear import Flatten, Linear
@@ -341,6 +342,11 @@ KINDS = {
         AvgPool2d,
         windows(few, GEOMETRY, pool=True),
         lambda x, p, b, training, kernel_size, stride, padding: F.avg_pool2d(x, kernel_size, stride, padding),
+    ),
+    "AdaptiveAvgPool2d": Kind(
+        AdaptiveAvgPool2d,
+        shaped(pictures, output_size=whole(1, 6) | st.tuples(whole(1, 6), whole(1, 6))),
+        lambda x, p, b, training, output_size: F.adaptive_avg_pool2d(x, output_size),
     ),
     "MaxPool2d written": Kind(MaxPool2d, max_pool("written"), max_pool_reference),
     "MaxPool2d vendor": Kind(MaxPool2d, max_pool("vendor"), max_pool_reference),

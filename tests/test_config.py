@@ -136,6 +136,8 @@ def layer(**options):
         (layer(type="Linear", outputs=3, spread="x"), "spread: expected float"),
         (layer(type="BatchNorm2d", eps=-1.0), "eps must be over 0"),
         (layer(type="Sequential", layers=[]), "layers: expected a list"),
+        (layer(type="AdaptiveAvgPool2d", output_size=[2, 0]), "output_size must be a whole number"),
+        (["Flatten", "AdaptiveAvgPool2d"], "net.layers[1]: AdaptiveAvgPool2d needs pictures"),
         (["Flatten", "BatchNorm2d"], "net.layers[1]: BatchNorm2d needs pictures, but its input is 64 numbers"),
         (layer(type="Residual"), "needs body"),
         (layer(type="Residual", body=[]), "net.layers[0].body: expected a list"),
@@ -159,6 +161,7 @@ def test_build_fills_in_sizes():
     net, out = build(
         [
             {"type": "Residual", "body": body, "shortcut": around},
+            {"type": "AdaptiveAvgPool2d", "output_size": [8, 9]},
             {"type": "Sequential", "layers": [{"type": "MaxPool2d", "kernel_size": 2}, "Flatten"]},
             {"type": "Linear", "outputs": 7},
         ],
@@ -167,5 +170,5 @@ def test_build_fills_in_sizes():
     )
     assert out == (7,)
     shapes = {k: tuple(v.shape) for k, v in net.params.items()}
-    assert shapes["0.body.0.weight"] == (4, 3, 3, 3) and shapes["2.weight"] == (7, 4 * 4 * 4)
+    assert shapes["0.body.0.weight"] == (4, 3, 3, 3) and shapes["3.weight"] == (7, 4 * 4 * 4)
     assert net.children["0"].children["body"].children["1"].kernel == "vendor"

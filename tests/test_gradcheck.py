@@ -93,6 +93,7 @@ TINY = {  # how to make each layer, and its input
     "Conv2d": (dict(in_channels=2, out_channels=3, kernel_size=3), (2, 2, 5, 6)),
     "MaxPool2d": (dict(kernel_size=2), (2, 2, 5, 6)),
     "AvgPool2d": (dict(kernel_size=2), (2, 2, 5, 6)),
+    "AdaptiveAvgPool2d": (dict(output_size=3), (2, 2, 5, 6)),
     "BatchNorm2d": (dict(channels=2), (3, 2, 5, 6)),
     "LocalResponseNorm": (dict(size=3, alpha=0.5), (2, 4, 5, 6)),
     "Whiten2d": (dict(channels=2), (2, 2, 5, 6)),

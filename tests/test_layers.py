@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from nets import twin
 from nets.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
+from nets.adaptive_pool import AdaptiveAvgPool2d
 from nets.conv import Conv2d
 from nets.dropout import Dropout
 from nets.errors import BatchError
@@ -333,6 +334,40 @@ def test_global_pools(shape, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    "shape, size",
+    [
+        ((2, 3, 7, 8), 3),  # windows that overlap, and of several sizes
+        ((2, 3, 13, 9), (6, 4)),
+        ((2, 3, 8, 6), (4, 6)),  # side by side; places as they are
+        ((2, 3, 7, 8), 1),  # the whole picture
+        ((1, 2, 3, 2), (7, 5)),  # more windows than places
+        ((0, 3, 5, 5), 2),
+    ],
+)
+def test_adaptive_avg_pool(shape, size, device):
+    layer, x = AdaptiveAvgPool2d(size), torch.randn(shape)
+    check_layer(layer, lambda x, p, b, t: F.adaptive_avg_pool2d(x, size), x, device)
+
+
+def test_adaptive_avg_pool_of_an_infinite_gradient():
+    """It reaches its own window only."""
+    layer = AdaptiveAvgPool2d(2)
+    y, saved = layer.forward(torch.randn(1, 1, 4, 4))
+    dy = torch.tensor([[float("inf"), 1.0], [2.0, 3.0]])[None, None]
+    dx, _ = layer.backward(saved, dy)
+    assert torch.equal(dx[0, 0], dy[0, 0].repeat_interleave(2, 0).repeat_interleave(2, 1) / 4)
+
+
+def test_adaptive_avg_pool_takes_no_pictures_without_pixels_and_no_sizes_of_nothing():
+    with pytest.raises(BatchError, match="without pixels"):
+        AdaptiveAvgPool2d(2).forward(torch.randn(2, 3, 0, 4))
+    for size in (0, (3, 0), 1.5, None):
+        with pytest.raises(ValueError, match="output_size must be a whole number of at least 1, or two"):
+            AdaptiveAvgPool2d(size)
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("kernel", ["written", "vendor"])
 @pytest.mark.parametrize("shape", [(4, 3, 5, 7), (2, 1, 1, 1), (1, 3, 2, 2)])
@@ -444,6 +479,7 @@ def test_local_response_norm_takes_no_wrong_options(wrong):
         (lambda: MaxPool2d(3, 2), (2, 3, 7, 7)),
         (lambda: MaxPool2d(2), (2, 3, 7, 7)),
         (lambda: AvgPool2d(2), (2, 3, 7, 7)),
+        (lambda: AdaptiveAvgPool2d(3), (2, 3, 7, 7)),
         (lambda: GELU("tanh"), (2, 3, 4, 4)),
         (lambda: LocalResponseNorm(3, 0.5), (2, 4, 5, 5)),
         *((a, (2, 3, 4, 4)) for a in (Sigmoid, Tanh, ReLU, GELU, SiLU, GlobalAvgPool, GlobalMaxPool)),
@@ -511,7 +547,7 @@ def test_whiten_starts_with_the_patches_as_they_are():
 
 SEE_PICTURES = [
     *(Conv2d(3, 4, 2), Whiten2d(3), MaxPool2d(2), AvgPool2d(2)),
-    *(BatchNorm2d(3), GlobalAvgPool(), GlobalMaxPool()),
+    *(BatchNorm2d(3), GlobalAvgPool(), GlobalMaxPool(), AdaptiveAvgPool2d(2)),
 ]
 
 

@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import conv_transpose2d, log_softmax, one_hot, pad
 
 from nets.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
+from nets.adaptive_pool import AdaptiveAvgPool2d
 from nets.conv import Conv2d
 from nets.dropout import Dropout
 from nets.gradcheck import check
@@ -187,6 +188,12 @@ def _(self, x, dy):
 @bug("response norm without its neighbours", lambda: LocalResponseNorm(3, 0.5), PICTURES, "input")
 def _(self, x, dy):
     return dy * self._loudness(x) ** -self.beta, {}
+
+
+@bug("windows that share no place", lambda: AdaptiveAvgPool2d((3, 8)), PICTURES, "input")
+def _(self, saved, dy):
+    (h, w), _ = saved
+    return torch.nn.functional.interpolate(dy, (h, w)) * dy.shape[2] * dy.shape[3] / (h * w), {}
 
 
 @bug("global mean undivided", GlobalAvgPool, PICTURES, "input")

@@ -5,6 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nets.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
+from nets.adaptive_pool import AdaptiveAvgPool2d
 from nets.conv import Conv2d
 from nets.dropout import Dropout
 from nets.gradcheck import compare
@@ -25,6 +26,7 @@ LAYERS = {  # name -> (layer, the shape of its input)
     "MaxPool2d written, overlapping": (lambda: MaxPool2d(3, 2, 1), PICTURES),
     "MaxPool2d vendor": (lambda: MaxPool2d(3, 2, 1, kernel="vendor"), PICTURES),
     "AvgPool2d": (lambda: AvgPool2d(3, 2, 1), PICTURES),
+    "AdaptiveAvgPool2d": (lambda: AdaptiveAvgPool2d((4, 5)), PICTURES),
     "GlobalAvgPool": (GlobalAvgPool, PICTURES),
     "GlobalMaxPool": (GlobalMaxPool, PICTURES),
     "BatchNorm2d written": (lambda: BatchNorm2d(4), PICTURES),
@@ -94,7 +96,7 @@ def test_all_stays_on_the_device(name):
     assert dx.shape == shape
 
 
-@pytest.mark.parametrize("layer", [MaxPool2d(3, 2, 1), MaxPool2d(3, 1), AvgPool2d(2), AvgPool2d(3, 2, 1)])
+@pytest.mark.parametrize("layer", [MaxPool2d(3, 2, 1), MaxPool2d(3, 1), AvgPool2d(2), AvgPool2d(3, 2, 1), AdaptiveAvgPool2d(3)])
 @pytest.mark.parametrize("layout, inner", [(torch.contiguous_format, 3), (torch.channels_last, 1)])
 def test_a_pool_keeps_the_layout(layer, layout, inner):
     y, saved = layer.forward(torch.randn(PICTURES).contiguous(memory_format=layout))

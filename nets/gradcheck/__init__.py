@@ -5,7 +5,8 @@
     breaches(layer, x)          the contract alone: sentences on what a layer does wrong
 
 `python -m nets.gradcheck --help` is the command. Read measure.py (how far apart is too far),
-differences.py, contract.py, report.py, alone.py and check.py, then precision.py, targets.py, picture.py.
+differences.py, contract.py, report.py, alone.py, module.py and check.py, then precision.py, targets.py,
+picture.py.
 """
 
 from nets.gradcheck.check import check

@@ -13,8 +13,10 @@ from nets.gradcheck.targets import Case, cases, everything, told
 
 ABOUT = """Compare hand-written gradients with autograd's and with finite differences.
 
-A TARGET is a config (configs/digits.toml), a layer or loss of the project (Conv2d), or
-module:callable, which returns a layer of your own or (layer, x)."""
+A TARGET is a config (configs/digits.toml), a layer or loss of the project (Conv2d), a model of
+torchvision (torchvision:resnet18), or module:callable, which returns a layer of your own or a
+torch.nn model, or (either, x). A torch model is turned into layers (nets.from_torch), and these
+are compared with autograd of the model itself."""
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -55,7 +57,8 @@ def _check(targets, named, where, dtype, args, facts) -> list[str]:
             case, before = case.to(where, dtype), None
             for training in (True, False):
                 case.layer.train(training)
-                report = _one(case, args.samples, args.seed or 0)
+                samples = (1 if case.module else 4) if args.samples is None else args.samples
+                report = _one(case, samples, args.seed or 0)
                 bar.update()
                 facts["targets"].append({"target": target, "case": case.name, **report.facts()})
                 same = before and (before.rows, before.breaches) == (report.rows, report.breaches)
@@ -79,6 +82,8 @@ def _check(targets, named, where, dtype, args, facts) -> list[str]:
 
 def _one(case: Case, samples: int, seed: int, **options):
     try:
+        wide = case.x.dtype in (torch.float32, torch.float64)  # a module mixes no types
+        options["module"] = case.module if wide else None
         return check(case.layer, case.x, None, case.loss, case.target, samples, seed, **options)
     except Exception as e:
         if not case.tolerant:
@@ -130,8 +135,8 @@ def _arguments():
     add("--dtype", default="float64", choices=DTYPES)
     add("--batch", type=int, default=4, help="samples in a config's batch")
     add("--seed", type=int, help="of weights and inputs; default: the config's")
-    add("--samples", type=int, default=4, help="entries a tensor for finite differences (float64)")
-    add("--shape", type=_shape, metavar="N,C,H,W", help="of the input of a module:callable")
+    add("--samples", type=int, help="entries a tensor for finite differences (float64): 4, or 1 of a model")
+    add("--shape", type=_shape, metavar="N,C,H,W", help="of the input of a module:callable or torch model")
     add("--seeds", type=int, default=0, metavar="N", help="below float64: errors against a float64 truth")
     add("--tf32", action="store_true", help="let CUDA round float32 products to TF32; off by default")
     add("--json", metavar="FILE", help="write every figure to FILE too")
@@ -139,7 +144,7 @@ def _arguments():
     args = parser.parse_args()
     if args.all and args.target:
         raise UsageError("--all names every target; leave the others out")
-    if args.batch < 1 or args.samples < 0 or args.seeds < 0:
+    if args.batch < 1 or (args.samples or 0) < 0 or args.seeds < 0:
         raise UsageError("--batch must be at least 1, --samples and --seeds at least 0")
     if args.seeds and (args.dtype == "float64" or args.plot):
         raise UsageError("--seeds compares a lower --dtype with float64, and draws nothing")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nets import twin
-from nets.gradcheck import differences
+from nets.gradcheck import differences, module as torch_module
 from nets.gradcheck.alone import alone, largest
 from nets.gradcheck.contract import breaches
 from nets.gradcheck.report import Report, Row
@@ -26,6 +26,7 @@ def check(
     seed: int = 0,
     contract: bool = True,
     watch=None,
+    module: torch.nn.Module | None = None,
 ) -> Report:
     """Compare a layer's or net's gradients at x with autograd's and with finite differences.
 
@@ -34,6 +35,7 @@ def check(
     samples   entries a tensor that finite differences are made for (in float64; else none)
     contract  also call every layer in all the ways that the contract allows (see `breaches`)
     watch     called with (row, manual, autograd) for every row, the tensors too
+    module    what `from_torch` made the net from: then the oracle is autograd of that itself
 
     Every layer is compared twice: as it stands in the net, and by itself, given the x and dy
     that it was given. What is off by itself is wrong; what else differs is infected. A layer
@@ -41,10 +43,10 @@ def check(
     check that. The layer is left as it was, and so are torch's random numbers.
     """
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        return _check(layer, x, dy, loss, target, samples, seed, contract, watch)
+        return _check(layer, x, dy, loss, target, samples, seed, contract, watch, module)
 
 
-def _check(layer, x, dy, loss, target, samples, seed, contract, watch) -> Report:
+def _check(layer, x, dy, loss, target, samples, seed, contract, watch, module) -> Report:
     layer, untouched, x = copy.deepcopy(layer), copy.deepcopy(layer), x.detach().clone()
     if loss is None and dy is None:
         torch.manual_seed(seed + 2)  # not the numbers that x is likely to have been drawn as
@@ -65,6 +67,11 @@ def _check(layer, x, dy, loss, target, samples, seed, contract, watch) -> Report
     report = Report("training" if layer.training else "evaluation", str(x.dtype).removeprefix("torch."))
     if loss is not None:
         report.rows.append(_loss(loss, y, dy, target))
+    if module is not None:
+        torch.manual_seed(seed + 1)
+        theirs = torch_module.differentiate(layer, module, x, objective)
+        oracle.dx, oracle.grads = theirs.dx, theirs.grads
+        report.rows += torch_module.rows(untouched, module, x, theirs, seed + 1)
 
     apart = x.detach().clone()
     most = largest(dx, *grads.values())

@@ -1,4 +1,4 @@
-"""What can be checked by name: a config, a layer of the project, or somebody's own `module:callable`."""
+"""What can be checked by name: a config, a layer, a model of torchvision, or somebody's `module:callable`."""
 
 import importlib
 import inspect
@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nets import config, data, loss, trainer
+from nets import config, data, loss, pretrained, trainer
 from nets.build import LAYERS
 from nets.errors import UsageError, nearest
+from nets.from_torch import from_torch
 from nets.layer import Layer
 from nets.linear import Linear
 
@@ -21,6 +22,7 @@ LOSSES = {
     name: cls for name, cls in vars(loss).items() if inspect.isclass(cls) and cls.__module__ == loss.__name__
 }
 
+MODEL_INPUT = (2, 3, 64, 64)  # the smallest round size that all of torchvision's can take
 # Each layer as it is easily got wrong: odd sizes, windows that overlap, and that leave a rest.
 ROWS, PICTURES = (5, 6), (3, 4, 7, 8)
 WINDOWS = [dict(kernel_size=3, stride=2, padding=1), dict(kernel_size=[3, 2], stride=[1, 2]), dict(kernel_size=2)]
@@ -38,6 +40,7 @@ EXAMPLES = {
     "AvgPool2d": [(options, PICTURES) for options in WINDOWS],
     "MaxPool2d": [(options | dict(kernel=k), PICTURES) for options in WINDOWS for k in KERNELS]
     + [(dict(kernel_size=2, dilation=2, kernel=k), PICTURES) for k in KERNELS],
+    "AdaptiveAvgPool2d": [(dict(output_size=o), PICTURES) for o in (3, [7, 1], [9, 4])],
     "BatchNorm2d": [(dict(channels=4, affine=a, kernel=k), PICTURES) for a in (True, False) for k in KERNELS],
     "LocalResponseNorm": [
         (dict(size=n, alpha=0.5, k=k), (3, 7, 4, 5)) for n, k in ((5, 2.0), (2, 1.0), (9, 1.0))
@@ -83,6 +86,7 @@ class Case:
     loss: object = None
     target: Tensor | None = None
     tolerant: bool = field(default=False)  # an error in it is its author's, and told in one line
+    module: nn.Module | None = None  # what the layer was made from, if from_torch made it
 
     def to(self, where: torch.device, dtype: torch.dtype) -> "Case":
         """The same case elsewhere: numbers in dtype, parameters in float32 at least."""
@@ -91,7 +95,9 @@ class Case:
         if target is not None:
             target = target.to(where, dtype if target.is_floating_point() else target.dtype)
         x = self.x.to(where, dtype)
-        return Case(self.name, self.layer, x, self.loss, target, self.tolerant)
+        if self.module is not None:
+            self.module.to(where, torch.promote_types(dtype, torch.float32))
+        return Case(self.name, self.layer, x, self.loss, target, self.tolerant, self.module)
 
 
 def everything() -> list[str]:
@@ -103,13 +109,18 @@ def cases(target: str, overrides=(), batch: int = 4, seed: int | None = None, sh
     """What a target names, in float64 on the CPU. UsageError where it names nothing.
 
     overrides  "a.b=v", for configs, of which some are checked narrower than they are trained (NARROW)
-    shape      of the input, where `module:callable` gives a layer alone
+    shape      of the input, where `module:callable` gives a layer alone; a torchvision model's
     """
     if target in LAYERS or target in LOSSES:
         torch.manual_seed(seed or 0)
         return [_loss_case(target, batch)] if target in LOSSES else list(_layer_cases(target))
     if target.endswith(".toml") or Path(target).is_file():
         return [_config_case(config.load(target, [*narrow(target), *overrides]), batch, seed)]
+    if target.startswith(pretrained.PREFIX):
+        torch.manual_seed(seed or 0)
+        module = pretrained.model(target)
+        x = torch.randn(shape or MODEL_INPUT, dtype=torch.float64)
+        return [Case(target, from_torch(module), x, tolerant=True, module=module)]
     if ":" in target:
         return _own_cases(target, seed or 0, shape)
     known = [*LAYERS, *LOSSES, *(p.stem for p in CONFIGS.glob("*.toml"))]
@@ -154,11 +165,13 @@ def _own_cases(target, seed, shape) -> list[Case]:
     sys.path.insert(0, os.getcwd())
     torch.manual_seed(seed)
     try:
-        make = getattr(importlib.import_module(module), name)
-        made = make()
+        made = getattr(importlib.import_module(module), name)()
     except Exception as e:
         raise UsageError(f"{target}: {told(e)}") from None
     layer, x = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    module = layer if isinstance(layer, nn.Module) else None
+    if module is not None:
+        layer = from_torch(module)
     if not all(callable(getattr(layer, what, None)) for what in ("forward", "backward")):
         raise UsageError(f"{target}: gives no layer, with a forward and a backward, nor (layer, x)")
     if not isinstance(layer, Layer):
@@ -166,7 +179,7 @@ def _own_cases(target, seed, shape) -> list[Case]:
     if x is None and shape is None:
         raise UsageError(f"{target}: what does it take? Return (layer, x), or give --shape, such as 4,3,8,8")
     x = torch.randn(shape, dtype=torch.float64) if x is None else x.detach()
-    return [Case(target, layer, x, tolerant=True)]
+    return [Case(target, layer, x, tolerant=True, module=module)]
 
 
 def told(e: Exception) -> str:
