@@ -29,8 +29,11 @@ Read the files in this order; each has one idea.
     A run
       config.py       a TOML file becomes frozen dataclasses
       build.py        a list of layers becomes a net
-      data.py         data sets; folder.py reads trees of pictures, pictures.py one file
+      pictures.py     one picture file; tree.py lists a whole tree of them
+      folder.py       the tree decoded into memory
       batches.py      shuffled, shifted, flipped and normalised on the device
+      stream.py       a tree that doesn't fit in memory, decoded while the net trains
+      data.py         data sets, in memory or streamed
       trainer.py      epochs of steps, and everything written to one folder
       evaluate.py     what the net says of pictures that it has not seen
       figure.py       learning curves, and five best guesses as bars

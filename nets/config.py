@@ -31,6 +31,10 @@ class Data:
     crop: int = key(0, least=0)  # random shifts of up to so many pixels, edges reflected
     flip: str = key("none", among=("none", "random", "alternating"))  # left for right
     cutout: int = key(0, least=0)  # side of a random square that is blanked, 0 for none
+    random_resized: float = key(0.0, least=0, most=1)  # least share of a picture in a random crop, 0 for none
+    memory_limit: int = key(4000, least=0)  # MB of pictures held as bytes; a larger tree is streamed
+    workers: int = key(-1, least=-1, most=1024)  # processes that decode a stream; -1: a core left to the net
+    on_error: str = key("stop", among=("stop", "skip"))  # at a picture that can't be read
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nets import batches, checkpoint, data, figure
+from nets import batches, checkpoint, data, figure, stream
 from nets.adaptive import Adaptive
 from nets.build import build
 from nets.config import Config, dumps
@@ -97,6 +97,7 @@ class Run:
         """UsageError where training samples can't be varied as [data] asks."""
         d, shape = self.config.data, self.data.shape
         varied = {"crop": d.crop, "cutout": d.cutout, "flip": d.flip != "none"}
+        varied["random_resized"] = d.random_resized
         for name, wanted in varied.items():
             if wanted and len(shape) != 3:
                 raise UsageError(f"data.{name}: {d.source} has no pictures")
@@ -115,10 +116,9 @@ class Run:
                 some = d.train_x[:: max(1, d.train_x.numel() // (5000 * 32 * 32 * 3))]
                 layer.fit(batches.normalise(some, d.mean, d.std, torch.float32))
 
-    def batch_of(self, plan: batches.Plan, i: int):
-        """Batch i of an epoch: (x, target), x as the net wants it."""
+    def batch_of(self, plan: batches.Plan, i: int, x):
+        """Batch i of an epoch, of samples x: (x, target), x as the net wants it."""
         part = plan.rows(i * self.batch, (i + 1) * self.batch)
-        x = batches.take(self.data.train_x, part)
         if x.dim() == 4:
             d = self.data
             x = batches.normalise(x, d.mean, d.std, self.dtype, self.config.train.channels_last)
@@ -166,9 +166,10 @@ class Run:
         right = torch.zeros((), device=self.device, dtype=torch.int64)
         shown = time.monotonic()
         warmup = round(t.warmup * self.per_epoch)
+        feed = stream.feed(self.data.train_x, plan, self.batch, self.config.seed, epoch)
         for i in range(self.per_epoch):
             rate.fill_(factor(t.schedule, epoch * self.per_epoch + i, self.steps, warmup))
-            loss, hit = self.step(*self.batch_of(plan, i), rate)
+            loss, hit = self.step(*self.batch_of(plan, i, next(feed)), rate)
             loss_sum += loss
             right += hit
             bar.update()
@@ -182,9 +183,11 @@ class Run:
                         f"the loss became {mean} in epoch {epoch + 1} by step {i + 1}; a lower train.rate"
                         f" may help (now {t.rate:g}); {self.out}/metrics.jsonl has the epochs before"
                     )
-                pace = done / (time.perf_counter() - begin)
-                bar.set_postfix_str(f"loss {mean:.4g}, acc {accuracy:.1%}, {pace:,.0f} pic/s", False)
-        row = {"epoch": epoch + 1, "loss": mean, "train_top1": accuracy}
+                taken = time.perf_counter() - begin
+                wait = stream.waited(self.data.train_x, taken)
+                words = [f"loss {mean:.4g}, acc {accuracy:.1%}, {done / taken:,.0f} pic/s"]
+                bar.set_postfix_str(", ".join(words + [f"{k} {v:.0%}" for k, v in wait.items()]), False)
+        row = {"epoch": epoch + 1, "loss": mean, "train_top1": accuracy} | wait
         return row, time.perf_counter() - begin
 
     def test(self):
@@ -218,6 +221,9 @@ class Run:
             "seed": c.seed,
             "versions": versions(),
         }
+        if c.data.on_error == "skip":
+            facts["skipped"] = {"count": len(d.skipped), "files": d.skipped}
+            stream.note(d.skipped)
         checkpoint.write(self.out / "result.json", json.dumps(facts, indent=2) + "\n")
         figure.curves(self.out / "curves.png", self.rows, c.name)
 

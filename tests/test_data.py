@@ -80,7 +80,7 @@ def test_folder(tree):
 
 def test_folder_is_decoded_once(tree, monkeypatch):
     first = load(tree)
-    monkeypatch.setattr(folder, "decode", None)  # calling it would raise
+    monkeypatch.setattr(folder, "_decode_all", None)  # calling it would raise
     second = load(tree)
     assert torch.equal(first.train_x, second.train_x) and torch.equal(first.test_y, second.test_y)
 
