@@ -33,6 +33,7 @@ Read the files in this order; each has one idea.
       folder.py       the tree decoded into memory
       batches.py      shuffled, shifted, flipped and normalised on the device
       stream.py       a tree that doesn't fit in memory, decoded while the net trains
+      stream_bench.py how long the step waits for it, and what memory it takes
       data.py         data sets, in memory or streamed
       trainer.py      epochs of steps, and everything written to one folder
       evaluate.py     what the net says of pictures that it has not seen
