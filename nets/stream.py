@@ -7,6 +7,7 @@ entered at any of them. Without random_resized they are also those of the tree h
 
 import math
 import os
+import signal
 import sys
 import time
 import warnings
@@ -150,6 +151,7 @@ class Pictures:
             num_workers=count,
             persistent_workers=keep and count > 0,
             pin_memory=self.device.type == "cuda",
+            worker_init_fn=_leave_signals,
             generator=torch.Generator(),  # not the global one: dropout draws from that
         )
 
@@ -163,6 +165,12 @@ class Pictures:
 
     def _received(self, item) -> Tensor:
         return self._checked(item)[0].to(self.device, non_blocking=True)
+
+
+def _leave_signals(_):
+    """In a worker: an interrupt is for the main process, which ends its workers itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Pass:
