@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from nets.batches import Plan, take
-from nets.errors import DataError, UsageError
+from nets.errors import DataError
 from nets.folder import first, same_size
 from nets.pictures import decode
 from nets.tree import Files
@@ -135,7 +135,7 @@ class Pictures:
         self.wait = Wait(self.device)
         here = torch.arange(batch, device=self.device)
         with self.wait:
-            decoded = _read(iter(self.loader))  # in the first epoch, starts the workers
+            decoded = iter(self.loader)  # in the first epoch, starts the workers
         for end in ends:
             with self.wait:
                 x = next(decoded)
@@ -151,7 +151,7 @@ class Pictures:
             num_workers=count,
             persistent_workers=keep and count > 0,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=_leave_signals,
+            worker_init_fn=_quiet,
             generator=torch.Generator(),  # not the global one: dropout draws from that
         )
 
@@ -167,10 +167,11 @@ class Pictures:
         return self._checked(item)[0].to(self.device, non_blocking=True)
 
 
-def _leave_signals(_):
-    """In a worker: an interrupt is for the main process, which ends its workers itself."""
+def _quiet(_):
+    """In a worker: an interrupt is for the main process, which ends its workers, and does the talking."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.excepthook = lambda *_: None  # a pipe whose other end is gone
 
 
 class _Pass:
@@ -183,21 +184,7 @@ class _Pass:
         return len(self.loader)
 
     def __iter__(self):
-        return map(self.received, _read(iter(self.loader)))
-
-
-def _read(decoded):
-    """Yield the loader's items. A worker that was killed is a UsageError."""
-    while True:
-        try:
-            item = next(decoded, None)
-        except RuntimeError as e:
-            if "worker" not in str(e):
-                raise
-            raise UsageError(f"data.workers: {e}; fewer workers need less memory") from None
-        if item is None:
-            return
-        yield item
+        return map(self.received, self.loader)
 
 
 class Decoder(torch.utils.data.Dataset):
