@@ -57,7 +57,8 @@ def sample_shape(x: Tensor) -> tuple[int, ...]:
 def _pictures(train_x, train_y, test_x, test_y, classes, some=None, skipped=None) -> Dataset:
     """With the channels' mean and deviation, of the parts in `some`, by default all pictures."""
     mean, std = _statistics([train_x] if some is None else some)
-    return Dataset(train_x, train_y, test_x, test_y, tuple(classes), mean, std, skipped or {})
+    skipped = {} if skipped is None else skipped  # a stream goes on filling its own
+    return Dataset(train_x, train_y, test_x, test_y, tuple(classes), mean, std, skipped)
 
 
 def _statistics(parts) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ def load(splits: dict[str, Files], config) -> tuple["Pictures", "Pictures"]:
 
 
 def feed(x, plan: Plan, batch: int, seed: int, epoch: int, start: int = 0):
-    """Yield an epoch's batches of x, flipped and shifted, from number `start` on: a tensor's or a stream's."""
+    """Yield an epoch's batches of x, a tensor or a stream, flipped and shifted, from number `start` on."""
     if isinstance(x, Pictures):
         yield from x.batches(plan, batch, seed, epoch, start)
     else:
@@ -69,8 +69,8 @@ def waited(x, seconds: float) -> dict[str, float]:
 def note(skipped: dict[str, str]):
     """Say on stderr what was left out, if anything was."""
     if skipped:
-        names = [*skipped][:5] + ["…"] * (len(skipped) > 5)
-        tqdm.write(f"note: {len(skipped)} pictures can't be read and are left out: {', '.join(names)}", sys.stderr)
+        names = ", ".join([*skipped][:5] + ["…"] * (len(skipped) > 5))
+        tqdm.write(f"note: {len(skipped)} pictures can't be read and are left out: {names}", sys.stderr)
 
 
 class Pictures:
@@ -123,8 +123,9 @@ class Pictures:
         return self.split(self.some(), rows=rows)
 
     def batches(self, plan: Plan, batch: int, seed: int, epoch: int, start: int = 0):
-        """Yield an epoch's whole batches from number `start` on: uint8 (batch, H, W, C), flipped and shifted.
+        """Yield an epoch's whole batches from number `start` on: uint8 (batch, H, W, C).
 
+        On the device, flipped and shifted as planned; draws for crops come from seed and epoch.
         `self.wait` adds up how long the step has waited for them.
         """
         order = plan.order.cpu().numpy()

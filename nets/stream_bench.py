@@ -3,8 +3,9 @@
     python -m nets.stream_bench CONFIG --data-root DIR --workers 0,1,2
 
 Each count trains in a process of its own, always from the files. Printed are pictures a second,
-the share of time in which the step waited, and the peak memory of the process and its workers
-from the listing of the tree on: proportional set size, which counts a page that n processes share as 1/n in each.
+the share of time in which the step waited, and the peak memory of the process and its workers,
+from the listing of the tree on: their proportional set sizes, in which a page that n processes
+share counts 1/n in each.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""A tree of pictures, a folder a class: root/train/<class>/…, and root/test/<class>/… or root/val/<class>/…."""
+"""A tree of pictures, a folder a class: root/train/<class>/…, and the same below test/ or val/."""
 
 import os
 from array import array

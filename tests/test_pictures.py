@@ -132,7 +132,8 @@ def test_alpha_over_white(tmp_path):
 def test_palettes(tmp_path):
     image = Image.fromarray(np.uint8([[0, 1, 2]]), "P")
     image.putpalette([255, 0, 0, 0, 255, 0, 9, 9, 9])
-    for name, clear in (("a.png", None), ("a.gif", None), ("a.bmp", None), ("b.png", 2), ("b.gif", 2), ("c.png", b"\xff\xff\0")):
+    kinds = {"a.png": None, "a.gif": None, "a.bmp": None, "b.png": 2, "b.gif": 2, "c.png": b"\xff\xff\0"}
+    for name, clear in kinds.items():
         image.save(tmp_path / name, **({} if clear is None else {"transparency": clear}))
         last = [9] * 3 if clear is None else [255] * 3
         near(decode(tmp_path / name), np.uint8([[[255, 0, 0], [0, 255, 0], last]]), 0)
@@ -262,7 +263,8 @@ def test_malformed_files_are_decoded_or_named(tmp_path, capsys):
             fates["decoded"] += 1
         except SystemExit as left:
             error = capsys.readouterr().err
-            assert left.code == 3 and error.count("\n") == 1 and error.startswith(f"error: {tmp_path / name}: ")
+            assert left.code == 3 and error.count("\n") == 1
+            assert error.startswith(f"error: {tmp_path / name}: ")
             fates["named"] += 1
     assert fates.total() == COUNT and min(fates.values()) >= COUNT // 10
     print(f"{COUNT} malformed pictures: {fates['decoded']} decoded, {fates['named']} named with exit code 3")

@@ -22,7 +22,10 @@ from nets.errors import DataError, UsageError
 ROOT = Path(__file__).parent.parent
 NET = """
 [net]
-layers = [{ type = "Conv2d", out_channels = 4, kernel_size = 3 }, "ReLU", "GlobalAvgPool", { type = "Linear", outputs = 3 }]
+layers = [
+  { type = "Conv2d", out_channels = 4, kernel_size = 3 }, "ReLU", "GlobalAvgPool",
+  { type = "Linear", outputs = 3 },
+]
 [train]
 epochs = 2
 batch_size = 10
@@ -37,7 +40,8 @@ def make_tree(root, count=14, side=12, test="test", names=("ant", "bee", "cow"))
             (root / split / name).mkdir(parents=True)
             for i in range(n):
                 h, w = (side, side) if side else rng.integers(9, 40, 2)
-                Image.fromarray(rng.integers(0, 256, (h, w, 3), np.uint8)).save(root / split / name / f"{i}.png")
+                pixels = rng.integers(0, 256, (h, w, 3), np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
     return root
 
 
@@ -52,7 +56,8 @@ def mixed(tmp_path_factory):
 
 
 def load(root, **options):
-    return data.load(config.Data(source="folder", root=str(root), **{"memory_limit": 0, "workers": 0} | options))
+    options = {"memory_limit": 0, "workers": 0} | options
+    return data.load(config.Data(source="folder", root=str(root), **options))
 
 
 def epoch(d, number=0, start=0, seed=3, batch=10, options=None):
@@ -203,6 +208,15 @@ def test_a_skipped_picture_gives_way_to_the_next_of_its_class(root):
         load(root, on_error="skip")
 
 
+def test_a_picture_that_goes_bad_while_the_net_trains_is_counted(root):
+    d = load(root, on_error="skip").to("cpu")
+    assert d.skipped == {}
+    for i in range(3):
+        (root / f"train/cow/{i}.png").write_bytes(b"")
+    epoch(d)  # two of 42 sit it out
+    assert d.skipped and all("/train/cow/" in path for path in d.skipped)
+
+
 @pytest.mark.parametrize("limit", [0, 4000])
 def test_pictures_of_several_sizes(mixed, limit):
     with pytest.raises(DataError, match="set data.size"):
@@ -232,9 +246,10 @@ def test_a_worker_that_is_killed(root, monkeypatch, capsys):
 
 def test_an_interrupted_run_leaves_no_worker(root, tmp_path):
     (tmp_path / "net.toml").write_text('[data]\nsource = "folder"\nmemory_limit = 0\nworkers = 2' + NET)
-    args = [sys.executable, "train.py", str(tmp_path / "net.toml"), "--data-root", str(root), "--device", "cpu"]
-    args += ["--set", "train.epochs=100000", "--out", str(tmp_path)]
-    with subprocess.Popen(args, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    args = [sys.executable, "train.py", str(tmp_path / "net.toml"), "--data-root", str(root)]
+    args += ["--device", "cpu", "--set", "train.epochs=100000", "--out", str(tmp_path)]
+    own = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(args, cwd=ROOT, **own) as process:
         log, begin = tmp_path / "net/metrics.jsonl", time.monotonic()
         while not (log.exists() and log.stat().st_size) and time.monotonic() - begin < 100:
             time.sleep(0.1)
@@ -267,7 +282,7 @@ def test_val_in_place_of_test(tmp_path):
 
 def bench(root, conf, *args):
     """The rows that stream_bench prints: [[workers, pictures/s, waited, peak], ...]."""
-    line = [sys.executable, "-m", "nets.stream_bench", str(conf), "--data-root", str(root), "--device", "cpu", *args]
+    line = [sys.executable, "-m", "nets.stream_bench", str(conf), "--data-root", str(root), *args]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     head, *rows = done.stdout.splitlines()
@@ -278,7 +293,8 @@ def bench(root, conf, *args):
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_memory_does_not_grow_with_the_tree(tmp_path):
     """Every picture of ten times the pictures read, in the same memory. In full: see the README."""
-    (tmp_path / "net.toml").write_text('[data]\nsource = "folder"' + NET.replace("batch_size = 10", "batch_size = 60"))
+    net = NET.replace("batch_size = 10", "batch_size = 60")
+    (tmp_path / "net.toml").write_text('[data]\nsource = "folder"' + net)
     peaks = []
     for count in (300, 3000):
         root = make_tree(tmp_path / str(count), count=1)
@@ -286,7 +302,8 @@ def test_memory_does_not_grow_with_the_tree(tmp_path):
             for name in ("ant", "bee", "cow"):
                 (root / f"train/{name}/{i}.png").symlink_to(root / f"train/{name}/0.png")
         steps = 3 * count // 60 - 5
-        [[workers, pace, waited, peak]] = bench(root, tmp_path / "net.toml", "--workers", "1", "--steps", str(steps))
+        args = ["--workers", "1", "--steps", str(steps), "--device", "cpu"]
+        [[workers, pace, waited, peak]] = bench(root, tmp_path / "net.toml", *args)
         assert workers == 1 and pace > 0 and 0 <= waited <= 100 and 50 < peak < 2000
         peaks.append(peak)
     assert abs(peaks[1] / peaks[0] - 1) < 0.05
