@@ -40,9 +40,13 @@ Read the files in this order; each has one idea.
     A run
       config.py       a TOML file becomes frozen dataclasses
       build.py        a list of layers becomes a net
-      data.py         data sets; folder.py reads trees of pictures, pictures.py one file
+      pictures.py     one picture file; tree.py lists a whole tree of them
+      folder.py       the tree decoded into memory
       batches.py      shuffled, shifted, flipped and normalised on the device
       color.py        a little more or less light of the colours that pictures have
+      stream.py       a tree that doesn't fit in memory, decoded while the net trains
+      stream_bench.py how long the step waits for it, and what memory it takes
+      data.py         data sets, in memory or streamed
       trainer.py      epochs of steps, and everything written to one folder
       views.py        a picture looked at more than once
       evaluate.py     what the net says of pictures that it has not seen

@@ -37,6 +37,10 @@ class Data:
     color_jitter: float = key(0.0, least=0)  # along the colours' main axes, in their deviations
     units: str = key("deviations", among=("deviations", "bytes"))  # folder: a number of 1 stands for
     classes: int = key(0, least=0)  # folder: how many there must be, 0 for as many as there are
+    random_resized: float = key(0.0, least=0, most=1)  # least share of a picture in a random crop, 0 for none
+    memory_limit: int = key(4000, least=0)  # MB of pictures held as bytes; a larger tree is streamed
+    workers: int = key(-1, least=-1, most=1024)  # processes that decode a stream; -1: a core left to the net
+    on_error: str = key("stop", among=("stop", "skip"))  # at a picture that can't be read
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,26 @@
-"""Data sets: pictures as bytes, small enough to live on the device as a whole."""
+"""Data sets: pictures as bytes on the device, all at once or, where they are too many, as a stream."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nets import folder
-from nets.errors import DataError
+from nets import folder, stream, tree
+from nets.errors import DataError, UsageError
 
 
 @dataclass
 class Dataset:
     """Training and test samples.
 
-    x        uint8 (N, H, W, C) for pictures, float32 (N, inputs) for the lecture's toy sets
+    x        uint8 (N, H, W, C) for pictures, or stream.Pictures, which stays in its files;
+             float32 (N, inputs) for the lecture's toy sets
     y        int64 (N), an index into `classes`; float32 (N, outputs) for toy sets
     mean     (C), of the training pictures on a scale of 0 to 1, and std likewise
+    skipped  files that couldn't be read and are left out, with the reason
     """
 
     train_x: Tensor
@@ -29,6 +31,7 @@ class Dataset:
     mean: Tensor | None = None
     std: Tensor | None = None
     side: int = 0  # of what the net sees, cut out of the picture; 0: all of it
+    skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -42,7 +45,7 @@ class Dataset:
 
     def to(self, device) -> "Dataset":
         values = vars(self).items()
-        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in values}
+        moved = {k: v.to(device) if hasattr(v, "to") else v for k, v in values}
         return dataclasses.replace(self, **moved)
 
 
@@ -53,17 +56,23 @@ def sample_shape(x: Tensor) -> tuple[int, ...]:
     return tuple(x.shape[1:])
 
 
-def _pictures(train_x, train_y, test_x, test_y, classes) -> Dataset:
-    """With the channels' mean and deviation, exact, from a count of every byte value."""
-    mean, std = [], []
+def _pictures(train_x, train_y, test_x, test_y, classes, some=None, skipped=None) -> Dataset:
+    """With the channels' mean and deviation, of the parts in `some`, by default all pictures."""
+    mean, std = _statistics([train_x] if some is None else some)
+    skipped = {} if skipped is None else skipped  # a stream goes on filling its own
+    return Dataset(train_x, train_y, test_x, test_y, tuple(classes), mean, std, skipped=skipped)
+
+
+def _statistics(parts) -> tuple[Tensor, Tensor]:
+    """The channels' mean and deviation, exact, from a count of every byte value."""
+    counts = 0
+    for x in parts:
+        counts += torch.stack([torch.bincount(c.flatten(), minlength=256) for c in x.unbind(3)])
     values = torch.arange(256, dtype=torch.float64) / 255
-    for c in range(train_x.shape[3]):
-        share = torch.bincount(train_x[..., c].flatten(), minlength=256).double()
-        share /= share.sum()
-        mean.append((share * values).sum())
-        std.append((share * (values - mean[-1]) ** 2).sum().sqrt().clamp(min=1 / 255))
-    mean, std = torch.stack(mean).float(), torch.stack(std).float()
-    return Dataset(train_x, train_y, test_x, test_y, tuple(classes), mean, std)
+    share = counts / counts.sum(1, keepdim=True, dtype=torch.float64)
+    mean = (share * values).sum(1)
+    variance = (share * (values - mean[:, None]) ** 2).sum(1)
+    return mean.float(), variance.sqrt().clamp(min=1 / 255).float()
 
 
 def digits(config) -> Dataset:
@@ -92,10 +101,16 @@ def half_adder(config) -> Dataset:
 
 
 def from_folder(config) -> Dataset:
-    """A tree of pictures, a folder a class."""
-    found = _pictures(*folder.load(config.root, config.size, config.channels))
-    if config.classes and len(found.classes) != config.classes:
-        raise DataError(f"{config.root}: has {len(found.classes)} classes, data.classes is {config.classes}")
+    """A tree of pictures, a folder a class: in memory, or a stream where it is too large for that."""
+    splits, classes = tree.scan(config.root)
+    if config.classes and len(classes) != config.classes:
+        raise DataError(f"{config.root}: has {len(classes)} classes, data.classes is {config.classes}")
+    if stream.wanted(splits, config):
+        train, test = stream.load(splits, config)
+        found = _pictures(train, train.y, test, test.y, classes, train.sample(), train.skipped)
+    else:
+        *parts, skipped = folder.load(config.root, splits, config.size, config.channels, config.on_error)
+        found = _pictures(*parts, classes, skipped=skipped)
     if config.units == "bytes":
         found.std = torch.full_like(found.std, 1 / 255)
     found.side = config.crop_size
@@ -155,7 +170,12 @@ SHAPES = {
 
 def load(config) -> Dataset:
     """The data set that a config's [data] names, on the CPU."""
-    return LOADERS[config.source](config)
+    if config.random_resized and not config.size:
+        raise UsageError("data.random_resized: needs data.size, the side that crops are scaled to")
+    found = LOADERS[config.source](config)
+    if config.random_resized and not isinstance(found.train_x, stream.Pictures):
+        raise UsageError(f"data.random_resized: {config.source} is not read from a tree of pictures")
+    return found
 
 
 def shapes(config) -> tuple[tuple[int, ...], int]:

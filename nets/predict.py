@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nets import checkpoint, config, data
+from nets import checkpoint, config, data, stream
 from nets.data import Dataset
 from nets.device import keep_memory
 from nets.errors import CheckpointError, DataError, UsageError
@@ -71,6 +71,7 @@ class Trained:
         if found.classes != self.classes or found.shape != self.shape:
             raise DataError(f"{conf.root}: not the classes and sizes that {self.run} was trained on")
         z, y = self.ask(found.test_x, bar=True), found.test_y.to(self.device)
+        stream.note(found.skipped)
         return report(z, y) if self.classes else toy_report(z, y)
 
     def guess(self, paths) -> tuple[list, Tensor]:

@@ -1,11 +1,12 @@
 """The same curve: a config's first steps by hand and by autograd, from the same weights on the same batches."""
 
+import itertools
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from nets import batches, cli, config, device
+from nets import cli, config, device
 from nets.errors import MismatchError, UsageError
 from nets.layer import sum_dtype
 from nets.optim import SGD, factor
@@ -53,12 +54,9 @@ def curves(run: Run, steps: int):
         if hasattr(layer, "p"):
             layer.p, layer.scale = 0.0, 1.0
     twin, t = Twin(run), run.config.train
-    rate, warmup = torch.ones((), device=run.device), round(t.warmup * run.per_epoch)
-    for i in range(steps):
-        epoch, place = divmod(i, run.per_epoch)
-        if not place:
-            plan = batches.plan(run.n, run.data.shape, run.config.data, run.config.seed, epoch, run.device)
-        x, target = run.batch_of(plan, place)
+    rate, warmup = torch.ones((), device=run.device), round(t.warmup * run.per_epoch[0])
+    every = (batch for epoch in itertools.count() for batch in run.feed(epoch))
+    for i, (_, x, target) in enumerate(itertools.islice(every, steps)):
         now = factor(t.schedule, i, run.steps, warmup)
         theirs = twin.step(x, target, now)
         yield run.step(x, target, rate.fill_(now))[0].item(), theirs.item()

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from nets import activations, adaptive_pool, conv, dropout, linear, norm, pool, torch_nn
+from nets import activations, adaptive_pool, conv, dropout, linear, norm, pool, response_norm, torch_nn
 from nets.layer import Layer
 
 
@@ -72,8 +72,13 @@ def _linear(m: nn.Linear) -> Layer:
     return linear.Linear(m.in_features, m.out_features, m.bias is not None)
 
 
+def _response_norm(m) -> Layer:
+    return response_norm.LocalResponseNorm(m.size, m.alpha, m.beta, m.k)
+
+
 # exactly these: a class derived from one of them may do something else
 MODULES = {
+    **dict.fromkeys((nn.LocalResponseNorm, torch_nn.LocalResponseNorm), _response_norm),
     **dict.fromkeys((nn.Linear, torch_nn.Linear), _linear),
     **dict.fromkeys((nn.Conv2d, torch_nn.Conv2d), _conv2d),
     nn.BatchNorm2d: _norm,
@@ -138,6 +143,7 @@ CALLS = {
     "max_pool2d": _max_pool2d,
     "avg_pool2d": lambda x, *args, **options: nn.AvgPool2d(*args, **options),
     "adaptive_avg_pool2d": lambda x, output_size: nn.AdaptiveAvgPool2d(output_size),
+    "local_response_norm": lambda x, *args, **options: nn.LocalResponseNorm(*args, **options),
     "flatten": lambda x, start_dim=0, end_dim=-1: nn.Flatten(start_dim, end_dim),
     "mean": _mean,
     **dict.fromkeys(("mul", "imul", "mul_"), _mul),

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nets import batches, checkpoint, color, data, figure
+from nets import batches, checkpoint, color, data, figure, stream
 from nets.adaptive import Adaptive
 from nets.build import build
 from nets.config import Config, Eval, dumps
@@ -127,7 +127,7 @@ class Run:
         """UsageError where training samples can't be varied as [data] asks."""
         d, shape = self.config.data, self.data.shape
         varied = {"crop": d.crop, "cutout": d.cutout, "flip": d.flip != "none"}
-        varied |= {"crop_size": d.crop_size, "color_jitter": d.color_jitter}
+        varied |= {"crop_size": d.crop_size, "color_jitter": d.color_jitter, "random_resized": d.random_resized}
         for name, wanted in varied.items():
             if wanted and len(shape) != 3:
                 raise UsageError(f"data.{name}: {d.source} has no pictures")
@@ -154,9 +154,28 @@ class Run:
                 some = d.train_x[:: max(1, d.train_x.numel() // (5000 * 32 * 32 * 3))]
                 layer.fit(batches.normalise(some, d.mean, d.std, torch.float32))
 
-    def batch_of(self, part: batches.Plan, side: int = 0):
-        """A batch of an epoch: (x, target), x as the net wants it, at side × side if one is given."""
-        x = batches.take(self.data.train_x, part, self.data.side)
+    def feed(self, epoch: int):
+        """Yield an epoch's batches: (which samples (B), x as the net wants it, target)."""
+        c, t, d = self.config, self.config.train, self.data
+        plan = batches.plan(self.n, d.shape, c.data, c.seed, epoch, self.device)
+        plan = self.selection.choose(plan, c.seed, epoch)
+        size = min(self.batch, len(plan.order))
+        smaller = t.sizes[min(epoch, len(t.sizes) - 1)] if t.sizes else 0
+        samples = stream.feed(d.train_x, plan, size, c.seed, epoch, side=d.side)
+        for i in range(len(plan.order) // size):
+            part = plan.rows(i * size, (i + 1) * size)
+            yield part.order, self._seen(part, next(samples), smaller), d.train_y[part.order]
+
+    def learn(self, which, x, target, rate):
+        """One step: (loss (), hits ())."""
+        if not self.config.train.skip:
+            return self.step(x, target, rate)
+        loss, hit, lessons = self.step(x, target, rate, self.selection.weight[which])
+        self.selection.note(which, lessons)
+        return loss, hit
+
+    def _seen(self, part: batches.Plan, x, side: int):
+        """Samples x as the net wants them, at side × side if one is given."""
         if x.dim() == 4:
             d = self.data
             x = batches.normalise(x, d.mean, d.std, self.dtype, self.config.train.channels_last)
@@ -166,7 +185,7 @@ class Run:
                 x = batches.blank(x, part.hole, self.config.data.cutout)
             if side and side != x.shape[-1]:
                 x = batches.resize(x, side)
-        return x.to(self.dtype), self.data.train_y[part.order]
+        return x.to(self.dtype)
 
     def train(self):
         c, t = self.config, self.config.train
@@ -207,32 +226,21 @@ class Run:
     def _epoch(self, epoch: int, rate, bar):
         """Train one epoch: (its line for the log, its seconds)."""
         t, begin = self.config.train, time.perf_counter()
-        plan = batches.plan(
-            self.n, self.data.shape, self.config.data, self.config.seed, epoch, self.device
-        )
-        plan = self.selection.choose(plan, self.config.seed, epoch)
-        side = t.sizes[min(epoch, len(t.sizes) - 1)] if t.sizes else 0
-        steps, before = self.per_epoch[epoch], sum(self.per_epoch[:epoch])
+        steps, before, done = self.per_epoch[epoch], sum(self.per_epoch[:epoch]), 0
         loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         right = torch.zeros((), device=self.device, dtype=torch.int64)
         shown = time.monotonic()
         warmup = round(t.warmup * self.per_epoch[0])
-        for i in range(steps):
+        for i, batch in enumerate(self.feed(epoch)):
             self._freeze(epoch + i / steps)
-            rate.fill_(factor(t.schedule, before + i, self.steps, warmup, t.floor))
-            part = plan.rows(i * self.batch, (i + 1) * self.batch)
-            batch = self.batch_of(part, side)
-            if t.skip:
-                loss, hit, lessons = self.step(*batch, rate, self.selection.weight[part.order])
-                self.selection.note(part.order, lessons)
-            else:
-                loss, hit = self.step(*batch, rate)
+            loss, hit = self.learn(*batch, rate.fill_(factor(t.schedule, before + i, self.steps, warmup, t.floor)))
+            done += len(batch[0])
             loss_sum += loss
             right += hit
             bar.update()
             # reading a number waits for the device: now and then is enough
             if time.monotonic() - shown > 0.5 or i + 1 == steps:
-                shown, done = time.monotonic(), (i + 1) * self.batch
+                shown = time.monotonic()
                 mean = loss_sum.item() / (done if t.reduction == "sum" else i + 1)
                 accuracy = right.item() / done
                 if not math.isfinite(mean):
@@ -240,9 +248,11 @@ class Run:
                         f"the loss became {mean} in epoch {epoch + 1} by step {i + 1}; a lower train.rate"
                         f" may help (now {t.rate:g}); {self.out}/metrics.jsonl has the epochs before"
                     )
-                pace = done / (time.perf_counter() - begin)
-                bar.set_postfix_str(f"loss {mean:.4g}, acc {accuracy:.1%}, {pace:,.0f} pic/s", False)
-        row = {"epoch": epoch + 1, "loss": mean, "train_top1": accuracy}
+                taken = time.perf_counter() - begin
+                wait = stream.waited(self.data.train_x, taken)
+                words = [f"loss {mean:.4g}, acc {accuracy:.1%}, {done / taken:,.0f} pic/s"]
+                bar.set_postfix_str(", ".join(words + [f"{k} {v:.0%}" for k, v in wait.items()]), False)
+        row = {"epoch": epoch + 1, "loss": mean, "train_top1": accuracy} | wait
         return row, time.perf_counter() - begin
 
     def _freeze(self, epoch: float):
@@ -285,6 +295,9 @@ class Run:
             "seed": c.seed,
             "versions": versions(),
         }
+        if c.data.on_error == "skip":
+            facts["skipped"] = {"count": len(d.skipped), "files": d.skipped}
+            stream.note(d.skipped)
         checkpoint.write(self.out / "result.json", json.dumps(facts, indent=2) + "\n")
         figure.curves(self.out / "curves.png", self.rows, c.name)
 

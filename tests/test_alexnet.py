@@ -231,7 +231,7 @@ def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(tree, tmp_path, 
     assert run.data.shape == (3, 99, 99) and run.data.train_x.shape[1:] == (110, 110, 3)
     assert run.data.std.tolist() == pytest.approx([1 / 255] * 3)
     plan = batches.plan(run.n, run.data.shape, conf.data, 0, 0, "cpu")
-    x, _ = run.batch_of(plan, 0)
+    _, x, _ = next(run.feed(0))
     assert x.shape == (6, 3, 99, 99) and x.is_contiguous(memory_format=torch.channels_last)
     assert 20 < x.std() < 128  # bytes, about their mean
     raw = batches.take(run.data.train_x, plan.rows(0, 6), 99).permute(0, 3, 1, 2)

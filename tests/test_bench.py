@@ -239,7 +239,7 @@ def test_the_choice_of_forms():
     [
         (["--rounds", 0], "--rounds"),
         (["--scaling", "--profile"], "two runs"),
-        (["--set", "train.optimizer=adaptive"], "torch.optim has no twin of adaptive"),
+        (["--set", "train.optimizer=adaptive"], "adaptive judges its steps itself"),
         (["--batch", 0], "train.batch_size"),
     ],
 )

@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from test_pictures import BAD, scene
 
 ROOT = Path(__file__).parent.parent
 RUN_FILES = {"config.toml", "metrics.jsonl", "checkpoint.safetensors", "result.json", "curves.png"}
@@ -106,6 +107,22 @@ def test_eval_guesses_at_pictures_of_any_size(digits, tmp_path):
     (run / "guesses.png").unlink()
     shares = [p for _, p in found[0]["guesses"]]
     assert len(shares) == 5 and shares == sorted(shares, reverse=True) and sum(shares) <= 1.000001
+
+
+def test_eval_takes_any_picture_and_names_a_bad_one(digits, tmp_path):
+    run, _ = digits
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    Image.fromarray(grey).save(tmp_path / "wide.png")
+    scene().convert("CMYK").save(tmp_path / "inks.jpg")
+    scene(500, 7).convert("P").save(tmp_path / "palette.gif")
+    Image.new("RGBA", (1, 1)).save(tmp_path / "dot.png")
+    names = ["wide.png", "inks.jpg", "palette.gif", "dot.png"]
+    out = shell("eval.py", run, *(tmp_path / n for n in names))
+    assert all(n in out for n in names)
+    (run / "guesses.png").unlink()
+    for name in ("bomb.png", "text.jpg", "cut.jpg"):
+        BAD[name](tmp_path / name)
+        assert name in shell("eval.py", run, tmp_path / name, code=3)
 
 
 @pytest.mark.parametrize("name", ["two_weight", "cross"])

@@ -128,7 +128,7 @@ def layer(**options):
         (layer(type="Conv2d", out_channels=3, kernel_size=9), "Conv2d on an input of 1 × 8 × 8"),
         (layer(type="Conv2d", out_channels=3, kernel_size=3, stride=0), "stride must be a whole number"),
         (layer(type="Conv2d", out_channels=3, kernel_size=3, groups=2), "groups"),
-        (layer(type="Conv2d", out_channels=3, kernel_size=3, kernel="fast"), '"written" or "vendor"'),
+        (layer(type="Conv2d", out_channels=3, kernel_size=3, kernel="fast"), '"written", "vendor" or "native"'),
         (layer(type="MaxPool2d", kernel_size=2.5), "kernel_size"),
         (layer(type="Dropout", p=2), "probability"),
         (layer(type="ReLU", x=1), 'no option "x"'),

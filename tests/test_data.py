@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 
 from nets import config, data, folder
 from nets.errors import DataError
-from nets.pictures import decode
 
 
 def picture(path, value=None, size=(6, 6), mode="RGB"):
@@ -80,7 +79,7 @@ def test_folder(tree):
 
 def test_folder_is_decoded_once(tree, monkeypatch):
     first = load(tree)
-    monkeypatch.setattr(folder, "decode", None)  # calling it would raise
+    monkeypatch.setattr(folder, "_decode_all", None)  # calling it would raise
     second = load(tree)
     assert torch.equal(first.train_x, second.train_x) and torch.equal(first.test_y, second.test_y)
 
@@ -154,41 +153,6 @@ def test_a_damaged_tree(tree, damage, message):
 
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-40])
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "CMYK", "1", "I;16"])
-def test_picture_modes(tmp_path, mode):
-    path = tmp_path / ("p.tif" if mode == "CMYK" else "p.png")
-    if mode == "I;16":
-        Image.fromarray(np.full((5, 4), 0x8080, np.uint16)).save(path)
-    else:
-        Image.new("RGB", (4, 5), (153, 153, 153)).convert(mode, dither=Image.Dither.NONE).save(path)
-    pixels = decode(path)
-    assert pixels.shape == (5, 4, 3) and pixels.dtype == np.uint8
-    want = {"1": 255, "I;16": 128}.get(mode, 153)
-    assert abs(int(pixels[2, 2, 0]) - want) <= 1
-    assert decode(path, channels=1).shape == (5, 4, 1)
-    assert decode(path, size=3).shape == (3, 3, 3)
-
-
-def test_transparency_shows_white(tmp_path):
-    Image.new("RGBA", (2, 2), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert (decode(tmp_path / "clear.png") == 255).all()
-
-
-def test_pictures_are_turned_upright(tmp_path):
-    image = Image.new("RGB", (4, 2))
-    exif = image.getexif()
-    exif[0x0112] = 6  # lies on its side
-    image.save(tmp_path / "side.jpg", exif=exif)
-    assert decode(tmp_path / "side.jpg").shape == (4, 2, 3)
-
-
-def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
-    picture(tmp_path / "big.png", size=(40, 40))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(DataError, match="big.png"):
-        decode(tmp_path / "big.png")
 
 
 class Official:

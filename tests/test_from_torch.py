@@ -419,3 +419,20 @@ def test_check_takes_the_module_in_code():
     x = torch.randn(3, 4, 8, 9, dtype=torch.float64)
     report = check(from_torch(module), x, module=module)
     assert report.ok and report.rows[0].name == "torch's Calls, output"
+
+
+@pytest.mark.parametrize("written", ["module", "call"])
+def test_local_response_norm_either_way(written):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+            self.norm = nn.LocalResponseNorm(5, 0.3, 0.75, 2.0)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return self.norm(y) if written == "module" else F.local_response_norm(y, 5, 0.3, 0.75, 2.0)
+
+    torch.manual_seed(0)
+    module, x = Net().double(), torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    assert torch.allclose(from_torch(module).forward(x)[0], module(x), rtol=1e-12)

@@ -142,7 +142,7 @@ def test_the_kernel_says_whose_backward_runs(make, theirs):
         with Ops() as ops:
             layer.backward(saved, torch.ones_like(y))
         assert (theirs in ops.names) == (kernel == "vendor")
-    with pytest.raises(ValueError, match='kernel is "written" or "vendor", not "mine"'):
+    with pytest.raises(ValueError, match='kernel is "written", "vendor" or "native", not "mine"'):
         make("mine")
 
 
