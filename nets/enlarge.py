@@ -1,12 +1,12 @@
 """Enlarge: a tree of small pictures becomes one of larger, so that a net for those can be tried."""
 
-from collections import deque
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from nets import cli, folder
+from nets import cli, tree
 from nets.errors import UsageError
 from nets.pictures import decode
 
@@ -17,28 +17,23 @@ def enlarge(src: Path, dst: Path, size: int, count: int) -> dict[str, int]:
     src and dst hold train/ and test/ with a folder a class. Of every class about equally many are
     taken, from its first on, and scaled to size × size. Returns how many went to each split.
     """
-    splits, classes = folder.scan(src)
+    splits, classes = tree.scan(src)
     written = {}
     for split, files in splits.items():
         chosen = _in_turn(files, count if split == "train" else max(len(classes), count // 5))
         written[split] = len(chosen)
-        for label, path in tqdm(chosen, f"enlarge {split}", disable=None, leave=False):
-            to = dst / split / classes[label] / f"{path.stem}.png"
+        for i in tqdm(chosen, f"enlarge {split}", disable=None, leave=False):
+            path = Path(files[i])
+            to = dst / split / classes[files.y[i]] / f"{path.stem}.png"
             to.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(decode(path, 3, size)).save(to, compress_level=1)
     return written
 
 
-def _in_turn(files: list[list[Path]], count: int) -> list[tuple[int, Path]]:
-    """`count` of them at most, as (class, file): one of each class, then another of each."""
-    left, chosen = deque((label, iter(group)) for label, group in enumerate(files)), []
-    while left and len(chosen) < count:
-        label, group = left.popleft()
-        for path in group:
-            chosen.append((label, path))
-            left.append((label, group))
-            break
-    return chosen
+def _in_turn(files: tree.Files, count: int) -> list[int]:
+    """`count` of them at most, by number: one of each class, then another of each."""
+    rank = np.arange(len(files)) - np.searchsorted(files.y, files.y)  # within the class
+    return np.lexsort((files.y, rank))[:count].tolist()
 
 
 def main():

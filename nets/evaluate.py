@@ -19,10 +19,11 @@ def outputs(
     before = net.training
     net.eval()
 
-    def answers(x: Tensor, views: str) -> Tensor:
+    some = max(1, 2**21 // max(1, x[:1].numel()))  # 682 of CIFAR's pictures
+
+    def answers(samples, views: str) -> Tensor:
         parts = []
-        some = max(1, 2**21 // max(1, x[:1].numel()))  # 682 of CIFAR's pictures
-        for xs in tqdm(x.split(some), "evaluate", disable=None if bar else True, leave=False):
+        for xs in tqdm(samples, "evaluate", disable=None if bar else True, leave=False):
             if x.dim() == 4:
                 xs = normalise(xs, data.mean, data.std, dtype, channels_last)
                 parts.append(look(net, xs, views, data.side))
@@ -31,11 +32,11 @@ def outputs(
                 parts.append(z.to(torch.promote_types(z.dtype, torch.float32)))
         return torch.cat(parts)
 
-    z = answers(x, "one" if asked.doubtful < 1 else asked.views)
+    z = answers(x.split(some), "one" if asked.doubtful < 1 else asked.views)
     if asked.views != "one" and asked.doubtful < 1:
         again = doubtful(z, asked.doubtful)
         if len(again):
-            z[again] = answers(x[again], asked.views)
+            z[again] = answers(map(x.__getitem__, again.split(some)), asked.views)
     net.train(before)
     return z
 

@@ -12,6 +12,7 @@ from nets.data import Dataset
 from nets.device import keep_memory
 from nets.errors import CheckpointError, DataError, UsageError
 from nets.evaluate import Report, outputs, ranking, report, toy_report
+from nets.fused import fuse
 from nets.pictures import decode
 from nets.trainer import make_net
 
@@ -45,6 +46,7 @@ class Trained:
             raise CheckpointError(f"{path}: doesn't match its config: {e}") from None
         self.net.to(device, torch.promote_types(self.dtype, torch.float32))
         checkpoint.restore(self.net, tensors, path)
+        self.fast = fuse(self.net, device, self.dtype) if self.config.net.kernel == "native" else self.net
         self.mean, self.std = tensors.get("data.mean"), tensors.get("data.std")
         pictures = len(self.shape) == 3
         wanted = (self.shape[:1], torch.float32)
@@ -56,11 +58,14 @@ class Trained:
         side = self.config.data.crop_size
         return Dataset(x, y, x, y, self.classes, self.mean, self.std, side).to(self.device)
 
-    def ask(self, x: Tensor, bar: bool = False) -> Tensor:
-        """The net's outputs for x: uint8 (N, H, W, C) pictures, or toy inputs (N, inputs)."""
+    def ask(self, x: Tensor, test: bool = False) -> Tensor:
+        """The net's outputs for x: uint8 (N, H, W, C) pictures, or toy inputs (N, inputs).
+
+        test: as the config has it of a test set, where only the doubtful may get all views.
+        """
         d = self._dataset(x)
-        views = self.config.eval.views
-        return outputs(self.net, d.test_x, d, self.dtype, self.channels_last, bar, views)
+        asked = self.config.eval if test else dataclasses.replace(self.config.eval, doubtful=1.0)
+        return outputs(self.fast, d.test_x, d, self.dtype, self.channels_last, test, asked)
 
     def test(self, root=None):
         """Its report on its data set's test split; root overrides where the data lies."""
@@ -70,7 +75,7 @@ class Trained:
         found = data.load(conf)
         if found.classes != self.classes or found.shape != self.shape:
             raise DataError(f"{conf.root}: not the classes and sizes that {self.run} was trained on")
-        z, y = self.ask(found.test_x, bar=True), found.test_y.to(self.device)
+        z, y = self.ask(found.test_x, test=True), found.test_y.to(self.device)
         stream.note(found.skipped)
         return report(z, y) if self.classes else toy_report(z, y)
 
