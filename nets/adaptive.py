@@ -45,6 +45,8 @@ class Adaptive:
     methods", for judging a step by its promise.
     """
 
+    layerwise = False  # a step is judged as a whole
+
     def __init__(
         self,
         params: dict[str, Tensor],

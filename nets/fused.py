@@ -18,7 +18,7 @@ from nets.norm import BatchNorm2d
 from nets.pool import MaxPool2d
 from nets.whiten import Whiten2d
 
-CACHED = 2**22  # numbers that a convolution gives at a time: 8 MB in bfloat16, which a cache can hold
+CACHED = 2**21  # numbers that a convolution gives each thread at a time: 4 MB in bfloat16, for the cache
 
 
 class Stage(Layer):
@@ -102,6 +102,10 @@ class ConvPool(Stage):
     and not its gradient in backward. Saved are x, and of every 2 × 2 which was the largest.
     """
 
+    def __init__(self, *layers: Layer):
+        super().__init__(*layers)
+        self.most = CACHED * torch.get_num_threads()
+
     def forward(self, x: Tensor):
         conv = self.layers[0]
         parts = [native.pool_forward(conv.forward(xs)[0]) for (xs,) in self._blocks(x)]
@@ -120,7 +124,7 @@ class ConvPool(Stage):
 
     def _blocks(self, x: Tensor, *others: Tensor):
         h, w = self.layers[0].windows.out_size(x.shape)
-        return blocks(x, *others, each=len(self.params["weight"]) * h * w, most=CACHED)
+        return blocks(x, *others, each=len(self.params["weight"]) * h * w, most=self.most)
 
 
 def _name(stage: Stage) -> str:

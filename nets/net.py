@@ -61,7 +61,8 @@ class Sequential(Net):
             x, before = y, layer
         return x, saved
 
-    def backward(self, saved, dy: Tensor, keep: bool = False):
+    def backward(self, saved, dy: Tensor, keep: bool = False, take=None):
+        """take: called with a layer's gradients as soon as they are whole, which are then forgotten."""
         saved, grads = list(saved) if keep else saved, {}
         layers = list(self.children.values())
         for i, name in reversed(list(enumerate(self.children))):
@@ -72,6 +73,8 @@ class Sequential(Net):
             self._recall(layers, saved, i)
             dy, new = back(layers[i], saved.pop(), dy, keep)
             self._collect(grads, name, new)
+            if take and new:  # what stands in an earlier place too isn't whole yet, nor in `grads` by this name
+                take({k: grads.pop(k) for n in new if (k := f"{name}.{n}") in grads})
         return dy, grads
 
     def _recall(self, layers: list[Layer], saved: list, i: int):

@@ -22,6 +22,8 @@ class SGD:
     Source: Sutskever et al. 2013, "On the importance of initialization and momentum".
     """
 
+    layerwise = True  # may be given the gradients a layer at a time
+
     def __init__(
         self,
         params: dict[str, Tensor],

@@ -19,12 +19,15 @@ def train_step(net: Layer, loss, optimiser, weighted: bool = False):
 
     No autograd, nothing read back to the host, parameters changed in place, so that
     `torch.compile(fullgraph=True)` and a CUDA graph can take it whole. factor, a tensor () or
-    a number, multiplies the rate. The net's gradient for its input isn't asked for.
+    a number, multiplies the rate. The net's gradient for its input isn't asked for. A layer is
+    updated as soon as backward has its gradients, which then needn't be kept, unless the optimiser
+    wants all of them at once.
 
     weighted: step(x, target, factor, weight) counts each sample by its weight (B), and also gives
     what each has taught (B), the size of its gradient before that: see selective.py.
     """
     net.input_grad = False
+    layerwise = isinstance(net, Sequential) and optimiser.layerwise
     if isinstance(net, Sequential):
         net.freeze()
 
@@ -34,8 +37,10 @@ def train_step(net: Layer, loss, optimiser, weighted: bool = False):
         lessons = dz.abs().sum(1, dtype=torch.float32) if weighted else None
         if weighted:
             dz = dz * weight[:, None].to(dz.dtype)
-        _, grads = net.backward(saved, dz)
-        optimiser.step(grads, factor, value)
+        if layerwise:
+            net.backward(saved, dz, take=lambda grads: optimiser.step(grads, factor, value))
+        else:
+            optimiser.step(net.backward(saved, dz)[1], factor, value)
         return (value, hits(z, target), lessons) if weighted else (value, hits(z, target))
 
     return step

@@ -234,3 +234,70 @@ def test_recompute_keeps_less_where_a_norm_follows_an_activation():
     assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
     for name, g in found[0][1].items():
         assert torch.allclose(g, found[1][1][name], rtol=1e-4, atol=1e-5), name
+
+
+def test_gradients_are_taken_layer_by_layer_and_are_the_same():
+    torch.manual_seed(0)
+    shared = Linear(4, 4)
+    net = Sequential(Linear(4, 4), shared, Linear(4, 4), shared, Sequential(Linear(4, 4), Linear(4, 3)))
+    x, dy, taken = torch.randn(5, 4), torch.randn(5, 3), []
+    whole = net.backward(net.forward(x)[1], dy)
+    dx, left = net.backward(net.forward(x)[1], dy, take=taken.append)
+    assert left == {} and torch.equal(dx, whole[0])
+    assert [sorted(t) for t in taken if t] == [
+        ["4.0.bias", "4.0.weight", "4.1.bias", "4.1.weight"], ["2.bias", "2.weight"],
+        ["1.bias", "1.weight"], ["0.bias", "0.weight"],
+    ]  # fmt: skip
+    found = {k: g for t in taken for k, g in t.items()}
+    assert found.keys() == whole[1].keys()
+    assert all(torch.equal(g, whole[1][k]) for k, g in found.items())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_a_step_that_updates_layer_by_layer_is_the_one_that_updates_at_the_end(optimizer):
+    from nets.activations import GELU
+    from nets.muon import Muon
+    from nets.norm import BatchNorm2d
+
+    x, y, found = torch.randn(6, 3, 8, 8), torch.randint(2, (6,)), []
+    for layerwise in (True, False):
+        torch.manual_seed(0)
+        conv = Conv2d(4, 4, 3, padding=1)
+        layers = [Conv2d(3, 4, 3), BatchNorm2d(4), GELU(), conv, GELU(), conv, GlobalMaxPool(), Linear(4, 2)]
+        net = Sequential(*layers, recompute=True)
+        optimiser = {"sgd": SGD, "muon": Muon}[optimizer](net.params, 0.1, 0.9, True)
+        optimiser.layerwise = layerwise
+        step = train_step(net, CrossEntropy(), optimiser)
+        found.append([float(step(x, y, 1.0)[0]) for _ in range(4)])
+        found[-1] += [p.clone() for p in net.params.values()]
+    assert found[0][0] != found[0][3]
+    assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(*found))
+
+
+def test_updating_layer_by_layer_never_holds_all_gradients():
+    """The largest sum of bytes of gradients that live at once, of four layers alike."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    torch.manual_seed(0)
+    net = Sequential(*(Linear(64, 64, bias=False) for _ in range(4)))
+    alive, most = set(), []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            import weakref
+
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and out.shape == (64, 64) and "mm" in str(func):
+                alive.add(id(out))
+                weakref.finalize(out, alive.discard, id(out))
+                most.append(len(alive))
+            return out
+
+    for layerwise, allowed in ((True, 2), (False, 4)):
+        optimiser = SGD(net.params, 0.1)
+        optimiser.layerwise = layerwise
+        step = train_step(net, CrossEntropy(), optimiser)
+        with Watch():
+            step(torch.randn(3, 64), torch.tensor([0, 1, 2]), 1.0)
+        assert max(most) <= allowed and (layerwise or max(most) == 4)
+        most.clear()

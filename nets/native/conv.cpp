@@ -167,7 +167,7 @@ template <class T>
 void weight_gradient(const T* x, const T* dy, float* dw, int N, int H, int W, int C, int O) {
     const int xp = (C + MR - 1) / MR, dyp = (O + OB - 1) / OB;
     const size_t size = (size_t)xp * dyp * 9 * MR * OB;
-    const int threads = std::max(1, std::min(omp_get_max_threads(), N));
+    const int threads = std::max(1, std::min(omp_get_max_threads(), N / 4));  // fewer aren't worth the sums
     std::vector<std::vector<float>> sums(threads);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int t = 0; t < threads; t++) {
@@ -175,8 +175,9 @@ void weight_gradient(const T* x, const T* dy, float* dw, int N, int H, int W, in
         sums[t].assign(size, 0.f);
         add_up(x + from * H * W * C, dy + from * H * W * O, sums[t].data(), to - from, H, W, C, O);
     }
-    for (int t = 1; t < threads; t++)
-        for (size_t k = 0; k < size; k++) sums[0][k] += sums[t][k];
+#pragma omp parallel for schedule(static)
+    for (size_t k = 0; k < size; k++)
+        for (int t = 1; t < threads; t++) sums[0][k] += sums[t][k];
     for (int o = 0; o < O; o++)  // dw (O, 3, 3, C)
         for (int ij = 0; ij < 9; ij++)
             for (int c = 0; c < C; c++)
