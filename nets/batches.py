@@ -73,7 +73,8 @@ def take(x: Tensor, batch: Plan, side: int = 0) -> Tensor:
         cols = w - 1 - (w - 1 - cols).abs()
     if batch.flip is not None:
         cols = torch.where(batch.flip[:, None], cols.flip(1), cols)
-    return x[batch.order[:, None, None], rows[:, :, None], cols[:, None, :]]
+    place = (batch.order[:, None, None] * h + rows[:, :, None]) * w + cols[:, None, :]  # (B, H, W)
+    return x.reshape(-1, x.shape[3]).index_select(0, place.flatten()).view(*place.shape, -1)
 
 
 def normalise(x: Tensor, mean: Tensor, std: Tensor, dtype, channels_last: bool = True) -> Tensor:
