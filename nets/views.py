@@ -15,18 +15,26 @@ def _mirrored(x: Tensor) -> list[tuple[float, Tensor]]:
     return [(0.5, x), (0.5, x.flip(3))]
 
 
-def _six(x: Tensor) -> list[tuple[float, Tensor]]:
-    """As it is for one half, and moved by a pixel up and left or down and right for a quarter each."""
+def _moved(x: Tensor, middle: float, corners) -> list[tuple[float, Tensor]]:
+    """x for `middle`, and for the rest moved by a pixel towards corners; each mirrored too."""
     wide = pad(x.float(), (1, 1, 1, 1), "reflect").to(x.dtype)
     h, w = x.shape[2:]
-    moved = wide[:, :, :h, :w], wide[:, :, 2:, 2:]
-    parts = [(0.5, x), *((0.25, m) for m in moved)]
+    parts = [wide[:, :, 1 - i : 1 - i + h, 1 - j : 1 - j + w] for i, j in corners]
+    parts = [(middle, x), *(((1 - middle) / len(parts), part) for part in parts)]
     return [(a * b, view) for a, part in parts for b, view in _mirrored(part)]
+
+
+def _six(x: Tensor) -> list[tuple[float, Tensor]]:
+    return _moved(x, 0.5, [(1, 1), (-1, -1)])
+
+
+def _corners(x: Tensor) -> list[tuple[float, Tensor]]:
+    return _moved(x, 0.4, [(1, 1), (-1, -1), (1, -1), (-1, 1)])
 
 
 # name -> the views of pictures (B, C, H, W), each with its weight
 # Source of "six": Jordan 2024, airbench94
-VIEWS = {"one": lambda x: [(1.0, x)], "mirror": _mirrored, "six": _six}
+VIEWS = {"one": lambda x: [(1.0, x)], "mirror": _mirrored, "six": _six, "corners": _corners}
 NAMES = (*VIEWS, "ten")  # see ten_crop.py
 
 

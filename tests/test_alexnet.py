@@ -158,7 +158,7 @@ def test_answers_of_ten_views_are_averaged_after_the_softmax():
         ("data.crop=2", "data.crop: pictures are shifted by data.crop_size already"),
         ("data.source=cifar10", "data.crop_size: only a folder has it, not cifar10"),
         ("data.units=bits", 'data.units: "bits" is not one of its values; did you mean "bytes"?'),
-        ("eval.views=two", 'eval.views: "two" is not one of its values; known: one, mirror, six, ten'),
+        ("eval.views=two", 'eval.views: "two" is not one of its values; known: one, mirror, six, corners, ten'),
         ("net.layers.23.outputs=3", "net.layers.23.outputs=3: 23 is no place in a list of 23"),
         ("net.layers.-24=3", "-24 is no place in a list of 23"),
         ("net.layers.x.outputs=3", "x is no place in a list of 23"),

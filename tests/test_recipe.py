@@ -147,6 +147,14 @@ def test_views_of_six_are_the_mean_of_mirrored_and_moved():
     assert torch.equal(look(net, x, "one"), net.forward(x)[0])
 
 
+def test_views_of_the_corners_reach_every_neighbour():
+    x = torch.arange(36.0).reshape(1, 1, 6, 6).expand(1, 3, 6, 6)
+    views = VIEWS["corners"](x)
+    assert len(views) == 10 and sum(w for w, _ in views) == pytest.approx(1)
+    middles = {v[0, 0, 2, 2].item() for _, v in views[::2]}
+    assert middles == {x[0, 0, i, j].item() for i, j in [(2, 2), (1, 1), (3, 3), (1, 3), (3, 1)]}
+
+
 def test_only_the_doubtful_are_looked_at_again():
     z = torch.tensor([[9.0, 0, 0], [1, 1.1, 0], [0, 5, 0], [2, 2, 2]])
     assert doubtful(z, 0.5).tolist() == [1, 3]
