@@ -84,7 +84,7 @@ class Conv2d(Layer):
     def backward(self, saved, dy: Tensor):
         x, win, weight = saved, self.windows, self.params["weight"]
         w = weight.to(dy.dtype)
-        if self.kernel == "vendor" or self.kernel == "native" and not self._in_native(x):
+        if self.kernel == "vendor" or self.kernel == "native" and not self.in_native(x):
             dx, dw = self._vendor(x, dy, w)
         else:
             native_dw = native.conv_weight_gradient if self.kernel == "native" else None
@@ -115,7 +115,7 @@ class Conv2d(Layer):
                 dw += torch.einsum("mgo,mkgc->gokc", rows, patches).flatten(2)
         return dw.reshape(o, kh, kw, c).permute(0, 3, 1, 2)
 
-    def _in_native(self, x: Tensor) -> bool:
+    def in_native(self, x: Tensor) -> bool:
         """Does nets/native have this convolution's weight gradient?"""
         win = self.windows
         same = (win.size, win.stride, win.padding, win.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))

@@ -11,5 +11,6 @@ Read the files in this order; each has one idea.
     scaling.py   the race over batch, width and depth
     report.py    tables
     picture.py   plots
+    rates.py     each convolution alone: a command of its own
     __main__.py  the command
 """
