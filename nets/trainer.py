@@ -105,6 +105,7 @@ class Run:
         if config.data.color_jitter:
             self.axes = color.axes(self.data.train_x)
         self.fit_seconds = time.perf_counter() - begin
+        self._freeze(0.0)
         with torch.device("meta"):  # does every layer take a batch of this size?
             stand_in, _ = build(config.net.layers, shape)
             stand_in.forward(torch.empty(self.batch, *shape))

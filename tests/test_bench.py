@@ -76,6 +76,18 @@ def task(name, *overrides):
     return forms.Task(conf, *data.shapes(conf.data), CPU)
 
 
+def test_rates_of_every_convolution(capsys, monkeypatch):
+    from nets.bench import rates
+
+    monkeypatch.setattr("sys.argv", ["rates", "configs/cifar10.toml", "--batch", "2", "--times", "1"])
+    rates.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[1:]] == [
+        [a, "→", b] for a, b in [("24", "64"), ("64", "64"), ("64", "256"), *[("256", "256")] * 3]
+    ]
+    assert all(float(v.replace(",", "")) > 0 for line in lines[1:] for v in line.split()[-4:])
+
+
 def test_every_row_and_finite_numbers(here, monkeypatch, capsys, tmp_path):
     args = ("--forms", "manual,autograd", "--rounds", 2, "--steps", 2, "--batch", 4, "--profile", 1)
     command(monkeypatch, "digits", *args, "--json", tmp_path / "b.json", "--plot", tmp_path / "b.png")
