@@ -12,7 +12,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from nets import cli
 from nets.errors import DataError

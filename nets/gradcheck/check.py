@@ -110,7 +110,7 @@ def _loss(loss, y, dy, target) -> Row:
 
 def _rows(net, trace: Trace, grads: dict, oracle: twin.Answer, difference, watch) -> list[Row]:
     """Each layer's tensors as they stand in the net, or by themselves where the layer is wrong."""
-    root, rows, wrong, sizes = trace.calls[-1], [], set(), {}
+    rows, wrong, sizes = [], set(), {}
     terms, depth = max(call.dy.numel() for call in trace.calls), len(net.places())
     for call, standing in zip(trace.calls, _standing(net, trace.calls, grads, oracle)):
         by_itself = {row.tensor: row for row in alone(call, sizes)}
