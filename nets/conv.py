@@ -117,9 +117,8 @@ class Conv2d(Layer):
 
     def in_native(self, x: Tensor) -> bool:
         """Does nets/native have this convolution's weight gradient?"""
-        win = self.windows
-        same = (win.size, win.stride, win.padding, win.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
-        return same and self.groups == 1 and native.serve(x.device, x.dtype)
+        same = self.windows == Windows.of(3, 1, 1) and self.groups == 1
+        return same and native.serve(x.device, x.dtype)
 
     def _vendor(self, x: Tensor, dy: Tensor, w: Tensor):
         win, wanted = self.windows, [self.input_grad, True, False]

@@ -17,6 +17,7 @@ from nets.net import Residual, Sequential
 from nets.norm import BatchNorm2d
 from nets.pool import MaxPool2d
 from nets.whiten import Whiten2d
+from nets.windows import Windows
 
 CACHED = 2**21  # numbers that a convolution gives each thread at a time: 4 MB in bfloat16, for the cache
 
@@ -137,10 +138,7 @@ def _is_act(layer: Layer) -> bool:
 
 
 def _is_pool(layer: Layer) -> bool:
-    win = layer.windows if type(layer) is MaxPool2d else None
-    return win is not None and (win.size, win.stride, win.padding, win.dilation) == (
-        (2, 2), (2, 2), (0, 0), (1, 1)
-    )  # fmt: skip
+    return type(layer) is MaxPool2d and layer.windows == Windows.of(2, 2, 0)
 
 
 def _stage(layer: Layer, after: Layer | None) -> Stage | None:

@@ -44,10 +44,14 @@ class BatchNorm2d(Layer):
         self.buffers["running_mean"] = torch.zeros(channels)
         self.buffers["running_var"] = torch.ones(channels)
 
-    def forward(self, x: Tensor):
+    def check(self, x: Tensor):
+        """BatchError unless x is pictures with something to normalise by."""
         pictures(self, x)
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] <= 1:
             raise BatchError("BatchNorm2d in training needs more than one value a channel in a batch")
+
+    def forward(self, x: Tensor):
+        self.check(x)
         gamma, beta = self.params.get("weight"), self.params.get("bias")
         mean, var = self.buffers["running_mean"], self.buffers["running_var"]
         y, batch_mean, rstd = torch.native_batch_norm(
@@ -62,14 +66,11 @@ class BatchNorm2d(Layer):
 
         moments: x -> its channels' mean and variance.
         """
-        pictures(self, x)
+        self.check(x)
         mean, var = self.buffers["running_mean"], self.buffers["running_var"]
         if not self.training:
             return mean.clone(), var.clone()
-        m = x.numel() // x.shape[1]
-        if m <= 1:
-            raise BatchError("BatchNorm2d in training needs more than one value a channel in a batch")
-        own = moments(x)
+        own, m = moments(x), x.numel() // x.shape[1]
         for average, new in zip((mean, var), (own[0], own[1] * (m / (m - 1)))):
             average.mul_(1 - self.momentum).add_(new * self.momentum)
         return own

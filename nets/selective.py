@@ -11,7 +11,7 @@ on the biggest losers".
 import torch
 from torch import Tensor
 
-from nets.batches import Plan
+from nets.batches import Plan, generator
 
 
 class Selection:
@@ -33,8 +33,7 @@ class Selection:
         if not out:
             return plan
         easy = self.lessons.argsort(stable=True)[: len(self.lessons) // 2]
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-        drawn = torch.randperm(len(easy), generator=generator).to(easy.device)
+        drawn = torch.randperm(len(easy), generator=generator(seed, epoch)).to(easy.device)
         self.weight[easy] = len(easy) / (len(easy) - out)
         self.weight[easy[drawn[:out]]] = 0
         return plan.only(self.weight[plan.order] > 0)

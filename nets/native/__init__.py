@@ -93,6 +93,11 @@ def rows(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous()
 
 
+def _count(x: Tensor):
+    """How many rows of channels pictures x are, for a kernel."""
+    return ctypes.c_long(x.numel() // x.shape[1])
+
+
 def _like(x: Tensor, shape=None, dtype=None) -> Tensor:
     """Room for pictures of `shape`, by default x's, channels_last."""
     n, c, h, w = shape or x.shape
@@ -139,7 +144,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Each channel's mean and variance (divided by their number), float32 (C)."""
     mean, var = _two(x)
     a = rows(x)
-    _call("moments", x, a, ctypes.c_long(a.numel() // a.shape[3]), a.shape[3], mean, var)
+    _call("moments", x, a, _count(x), x.shape[1], mean, var)
     return mean, var
 
 
@@ -154,8 +159,7 @@ def _two(x):
 def act_forward(x: Tensor, mean: Tensor, scale: Tensor, bias: Tensor, act: str) -> Tensor:
     """f((x − mean)·scale + bias), each of them float32 (C); act names f, one of ACTS."""
     y, a = _like(x), rows(x)
-    count = ctypes.c_long(a.numel() // a.shape[3])
-    _call("act_forward", x, a, y, count, a.shape[3], mean, scale, bias, ACTS.index(act))
+    _call("act_forward", x, a, y, _count(x), x.shape[1], mean, scale, bias, ACTS.index(act))
     return y
 
 
@@ -168,9 +172,8 @@ def bias_act_backward(x: Tensor, dy: Tensor, bias: Tensor, act: str, wanted: boo
     dx = _like(x) if wanted else x.new_empty(0)
     sums, one, nothing = bias.new_empty((2, len(bias))), torch.ones_like(bias), torch.zeros_like(bias)
     a, b = rows(x), rows(dy)
-    count = ctypes.c_long(a.numel() // a.shape[3])
     to = dx if wanted else None
-    _call("act_backward", x, a, b, to, count, a.shape[3], nothing, one, bias, sums, ACTS.index(act))
+    _call("act_backward", x, a, b, to, _count(x), x.shape[1], nothing, one, bias, sums, ACTS.index(act))
     return dx, sums[0].clone()
 
 
@@ -186,9 +189,8 @@ def norm_act_backward(x, dy, mean, rstd, scale, bias, act: str, training: bool):
     """
     dx, sums = _like(x), mean.new_empty((2, len(mean)))
     a, b = rows(x), rows(dy)
-    count = ctypes.c_long(a.numel() // a.shape[3])
     of = (mean, rstd, scale, bias, sums, ACTS.index(act), int(training))
-    _call("norm_act_backward", x, a, b, dx, count, a.shape[3], *of)
+    _call("norm_act_backward", x, a, b, dx, _count(x), x.shape[1], *of)
     return dx, sums
 
 
