@@ -9,6 +9,7 @@ from tqdm import tqdm
 from nets.batches import normalise
 from nets.config import Eval
 from nets.data import Dataset
+from nets.layer import sum_dtype
 from nets.views import doubtful, look
 
 
@@ -29,7 +30,7 @@ def outputs(
                 parts.append(look(net, xs, views, data.side))
             else:
                 z = net.forward(xs.to(dtype))[0]
-                parts.append(z.to(torch.promote_types(z.dtype, torch.float32)))
+                parts.append(z.to(sum_dtype(z)))
         return torch.cat(parts)
 
     z = answers(x.split(some), "one" if asked.doubtful < 1 else asked.views)

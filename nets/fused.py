@@ -159,9 +159,12 @@ class Fused(Sequential):
         self.recompute, self.frozen = True, 0
 
 
-def fuse(net: Layer, device: torch.device, dtype: torch.dtype) -> Layer:
-    """The net with stages wherever they serve; the net itself where the kernels aren't to be had."""
-    return _fuse(net) if native.serve(device, dtype) else net
+def fuse(net: Layer, device: torch.device, dtype: torch.dtype, kernel: str = "native") -> Layer:
+    """The net with stages wherever they serve.
+
+    The net itself where the kernels aren't to be had, or `kernel`, a config's, asks for others.
+    """
+    return _fuse(net) if kernel == "native" and native.serve(device, dtype) else net
 
 
 def _fuse(layer: Layer) -> Layer:

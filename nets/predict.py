@@ -46,7 +46,7 @@ class Trained:
             raise CheckpointError(f"{path}: doesn't match its config: {e}") from None
         self.net.to(device, torch.promote_types(self.dtype, torch.float32))
         checkpoint.restore(self.net, tensors, path)
-        self.fast = fuse(self.net, device, self.dtype) if self.config.net.kernel == "native" else self.net
+        self.fast = fuse(self.net, device, self.dtype, self.config.net.kernel)
         self.mean, self.std = tensors.get("data.mean"), tensors.get("data.std")
         pictures = len(self.shape) == 3
         wanted = (self.shape[:1], torch.float32)

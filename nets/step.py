@@ -14,6 +14,12 @@ def hits(z: Tensor, target: Tensor) -> Tensor:
     return ((z - target).abs() < 0.1).all(1).sum()
 
 
+def hold(net: Sequential, optimiser, names):
+    """Take the parameters called `names` as constants: no update, and no backward for them alone."""
+    net.freeze(names)
+    optimiser.constants = set(names)
+
+
 def train_step(net: Layer, loss, optimiser, weighted: bool = False):
     """The step of a net: step(x, target, factor) -> (loss (), hits ()), both on x's device.
 

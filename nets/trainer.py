@@ -22,7 +22,7 @@ from nets.muon import Muon
 from nets.net import Sequential
 from nets.optim import SGD, constants, factor
 from nets.selective import Selection
-from nets.step import train_step
+from nets.step import hold, train_step
 
 
 def make_net(config: Config, shape, n_outputs: int, seed: int | None = None):
@@ -87,7 +87,7 @@ class Run:
         self.data = self.data.to(device)
         self.optimiser = make_optimiser(config, self.net, self.loss)
         # the same parameters, by way of faster kernels where there are such
-        self.fast = fuse(self.net, device, self.dtype) if config.net.kernel == "native" else self.net
+        self.fast = fuse(self.net, device, self.dtype, config.net.kernel)
         self.step = train_step(self.fast, self.loss, self.optimiser, weighted=bool(t.skip))
         if device.type == "cuda" and t.optimizer != "adaptive":
             self.step = Captured(self.step, self._standing, lambda: tuple(self.frozen))
@@ -260,8 +260,7 @@ class Run:
         """Parameters whose time is over are constants from here on."""
         names = constants(self.net.params, self.config.train.groups, epoch)
         if names != self.frozen:
-            self.fast.freeze(names)
-            self.optimiser.constants = set(names)
+            hold(self.fast, self.optimiser, names)
             self.frozen = names
 
     def test(self, asked: Eval = Eval()):

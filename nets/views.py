@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from nets.layer import sum_dtype
 from nets.ten_crop import centre, seen
 
 
@@ -49,7 +50,7 @@ def look(net, x: Tensor, views: str, side: int = 0) -> Tensor:
     for weight, view in VIEWS[views](x):
         like = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
         z = net.forward(view.contiguous(memory_format=like))[0]
-        total = total + weight * z.to(torch.promote_types(z.dtype, torch.float32))
+        total = total + weight * z.to(sum_dtype(z))
     return total
 
 

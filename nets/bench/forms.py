@@ -15,7 +15,7 @@ from nets.errors import UsageError, nearest
 from nets.fused import fuse
 from nets.layer import sum_dtype
 from nets.optim import SGD, constants
-from nets.step import hits, train_step
+from nets.step import hits, hold, train_step
 from nets.torch_nn import to_torch
 from nets.trainer import make_loss, make_net, make_optimiser
 from nets.twin import loss_value
@@ -100,13 +100,12 @@ class Manual:
 
     def __init__(self, task: Task, net, loss, compiled: bool):
         conf = task.config
-        self.net = fuse(net, task.device, getattr(torch, conf.train.dtype)) if conf.net.kernel == "native" else net
+        self.net = fuse(net, task.device, getattr(torch, conf.train.dtype), conf.net.kernel)
         self.optimiser = make_optimiser(conf, net, loss)
-        self.optimiser.constants = set(constants(net.params, conf.train.groups, 0.0))
         self.parts = "forward, loss, backward and update in one graph" if compiled else ""
         self.factor = torch.full((), FACTOR, device=task.device)
         self._step = train_step(self.net, loss, self.optimiser)
-        self.net.freeze(self.optimiser.constants)
+        hold(self.net, self.optimiser, constants(net.params, conf.train.groups, 0.0))
         if compiled:
             self._step = torch.compile(self._step, fullgraph=True, dynamic=False)
 
