@@ -48,9 +48,9 @@ Read the files in this order; each has one idea.
       stream_bench.py how long the step waits for it, and what memory it takes
       data.py         data sets, in memory or streamed
       trainer.py      epochs of steps, and everything written to one folder
+      ten_crop.py     parts of a larger picture: four corners, the centre, and their mirror images
       views.py        a picture looked at more than once
       evaluate.py     what the net says of pictures that it has not seen
-      ten_crop.py     four corners, the centre, and their mirror images
       figure.py       learning curves, and five best guesses as bars
       checkpoint.py   tensors in safetensors, never a pickle
       predict.py      a finished run, loaded again

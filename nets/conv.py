@@ -26,7 +26,8 @@ class Conv2d(Layer):
         db_o    = Σ_npq dy_nopq.
 
     kernel = "written" is that, "vendor" the library's own backward (aten.convolution_backward)
-    for the same formulas, "native" has dw from nets/native/conv.cpp. Source: Dumoulin and Visin 2016, "A guide to convolution arithmetic".
+    for the same formulas, "native" has dw from nets/native/conv.cpp.
+    Source: Dumoulin and Visin 2016, "A guide to convolution arithmetic".
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Conv2d(Layer):
         x, win, weight = saved, self.windows, self.params["weight"]
         w = weight.to(dy.dtype)
         if self.kernel == "vendor" or self.kernel == "native" and not self.in_native(x):
-            dx, dw = self._vendor(x, dy, w)
+            dx, dw = self.vendor_gradients(x, dy, w)
         else:
             native_dw = native.conv_weight_gradient if self.kernel == "native" else None
             dw = (native_dw or self._weight_gradient)(x, dy)
@@ -120,7 +121,8 @@ class Conv2d(Layer):
         same = self.windows == Windows.of(3, 1, 1) and self.groups == 1
         return same and native.serve(x.device, x.dtype)
 
-    def _vendor(self, x: Tensor, dy: Tensor, w: Tensor):
+    def vendor_gradients(self, x: Tensor, dy: Tensor, w: Tensor):
+        """dx, None unless it is wanted, and dw, by the library's kernel."""
         win, wanted = self.windows, [self.input_grad, True, False]
         dx, dw, _ = torch.ops.aten.convolution_backward(
             dy, x, w, None, win.stride, win.padding, win.dilation, False, [0, 0], self.groups, wanted

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from nets import cli, config, data
+from nets.bench.report import grid
 from nets.errors import UsageError
 from nets.layer import Net
 from nets.trainer import make_net
@@ -48,7 +50,7 @@ def lines(net, x: Tensor) -> list[Line]:
     for (name, layer, part), y in zip(_places(net, saved), calls, strict=True):
         trained = {id(p): p.numel() for p in layer.params.values() if id(p) not in seen}
         seen |= trained.keys()
-        stores = {_storage(t): t.untyped_storage().nbytes() for t in _tensors(part)}
+        stores = {_storage(t): t.untyped_storage().nbytes() for t in tree_leaves(part) if isinstance(t, Tensor)}
         saved_here = sum(n for place, n in stores.items() if place not in kept | own)
         kept |= stores.keys()
         found.append(Line(name, tuple(y.shape), sum(trained.values()), _products(layer, y), saved_here))
@@ -62,14 +64,6 @@ def _places(layer, saved, path: str = ""):
         return
     for (child, inner), part in zip(layer.children.items(), saved, strict=True):
         yield from _places(inner, part, f"{path}.{child}" if path else child)
-
-
-def _tensors(saved):
-    if isinstance(saved, Tensor):
-        yield saved
-    elif isinstance(saved, (list, tuple)) and not isinstance(saved, torch.Size):
-        for part in saved:
-            yield from _tensors(part)
 
 
 def _storage(t: Tensor) -> int:
@@ -90,12 +84,7 @@ def table(found: list[Line]) -> str:
         rows.append((line.name, " × ".join(map(str, line.shape)), *numbers))
     totals = (sum(getattr(line, k) for line in found) for k in ("parameters", "products", "saved"))
     rows.append(("all", "", *(f"{n:,}" for n in totals)))
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    text = []
-    for row in rows:
-        cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]
-        text.append("  ".join(cells).rstrip())
-    return "\n".join(text)
+    return grid(rows, left=(0, 1))
 
 
 def main():

@@ -4,12 +4,14 @@ One look tells how certain the net is. Where it is certain more looks change not
 pictures of which it is least certain get them.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from nets.layer import sum_dtype
-from nets.ten_crop import centre, seen
+from nets.ten_crop import centre, ten_crop
 
 
 def _mirrored(x: Tensor) -> list[tuple[float, Tensor]]:
@@ -44,14 +46,17 @@ def look(net, x: Tensor, views: str, side: int = 0) -> Tensor:
 
     side: what the net sees of a larger picture, its centre unless the views are "ten".
     """
-    if views == "ten":
-        return seen(net, x, side, views)
-    x, total = centre(x, side) if side else x, 0.0
-    for weight, view in VIEWS[views](x):
-        like = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
+    like = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
+
+    def ask(view: Tensor) -> Tensor:
         z = net.forward(view.contiguous(memory_format=like))[0]
-        total = total + weight * z.to(sum_dtype(z))
-    return total
+        return z.to(sum_dtype(z))
+
+    if views == "ten":  # the log of their mean softmax
+        z = torch.stack([ask(view) for view in ten_crop(x, side or min(x.shape[2:]))])
+        return z.log_softmax(-1).logsumexp(0) - math.log(len(z))
+    x = centre(x, side) if side else x
+    return sum(weight * ask(view) for weight, view in VIEWS[views](x))
 
 
 def doubtful(z: Tensor, share: float) -> Tensor:

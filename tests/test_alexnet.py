@@ -18,7 +18,8 @@ from nets.gradcheck.targets import narrow
 from nets.linear import Linear
 from nets.predict import Trained
 from nets.start import restart
-from nets.ten_crop import centre, seen, ten_crop
+from nets.ten_crop import centre, ten_crop
+from nets.views import look
 
 PATH = Path(__file__).parent.parent / "configs" / "alexnet.toml"
 CONF = config.load(PATH)
@@ -141,14 +142,14 @@ class Mean:
 
 def test_answers_of_ten_views_are_averaged_after_the_softmax():
     x, net = 3 * torch.randn(2, 3, 9, 8), Mean()
-    z = seen(net, x, 5, "ten")
+    z = look(net, x, "ten", 5)
     want = torch.stack([F.softmax(Mean().forward(v)[0], 1) for v in ten_crop(x, 5)]).mean(0)
     torch.testing.assert_close(F.softmax(z, 1), want)
     torch.testing.assert_close(z.exp().sum(1), torch.ones(2))  # probabilities already
     assert net.shapes == 10 * [(2, 3, 5, 5)]
-    torch.testing.assert_close(seen(net, x, 5), Mean().forward(centre(x, 5))[0])
-    assert torch.equal(seen(net, x), Mean().forward(x)[0])
-    assert seen(net, x.bfloat16(), 5, "ten").dtype == torch.float32
+    torch.testing.assert_close(look(net, x, "one", 5), Mean().forward(centre(x, 5))[0])
+    assert torch.equal(look(net, x, "one"), Mean().forward(x)[0])
+    assert look(net, x.bfloat16(), "ten", 5).dtype == torch.float32
 
 
 @pytest.mark.parametrize(

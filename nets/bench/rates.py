@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from nets import cli, config, data, native
-from nets.bench.report import grid
+from nets.bench.report import grid, number
 from nets.conv import Conv2d
 from nets.device import keep_memory
 from nets.trace import Trace
@@ -24,7 +24,7 @@ def rate(work: float, product, times: int) -> str:
         begin = time.perf_counter()
         product()
         seconds.append(time.perf_counter() - begin)
-    return f"{work / median(seconds) / 1e9:,.0f}"
+    return number(work / median(seconds) / 1e9)
 
 
 def rows(conf: config.Config, batch: int, times: int):
@@ -45,14 +45,14 @@ def rows(conf: config.Config, batch: int, times: int):
         w = layer.params["weight"].to(dtype)
         (o, c), (h, width) = w.shape[:2], x.shape[2:]
         work = 2 * 9 * x.numel() * o
-        vendor = [[1, 1], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False]]
+        layer.input_grad = False  # of the library's kernel, dw alone
         yield [
             f"{c} → {o}",
             f"{h} × {width}",
             rate(work, lambda: conv2d(x, w, None, 1, 1), times),
             rate(work, lambda: conv_transpose2d(dy, w, None, 1, 1), times),
             rate(work, lambda: native.conv_weight_gradient(x, dy), times),
-            rate(work, lambda: torch.ops.aten.convolution_backward(dy, x, w, None, *vendor), times),
+            rate(work, lambda: layer.vendor_gradients(x, dy, w), times),
         ]
 
 

@@ -88,7 +88,7 @@ def profiles(found: dict) -> str:
             rows = [[number(k["ms"]), str(k["launches"]), _short(k["kernel"])] for k in p["kernels"][:12]]
             rest = sum(k["ms"] for k in p["kernels"][12:])
             rows += [[number(rest), "", f"{len(p['kernels']) - 12} others"]] if rest else []
-            parts.append(grid([["ms", "launches", name], *rows], left=2))
+            parts.append(grid([["ms", "launches", name], *rows], left=(2,)))
     return "\n\n".join(parts)
 
 
@@ -106,10 +106,10 @@ def scaling(found: dict) -> str:
     return grid(lines)
 
 
-def grid(lines: list[list[str]], left: int = 0) -> str:
-    """Aligned columns: numbers to the right; column `left` is words."""
+def grid(lines: list[list[str]], left: tuple[int, ...] = (0,)) -> str:
+    """Aligned columns: numbers to the right; columns `left` are words."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    sides = ["<" if i == left else ">" for i in range(len(widths))]
+    sides = ["<" if i in left else ">" for i in range(len(widths))]
     rows = ("  ".join(f"{c:{side}{w}}" for c, side, w in zip(line, sides, widths)) for line in lines)
     return "\n".join(row.rstrip() for row in rows)
 
