@@ -31,7 +31,6 @@ Read the files in this order; each has one idea.
       gradcheck/      manual against autograd against finite differences, in the order of its __init__
     Speed
       torch_nn.py     the same net as torch.nn modules, the rival
-      same_curve.py   the loss by hand and by autograd, step by step, on a run's own batches
       bench/          a step by hand and by autograd, side by side
     Somebody's own torch model
       torch_parts.py  which modules and calls of torch have a layer here
@@ -40,6 +39,7 @@ Read the files in this order; each has one idea.
     A run
       config.py       a TOML file becomes frozen dataclasses
       build.py        a list of layers becomes a net
+      make.py         a config's net, loss and optimiser
       pictures.py     one picture file; tree.py lists a whole tree of them
       folder.py       the tree decoded into memory
       batches.py      shuffled, shifted, flipped and normalised on the device

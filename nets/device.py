@@ -1,4 +1,4 @@
-"""Which device, and how a CPU keeps its memory."""
+"""Which device and which versions, and how a CPU keeps its memory."""
 
 import ctypes
 import sys
@@ -38,3 +38,20 @@ def keep_memory():
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def called(device: torch.device) -> str:
+    """A device's name, for people."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def versions() -> dict:
+    import platform
+
+    import torchvision
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }

@@ -13,8 +13,8 @@ from nets.device import keep_memory
 from nets.errors import CheckpointError, DataError, UsageError
 from nets.evaluate import Report, outputs, ranking, report, toy_report
 from nets.fused import fuse
+from nets.make import make_net
 from nets.pictures import decode
-from nets.trainer import make_net
 
 
 class Trained:

@@ -10,7 +10,7 @@ from nets import cli, config, data
 from nets.bench.report import grid
 from nets.errors import UsageError
 from nets.layer import Net
-from nets.trainer import make_net
+from nets.make import make_net
 
 
 @dataclass

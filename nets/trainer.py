@@ -9,61 +9,17 @@ import torch
 from tqdm import tqdm
 
 from nets import batches, checkpoint, color, data, figure, stream
-from nets.adaptive import Adaptive
 from nets.build import build
 from nets.config import Config, Eval, dumps
-from nets.device import keep_memory
+from nets.device import called, keep_memory, versions
 from nets.errors import NonFiniteError, Problem, UsageError
 from nets.evaluate import outputs, report, toy_report
 from nets.fused import fuse
 from nets.graph import Captured
-from nets.loss import CrossEntropy, MeanSquaredError, Performance
-from nets.muon import Muon
-from nets.net import Sequential
-from nets.optim import SGD, constants, factor
+from nets.make import make_loss, make_net, make_optimiser
+from nets.optim import constants, factor
 from nets.selective import Selection
 from nets.step import hold, train_step
-
-
-def make_net(config: Config, shape, n_outputs: int, seed: int | None = None):
-    """The config's net, its start values drawn from the seed. UsageError where it doesn't fit."""
-    torch.manual_seed(config.seed if seed is None else seed)
-    net, out = build(config.net.layers, shape, config.net.kernel)
-    for layer in net.walk():
-        if isinstance(layer, Sequential):
-            layer.recompute = config.net.recompute
-    if out != (n_outputs,):
-        size = " × ".join(map(str, out))
-        raise UsageError(f"net.layers: the net gives {size} numbers, {config.data.source} needs {n_outputs}")
-    return net
-
-
-def make_loss(config: Config, classes: bool):
-    t = config.train
-    if t.loss != "cross_entropy":
-        if t.label_smoothing:
-            raise UsageError("train.label_smoothing: only cross_entropy has it")
-        if t.reduction != "mean":
-            raise UsageError("train.reduction: only cross_entropy has a choice")
-        return Performance() if t.loss == "performance" else MeanSquaredError()
-    if not classes:
-        others = '"performance" or "mean_squared_error"'
-        raise UsageError(f"train.loss: {config.data.source} has no classes; use {others}")
-    return CrossEntropy(t.label_smoothing, t.reduction)
-
-
-def make_optimiser(config: Config, net, loss):
-    t = config.train
-    if not net.params:
-        raise UsageError("net.layers: there is nothing to train in this net")
-    if t.optimizer == "adaptive":
-        for name in ("momentum", "nesterov", "weight_decay", "groups"):
-            if getattr(t, name):
-                raise UsageError(f"train.{name}: the adaptive optimizer has none; leave it out")
-        return Adaptive(net.params, t.rate, maximize=loss.maximize)
-    kind = Muon if t.optimizer == "muon" else SGD
-    return kind(net.params, t.rate, t.momentum, t.nesterov, t.weight_decay, loss.maximize, t.groups)
-
 
 FILES = ("metrics.jsonl", "result.json", "checkpoint.safetensors", "curves.png", "top5.png", "guesses.png")
 
@@ -290,7 +246,7 @@ class Run:
             "name": c.name,
             "parameters": sum(p.numel() for p in self.net.params.values()),
             "seconds": round(seconds, 3),
-            "device": _device_name(self.device),
+            "device": called(self.device),
             "dtype": c.train.dtype,
             "seed": c.seed,
             "versions": versions(),
@@ -300,19 +256,3 @@ class Run:
             stream.note(d.skipped)
         checkpoint.write(self.out / "result.json", json.dumps(facts, indent=2) + "\n")
         figure.curves(self.out / "curves.png", self.rows, c.name)
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def versions() -> dict:
-    import platform
-
-    import torchvision
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-    }

@@ -12,8 +12,20 @@ from functools import singledispatch
 import torch
 from torch.nn import functional as F
 
-from nets import activations, adaptive_pool, conv, dropout, fused, linear, loss, net, norm, pool, response_norm
-from nets import whiten
+from nets import (
+    activations,
+    adaptive_pool,
+    conv,
+    dropout,
+    fused,
+    linear,
+    loss,
+    net,
+    norm,
+    pool,
+    response_norm,
+    whiten,
+)
 from nets.layer import Net, sum_dtype
 
 

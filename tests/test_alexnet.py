@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from nets import batches, color, config, data, enlarge, same_curve, trainer
+from nets import batches, color, config, data, enlarge, trainer
 from nets.batches import Plan
+from nets.bench import same_curve
 from nets.errors import DataError, MismatchError, UsageError
 from nets.gradcheck.targets import narrow
 from nets.linear import Linear
@@ -267,7 +268,6 @@ def test_twenty_steps_by_hand_and_by_autograd_have_the_same_loss(tree):
     run = trainer.Run(conf, torch.device("cpu"), tree)
     before = {k: p.clone() for k, p in run.net.params.items()}
     pairs = list(same_curve.curves(run, 20))
-    print([abs(a-b)/b for a,b in pairs])
     assert pairs[-1][0] < 0.9 * pairs[0][0]
     for ours, theirs in pairs:
         assert ours == pytest.approx(theirs, rel=1e-4)

@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nets import batches, color, config, data
 from nets.gradcheck.targets import narrow
+from nets.make import make_loss, make_net, make_optimiser
 from nets.net import Sequential
 from nets.step import hits, train_step
-from nets.trainer import make_loss, make_net, make_optimiser
 
 CONFIGS = sorted(Path(__file__).parent.parent.glob("configs/*.toml"))
 NAMES = [p.stem for p in CONFIGS]

@@ -10,8 +10,8 @@ from nets import cli, config, data, summary
 from nets.errors import UsageError
 from nets.gradcheck.targets import narrow
 from nets.linear import Linear
+from nets.make import make_net
 from nets.net import Sequential
-from nets.trainer import make_net
 
 CONFIGS = sorted(Path(__file__).parent.parent.glob("configs/*.toml"))
 ALEXNET = next(p for p in CONFIGS if p.stem == "alexnet")

@@ -11,6 +11,10 @@ Read the files in this order; each has one idea.
     scaling.py   the race over batch, width and depth
     report.py    tables
     picture.py   plots
-    rates.py     each convolution alone: a command of its own
     __main__.py  the command
+
+Two more are commands of their own:
+
+    rates.py       each convolution alone
+    same_curve.py  the loss by hand and by autograd, step by step, on a run's own batches
 """

@@ -10,7 +10,7 @@ from nets.bench import forms, picture, report
 from nets.bench.race import race
 from nets.bench.scaling import scaling
 from nets.errors import UsageError
-from nets.trainer import make_loss, make_net, make_optimiser, versions
+from nets.make import make_loss, make_net, make_optimiser
 
 ABOUT = """Time a train step, written by hand and by autograd, of the same net on the same data.
 
@@ -28,10 +28,10 @@ def main():
     field = forms.chosen(args.forms, args.allocator, where)
     if any(form.side == "autograd" for form in field) and conf.train.optimizer == "adaptive":
         raise UsageError("train.optimizer: adaptive judges its steps itself; --forms manual is what can be timed")
-    name = torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu"
+    name = device.called(where)
     facts = {"config": conf.name, "device": name, "batch": conf.train.batch_size, "dtype": conf.train.dtype}
     facts |= {"kernel": conf.net.kernel, "recompute": conf.net.recompute, "allocator": args.allocator}
-    facts["versions"] = versions()
+    facts["versions"] = device.versions()
     if args.scaling:
         facts["scaling"] = scaling(task, field, args.rounds, args.steps)
         first = facts["scaling"]["batch"]["points"][-1] | {"device": name}

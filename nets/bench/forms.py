@@ -14,10 +14,10 @@ from nets.config import Config
 from nets.errors import UsageError, nearest
 from nets.fused import fuse
 from nets.layer import sum_dtype
+from nets.make import make_loss, make_net, make_optimiser
 from nets.optim import SGD, constants
 from nets.step import hits, hold, train_step
 from nets.torch_nn import to_torch
-from nets.trainer import make_loss, make_net, make_optimiser
 from nets.twin import loss_value
 
 SIDES, WAYS = ("manual", "autograd"), ("", "-compiled", "-graph")
@@ -180,8 +180,8 @@ class Ours:
             p.grad = None
 
 
-def parameter_groups(conf: Config, net, module, maximize: bool) -> list[dict]:
-    """torch.optim's groups: parameters that share a rate, momentum and weight decay."""
+def parameter_groups(conf: Config, net, module, maximize: bool, factor: float = FACTOR) -> list[dict]:
+    """torch.optim's groups: parameters that share a rate, here times `factor`, momentum and weight decay."""
     t = conf.train
     own = SGD(net.params, t.rate, t.momentum, t.nesterov, t.weight_decay, groups=t.groups)
     theirs, groups = dict(module.named_parameters()), {}
@@ -191,7 +191,7 @@ def parameter_groups(conf: Config, net, module, maximize: bool) -> list[dict]:
         groups.setdefault(settings, []).append(theirs[name])
     return [
         dict(
-            params=params, lr=rate * FACTOR, momentum=momentum, weight_decay=weight_decay,
+            params=params, lr=rate * factor, momentum=momentum, weight_decay=weight_decay,
             nesterov=t.nesterov and momentum > 0, maximize=maximize,
         )
         for (rate, momentum, weight_decay), params in groups.items()

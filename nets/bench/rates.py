@@ -10,8 +10,8 @@ from nets import cli, config, data, native
 from nets.bench.report import grid, number
 from nets.conv import Conv2d
 from nets.device import keep_memory
+from nets.make import make_net
 from nets.trace import Trace
-from nets.trainer import make_net
 
 HEADS = ["convolution", "at", "forward", "dx", "dw, native", "dw, vendor"]
 

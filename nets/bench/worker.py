@@ -15,7 +15,6 @@ from nets.errors import Problem
 from nets.gradcheck.targets import told
 from nets.graph import Captured
 
-
 CACHE = None  # a folder for compiled code; None: each worker compiles from nothing, as a first run does
 
 

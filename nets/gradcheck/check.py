@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from nets import twin
-from nets.gradcheck import differences, module as torch_module
+from nets.gradcheck import differences
+from nets.gradcheck import module as torch_module
 from nets.gradcheck.alone import alone, largest
 from nets.gradcheck.contract import breaches
 from nets.gradcheck.report import Report, Row

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nets import config, data, loss, pretrained, trainer
+from nets import config, data, loss, pretrained
 from nets.build import LAYERS
 from nets.errors import UsageError, nearest
 from nets.from_torch import from_torch
 from nets.layer import Layer
 from nets.linear import Linear
+from nets.make import make_loss, make_net
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LOSSES = {
@@ -133,7 +134,7 @@ def _config_case(conf, batch, seed) -> Case:
     """A config's whole net, its loss included, on random pictures or numbers."""
     seed = conf.seed if seed is None else seed
     shape, n_outputs = data.shapes(conf.data)
-    net = trainer.make_net(conf, shape, n_outputs, seed)
+    net = make_net(conf, shape, n_outputs, seed)
     classes = len(shape) == 3  # pictures have them, the toy sets want outputs
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, *shape, generator=generator, dtype=torch.float64)
@@ -143,7 +144,7 @@ def _config_case(conf, batch, seed) -> Case:
         target = torch.randint(n_outputs, (batch,), generator=generator)
     else:
         target = torch.rand(batch, n_outputs, generator=generator, dtype=torch.float64)
-    return Case(conf.name, net, x, trainer.make_loss(conf, classes), target)
+    return Case(conf.name, net, x, make_loss(conf, classes), target)
 
 
 def _layer_cases(name):

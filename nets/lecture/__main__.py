@@ -6,9 +6,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nets import cli, device
+from nets.device import versions
 from nets.errors import UsageError, nearest
 from nets.lecture import EXPERIMENTS, page
-from nets.trainer import versions
 
 
 def main():

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nets import cli, config, device
+from nets.bench.forms import parameter_groups
 from nets.errors import MismatchError, UsageError
 from nets.layer import sum_dtype
 from nets.optim import SGD, factor
@@ -25,12 +26,7 @@ class Twin:
         if type(run.optimiser) is not SGD:
             raise UsageError(f"train.optimizer: torch.optim has no twin of {run.config.train.optimizer}")
         self.module, self.loss = to_torch(run.net), run.loss
-        theirs = dict(self.module.named_parameters())
-        groups = [
-            dict(params=[theirs[name]], lr=rate, momentum=momentum, weight_decay=decay,
-                 nesterov=run.optimiser.nesterov and momentum > 0, maximize=run.loss.maximize)
-            for name, (rate, momentum, decay) in run.optimiser.settings.items()
-        ]  # fmt: skip
+        groups = parameter_groups(run.config, run.net, self.module, run.loss.maximize, factor=1.0)
         self.rates = [group["lr"] for group in groups]
         self.optimiser = torch.optim.SGD(groups, lr=0.0)
 

@@ -1,0 +1,52 @@
+"""From a config to what trains: its net, its loss and its optimiser."""
+
+import torch
+
+from nets.adaptive import Adaptive
+from nets.build import build
+from nets.config import Config
+from nets.errors import UsageError
+from nets.loss import CrossEntropy, MeanSquaredError, Performance
+from nets.muon import Muon
+from nets.net import Sequential
+from nets.optim import SGD
+
+
+def make_net(config: Config, shape, n_outputs: int, seed: int | None = None):
+    """The config's net, its start values drawn from the seed. UsageError where it doesn't fit."""
+    torch.manual_seed(config.seed if seed is None else seed)
+    net, out = build(config.net.layers, shape, config.net.kernel)
+    for layer in net.walk():
+        if isinstance(layer, Sequential):
+            layer.recompute = config.net.recompute
+    if out != (n_outputs,):
+        size = " × ".join(map(str, out))
+        raise UsageError(f"net.layers: the net gives {size} numbers, {config.data.source} needs {n_outputs}")
+    return net
+
+
+def make_loss(config: Config, classes: bool):
+    t = config.train
+    if t.loss != "cross_entropy":
+        if t.label_smoothing:
+            raise UsageError("train.label_smoothing: only cross_entropy has it")
+        if t.reduction != "mean":
+            raise UsageError("train.reduction: only cross_entropy has a choice")
+        return Performance() if t.loss == "performance" else MeanSquaredError()
+    if not classes:
+        others = '"performance" or "mean_squared_error"'
+        raise UsageError(f"train.loss: {config.data.source} has no classes; use {others}")
+    return CrossEntropy(t.label_smoothing, t.reduction)
+
+
+def make_optimiser(config: Config, net, loss):
+    t = config.train
+    if not net.params:
+        raise UsageError("net.layers: there is nothing to train in this net")
+    if t.optimizer == "adaptive":
+        for name in ("momentum", "nesterov", "weight_decay", "groups"):
+            if getattr(t, name):
+                raise UsageError(f"train.{name}: the adaptive optimizer has none; leave it out")
+        return Adaptive(net.params, t.rate, maximize=loss.maximize)
+    kind = Muon if t.optimizer == "muon" else SGD
+    return kind(net.params, t.rate, t.momentum, t.nesterov, t.weight_decay, loss.maximize, t.groups)
