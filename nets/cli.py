@@ -39,6 +39,8 @@ def one_line_errors():
         if "can't allocate memory" not in str(e):
             raise
         _leave("out of memory; a smaller train.batch_size needs less", UsageError.code)
+    except MemoryError:
+        _leave("out of memory; a smaller train.batch_size needs less", UsageError.code)
     except OSError as e:
         _leave(f"{e.filename or 'file'}: {e.strerror or e}", DataError.code)
     except KeyboardInterrupt:

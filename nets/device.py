@@ -1,7 +1,10 @@
-"""Which device and which versions, and how a CPU keeps its memory."""
+"""Which device and which versions, how much memory, and how a CPU keeps it."""
 
+import contextlib
 import ctypes
+import os
 import sys
+from pathlib import Path
 
 import torch
 
@@ -38,6 +41,14 @@ def keep_memory():
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def memory() -> int:
+    """Bytes of memory that the machine has, or that its container admits."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+        most = min(most, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return most
 
 
 def called(device: torch.device) -> str:

@@ -5,7 +5,6 @@ or time of change is another one.
 """
 
 import hashlib
-import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from tqdm import tqdm
 
-from nets.checkpoint import whole
-from nets.errors import DataError
+from nets import checkpoint
+from nets.errors import CheckpointError, DataError
 from nets.pictures import decode
 from nets.tree import Files
 
@@ -112,25 +109,18 @@ def _fingerprint(splits, size, channels, on_error) -> str:
 
 def _read_cache(path: Path, key: str):
     try:
-        with safe_open(path, "pt") as f:
-            words = f.metadata() or {}
-            if words.get("key") != key:
-                return None
-            tensors = {name: f.get_tensor(name) for name in sorted(f.keys())}
-            skipped = json.loads(words["skipped"])
-    except (OSError, SafetensorError, ValueError, KeyError):
+        tensors, words = checkpoint.read(path)
+    except CheckpointError:
         return None  # none yet, or damaged: decode again
-    kinds = [(name, t.dtype, t.dim()) for name, t in tensors.items()]
+    kinds = {name: (t.dtype, t.dim()) for name, t in tensors.items()}
     x, y = (torch.uint8, 4), (torch.int64, 1)
-    right = [("test_x", *x), ("test_y", *y), ("train_x", *x), ("train_y", *y)]
-    if kinds != right or not isinstance(skipped, dict):
+    if words.get("key") != key or kinds != {"train_x": x, "train_y": y, "test_x": x, "test_y": y}:
         return None
-    return *(tensors[k] for k in ("train_x", "train_y", "test_x", "test_y")), skipped
+    return *(tensors[k] for k in ("train_x", "train_y", "test_x", "test_y")), words["skipped"]
 
 
 def _write_cache(path: Path, key: str, tensors, skipped):
     try:
-        with whole(path) as part:
-            save_file(tensors, part, {"key": key, "skipped": json.dumps(skipped)})
-    except (OSError, SafetensorError) as e:
+        checkpoint.save(path, tensors, {"key": key, "skipped": skipped})
+    except (OSError, CheckpointError) as e:
         tqdm.write(f"note: pictures are not cached, {path.parent} can't be written ({e})", sys.stderr)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -15,6 +16,8 @@ from nets.evaluate import Report, outputs, ranking, report, toy_report
 from nets.fused import fuse
 from nets.make import make_net
 from nets.pictures import decode
+
+LARGEST = 2**28  # numbers in a picture
 
 
 class Trained:
@@ -30,11 +33,7 @@ class Trained:
             raise CheckpointError(f"{run}: {e}") from None
         path = self.run / "checkpoint.safetensors"
         tensors, words = checkpoint.read(path)
-        try:
-            self.classes = tuple(map(str, words["classes"]))
-            self.shape = tuple(int(n) for n in words["shape"])
-        except (KeyError, TypeError, ValueError, OverflowError) as e:
-            raise CheckpointError(f"{path}: not a checkpoint of this project ({e})") from None
+        self.classes, self.shape = _words(words, path)
         if device.type == "cpu":
             keep_memory()
         t = self.config.train
@@ -89,6 +88,16 @@ class Trained:
         size = self.config.data.size if self.config.data.crop_size else height
         pixels = [torch.tensor(decode(p, channels, size)) for p in paths]
         return pixels, self.ask(torch.stack(pixels)).cpu()
+
+
+def _words(words: dict, path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """A checkpoint's classes and the shape of a sample. CheckpointError where they can't be."""
+    classes, shape = words.get("classes"), words.get("shape")
+    named = isinstance(classes, list) and all(isinstance(c, str) and c.isprintable() for c in classes)
+    sized = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
+    if not named or not sized or math.prod(shape) > LARGEST:
+        raise CheckpointError(f"{path}: not a checkpoint of this project (no classes, or no size of a picture)")
+    return tuple(classes), tuple(shape)
 
 
 def describe(result, classes) -> str:

@@ -226,9 +226,11 @@ class Run:
         return report(z, d.test_y) if d.classes else toy_report(z, d.test_y)
 
     def _checkpoint(self, epoch: int):
-        extra = {} if self.data.mean is None else {"data.mean": self.data.mean, "data.std": self.data.std}
+        tensors = {f"net.{k}": t for k, t in (self.net.params | self.net.buffers).items()}
+        if self.data.mean is not None:
+            tensors |= {"data.mean": self.data.mean, "data.std": self.data.std}
         words = {"format": 1, "classes": self.data.classes, "shape": self.data.shape, "epoch": epoch}
-        checkpoint.save(self.out / "checkpoint.safetensors", self.net, extra, words)
+        checkpoint.save(self.out / "checkpoint.safetensors", tensors, words)
 
     def _result(self, result, seconds: float, more: dict):
         d, c = self.data, self.config

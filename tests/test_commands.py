@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from test_pictures import BAD, scene
+
+from nets import checkpoint
 
 ROOT = Path(__file__).parent.parent
 RUN_FILES = {"config.toml", "metrics.jsonl", "checkpoint.safetensors", "result.json", "curves.png"}
@@ -278,13 +280,12 @@ def test_signals(number, code, tmp_path):
     assert process.returncode == code and "Traceback" not in error
 
 
-def change_checkpoint(change, shape=(1, 8, 8)):
+def change_checkpoint(change, **more):
     def damage(run):
         path = run / "checkpoint.safetensors"
-        tensors = load_file(path)
-        words = {"words": json.dumps({"classes": list("0123456789"), "shape": shape, "epoch": 2})}
+        tensors, words = checkpoint.read(path)
         change(tensors)
-        save_file(tensors, path, words)
+        checkpoint.save(path, tensors, words | more)
 
     return damage
 
@@ -311,9 +312,13 @@ class Trap:
         (change_checkpoint(lambda t: t.update({"net.x": torch.ones(1)})), "the net has no x"),
         (change_checkpoint(lambda t: t.update({"net.1.bias": torch.ones(3)})), "1.bias is (3,), not (32,)"),
         (change_checkpoint(lambda t: t.update({"net.1.bias": torch.ones(32).int()})), "1.bias is torch.int32"),
+        (change_checkpoint(lambda t: t.update({"net.1.bias": torch.ones(32).half()})), "not torch.float32"),
         (change_checkpoint(lambda t: t.pop("data.mean")), "no mean"),
         (change_checkpoint(lambda t: t.update({"data.mean": torch.zeros(1).half()})), "no mean"),
-        (change_checkpoint(lambda t: None, shape=[float("inf"), 8, 8]), "not a checkpoint"),
+        (change_checkpoint(lambda t: None, shape=[1.5, 8, 8]), "no size of a picture"),
+        (change_checkpoint(lambda t: None, shape=[1, 10**9, 8]), "no size of a picture"),
+        (change_checkpoint(lambda t: None, classes=["\x1b[2J"] * 10), "no classes"),
+        (change_checkpoint(lambda t: None, classes="0123456789"), "no classes"),
         (
             lambda run: (run / "config.toml").write_text(
                 (run / "config.toml").read_text().replace("out_channels = 32", "out_channels = 16")

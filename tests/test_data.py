@@ -12,10 +12,8 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
 
-from nets import config, data, folder
+from nets import checkpoint, config, data, folder
 from nets.errors import DataError
 
 
@@ -99,9 +97,8 @@ def test_a_changed_folder_is_decoded_again(tree, change):
     elif change == "other size":
         options = {"size": 4}
     elif change == "other tensors":
-        with safe_open(tree / folder.CACHE, "pt") as f:
-            words = f.metadata()
-        save_file({"train_x": torch.ones(2)}, tree / folder.CACHE, words)
+        _, words = checkpoint.read(tree / folder.CACHE)
+        checkpoint.save(tree / folder.CACHE, {"train_x": torch.ones(2)}, words)
     else:
         (tree / folder.CACHE).write_bytes(b"\xff" * 100)
     d = load(tree, **options)
@@ -114,7 +111,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(tree, monkeypatch)
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder, "save_file", full)
+    monkeypatch.setattr(checkpoint.os, "replace", full)
     assert len(load(tree).train_y) == 9
     assert not (tree / folder.CACHE).exists() and not list(tree.glob("*.part"))
 
