@@ -27,7 +27,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # the checksum stands where it can be found and filled in last; it is over a file that has zeros for it
 BEFORE = b'{"__metadata__": {"sha256": "'
 BLANK = b"0" * 64
-LONGEST = 4 * 2**20  # bytes of a header; as Python objects they can take twenty times as much
+LONGEST = 2**20  # bytes of a header: as Python objects they can take twenty times as much
 
 
 @contextlib.contextmanager
@@ -73,8 +73,6 @@ def save(path: Path, tensors: dict[str, Tensor], words: dict):
 
     A tensor may be on any device, of any layout, or another one's alias; it is written as its values.
     """
-    # large numbers first, so that each lies at a multiple of its size
-    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].element_size()))
     head = _header({k: (NAMES[t.dtype], list(t.shape)) for k, t in tensors.items()}, words)
     if len(head) > LONGEST:
         raise CheckpointError(f"{path}: can't be saved, as its words take more than {LONGEST:,} bytes")
@@ -135,8 +133,8 @@ def _read(file):
         raise ValueError(f"{size:,} bytes are more than this machine's memory")
     length = file.read(8)
     rest = int.from_bytes(length, "little")
-    if rest > min(size - 8, LONGEST):
-        raise ValueError("its header is cut off, or not one")
+    if rest > LONGEST:
+        raise ValueError("its header is too long")
     head = length + file.read(rest)
     kinds, words = _contents(json.loads(head[8:]))
     at = 8 + len(BEFORE)
