@@ -46,6 +46,7 @@ Read the files in this order; each has one idea.
       color.py        a little more or less light of the colours that pictures have
       stream.py       a tree that doesn't fit in memory, decoded while the net trains
       stream_bench.py how long the step waits for it, and what memory it takes
+      cifar.py        CIFAR's official archives, pickles that are not trusted
       data.py         data sets, in memory or streamed
       trainer.py      epochs of steps, and everything written to one folder
       ten_crop.py     parts of a larger picture: four corners, the centre, and their mirror images

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nets import folder, stream, tree
+from nets import cifar, folder, stream, tree
 from nets.errors import DataError, UsageError
 
 
@@ -132,28 +132,13 @@ def _cifar(config, cls: str, name: str) -> Dataset:
     import torchvision
 
     source = getattr(torchvision.datasets, cls)
-    root = Path(config.root)
-    official = root / source.base_folder
-    if not official.exists():
+    root = Path(config.root).expanduser()
+    if not (root / source.base_folder).exists():
         for tree in (root, root / name):
             if (tree / "train").is_dir():
                 return from_folder(dataclasses.replace(config, root=str(tree)))
-    here = root.exists()
-    try:
-        train, test = (source(root, train=t, download=not official.exists()) for t in (True, False))
-    except (OSError, RuntimeError) as e:
-        if not here and root.is_dir() and not any(root.iterdir()):
-            root.rmdir()
-        if official.exists():
-            raise DataError(f"{official}: damaged or incomplete ({e}); delete it to have it downloaded anew") from None
-        raise DataError(
-            f"{source.url} can't be downloaded ({e}); with a copy of your own, point --data-root"
-            f" at the folder that holds {source.base_folder}, or train/ and test/ with a folder a class"
-        ) from None
-    arrays = (torch.from_numpy(train.data), torch.tensor(train.targets))
-    return _pictures(
-        *arrays, torch.from_numpy(test.data), torch.tensor(test.targets), train.classes
-    )
+    *parts, classes = cifar.load(root, source)
+    return _pictures(*parts, classes)
 
 
 LOADERS = {f.__name__: f for f in (digits, cifar10, cifar100, identity, half_adder)}

@@ -1,8 +1,6 @@
 """Data sets: what is read, what is cached, and what is said of a damaged tree."""
 
-import hashlib
 import os
-import pickle
 import shutil
 import zlib
 from pathlib import Path
@@ -10,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision
 from PIL import Image
 
 from nets import checkpoint, config, data, folder
@@ -150,54 +147,6 @@ def test_a_damaged_tree(tree, damage, message):
 
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-40])
-
-
-class Official:
-    """A small archive in the official layout, with the check sums that torchvision expects."""
-
-    def __init__(self, root, monkeypatch):
-        cls = torchvision.datasets.CIFAR10
-        self.folder = Path(root) / cls.base_folder
-        self.folder.mkdir()
-        rng = np.random.default_rng(0)
-        self.x = rng.integers(0, 256, (6, 4, 3072), np.uint8)
-        files = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
-        sums = []
-        for name, x in zip(files, self.x):
-            sums.append([name, self.write(name, {"data": x, "labels": [0, 1, 2, 9]})])
-        meta = {"label_names": [f"class{i}" for i in range(10)]}
-        monkeypatch.setattr(cls, "train_list", sums[:5])
-        monkeypatch.setattr(cls, "test_list", sums[5:])
-        monkeypatch.setattr(
-            cls, "meta", {"filename": "batches.meta", "key": "label_names", "md5": self.write("batches.meta", meta)}
-        )
-
-    def write(self, name, content):
-        raw = pickle.dumps(content)
-        (self.folder / name).write_bytes(raw)
-        return hashlib.md5(raw).hexdigest()
-
-
-def test_the_official_archive_is_used_as_it_is(tmp_path, monkeypatch):
-    archive = Official(tmp_path, monkeypatch)
-    d = data.load(config.Data(source="cifar10", root=str(tmp_path)))
-    assert d.train_x.shape == (20, 32, 32, 3) and d.test_y.tolist() == [0, 1, 2, 9]
-    want = archive.x[5, 0].reshape(3, 32, 32).transpose(1, 2, 0)
-    assert np.array_equal(d.test_x[0].numpy(), want)
-    assert d.classes[9] == "class9"
-
-
-def test_a_damaged_archive_is_not_unpickled(tmp_path, monkeypatch):
-    archive = Official(tmp_path, monkeypatch)
-
-    class Trap:
-        def __reduce__(self):
-            return (Path.touch, (tmp_path / "sprung",))
-
-    (archive.folder / "data_batch_1").write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(DataError, match="damaged or incomplete"):
-        data.load(config.Data(source="cifar10", root=str(tmp_path)))
-    assert not (tmp_path / "sprung").exists()
 
 
 def test_cifar_as_a_tree_of_folders(tree):
