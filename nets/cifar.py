@@ -56,17 +56,14 @@ def _download(root: Path, source):
         ) from None
 
 
-def _read(path: Path, md5: str) -> dict:
+def _read(path: Path, md5: str):
     """What a file holds, if it is the one with this MD5. ValueError and others where it is not."""
     if not path.is_file() or path.stat().st_size > LARGEST:
         raise ValueError(f"{path.name} is missing, or no such file")
     raw = path.read_bytes()
     if hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5:
         raise ValueError(f"{path.name} is not the published file")
-    found = _Unpickler(io.BytesIO(raw), encoding="latin1").load()
-    if type(found) is not dict:
-        raise ValueError(f"{path.name} holds no table")
-    return found
+    return _Unpickler(io.BytesIO(raw), encoding="latin1").load()
 
 
 class _Array:

@@ -182,11 +182,26 @@ def test_published_but_wrong(archive, change, told):
     archive.refused(told)
 
 
-@pytest.mark.parametrize("content", [[], {}, {"label_names": None}, {"label_names": [1]}, {"label_names": ["\x1b"]}])
-def test_names_that_are_none(archive, content):
+def test_more_pictures_than_it_says(archive):
+    raw = python2(archive.contents["data_batch_3"] | {"labels": [0, 1, 2]})
+    assert raw.count(b"K\x04M\x00\x0c") == 1  # 4 × 3072
+    archive.write("data_batch_3", raw.replace(b"K\x04M\x00\x0c", b"K\x03M\x00\x0c"))
+    archive.publish()
+    archive.refused("no bytes, or not of 32 × 32")
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        ([], "indices"),
+        ({}, "label_names"),
+        *(({"label_names": names}, "no names") for names in (None, "0123456789", [*range(10)], [*"012345678", "\x1b"])),
+    ],
+)
+def test_names_that_are_none(archive, content, told):
     archive.write("batches.meta", python2(content))
     archive.publish()
-    archive.refused("")
+    archive.refused(told)
 
 
 def test_files_that_are_missing_or_none(archive):
