@@ -1,6 +1,7 @@
 """Published weights: a model of torchvision as our layers, asked about any picture."""
 
 import contextlib
+import hashlib
 import http.client
 import io
 import pickle
@@ -90,9 +91,21 @@ def _file(weights) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
 
 
+def _published(file: Path) -> bool:
+    digits = torch.hub.HASH_REGEX.search(file.name)
+    with open(file, "rb") as f:
+        return not digits or hashlib.file_digest(f, "sha256").hexdigest().startswith(digits[1])
+
+
 def _download(weights) -> dict[str, Tensor]:
-    """The tensors, from torch.hub's folder or else from their address; nothing else is unpickled."""
+    """The tensors, from torch.hub's folder or else from their address; nothing else is unpickled.
+
+    A file is read only if it is the published one, whose SHA-256 its name begins to tell; torch.hub asks
+    that of a download alone.
+    """
     file, before = _file(weights), socket.getdefaulttimeout()
+    if file.exists() and not _published(file):
+        raise CheckpointError(f"{file}: not the published weights; if it is deleted, they are downloaded anew")
     options = dict(progress=sys.stderr.isatty(), check_hash=True, map_location="cpu", weights_only=True)
     socket.setdefaulttimeout(PATIENCE)
     try:

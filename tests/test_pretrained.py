@@ -1,5 +1,6 @@
 """eval.py torchvision:MODEL: published weights, here random ones in their place, and any picture."""
 
+import hashlib
 import io
 import json
 import re
@@ -17,6 +18,7 @@ from test_commands import shell
 from nets import pretrained
 from nets.errors import CheckpointError, DataError
 
+HASHES, ANY = torch.hub.HASH_REGEX, re.compile("(nothing)")  # where a file's name tells its hash
 SCRIPT = Path(__file__).parent.parent / "eval.py"
 MODEL, WEIGHTS = "torchvision:resnet18", torchvision.models.ResNet18_Weights.DEFAULT
 
@@ -44,6 +46,7 @@ def home(hub, monkeypatch, tmp_path):
 
     monkeypatch.setenv("TORCH_HOME", str(hub[0]))
     monkeypatch.setattr("torch.hub.urlopen", no_network)
+    monkeypatch.setattr("torch.hub.HASH_REGEX", ANY)  # random weights have another hash
     monkeypatch.setattr("test_commands.ROOT", tmp_path)
     return tmp_path
 
@@ -165,6 +168,7 @@ class Network(io.BytesIO):
 def answers(monkeypatch, content, home):
     """A network that gives this, an empty hub, and weights that belong there."""
     monkeypatch.setenv("TORCH_HOME", str(home / "empty"))
+    monkeypatch.setattr("torch.hub.HASH_REGEX", HASHES)
     monkeypatch.setattr("torch.hub.urlopen", lambda _: Network(content))
 
 
@@ -179,11 +183,25 @@ def test_a_download_is_kept_and_says_nothing_on_stdout(home, monkeypatch, capsys
     file = io.BytesIO()
     torch.save({"a": torch.ones(3)}, file)
     answers(monkeypatch, file.getvalue(), home)
-    monkeypatch.setattr("torch.hub.HASH_REGEX", re.compile("(nothing)"))
+    monkeypatch.setattr("torch.hub.HASH_REGEX", ANY)
     assert torch.equal(pretrained._download(WEIGHTS)["a"], torch.ones(3))
     monkeypatch.setattr("torch.hub.urlopen", None)
     assert torch.equal(pretrained._download(WEIGHTS)["a"], torch.ones(3))
     assert capsys.readouterr().out == ""
+
+
+def test_what_lies_there_already_must_be_it_too(home, hub, monkeypatch):
+    file = hub[0] / "hub/checkpoints" / WEIGHTS.url.rsplit("/", 1)[1]
+    monkeypatch.setattr("torch.hub.HASH_REGEX", HASHES)
+    with pytest.raises(CheckpointError, match=f"{re.escape(str(file))}: not the published weights"):
+        pretrained._download(WEIGHTS)
+
+
+def test_a_files_name_tells_its_hash(tmp_path):
+    digits = hashlib.sha256(b"some weights").hexdigest()[:8]
+    for name, published in ((f"a-{digits}.pth", True), ("a-01234567.pth", False), ("a.pth", True)):
+        (tmp_path / name).write_bytes(b"some weights")
+        assert pretrained._published(tmp_path / name) == published
 
 
 class Evil:
