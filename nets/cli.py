@@ -48,5 +48,7 @@ def one_line_errors():
 
 
 def _leave(message: str, code: int):
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    # a file's name may hold what moves a terminal's cursor
+    print("error: " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
     raise SystemExit(code)

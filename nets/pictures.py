@@ -1,9 +1,10 @@
 """Picture files: any size and mode in, rows × columns × channels of bytes out."""
 
+import ctypes
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, _imaging
 
 from nets.errors import DataError
 
@@ -16,6 +17,10 @@ Image.init()
 # what Pillow reads by itself; for others, such as EPS, it would run a program on what the file says
 FORMATS = {"JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "MPO", "AVIF", "JPEG2000", "ICO", "TGA"}
 FORMATS = tuple(name for name in Image.ID if name in FORMATS)
+# libtiff says on stderr, past Python, what Pillow then raises
+_say_nothing = getattr(ctypes.CDLL(_imaging.__file__), "TIFFSetErrorHandler", None)
+if _say_nothing is not None:
+    _say_nothing(None)
 
 
 def decode(path, channels: int = 3, size: int | None = None, crop=None) -> np.ndarray:
@@ -42,7 +47,7 @@ def decode(path, channels: int = 3, size: int | None = None, crop=None) -> np.nd
     except IsADirectoryError:
         raise DataError(f"{path}: a folder, not a picture") from None
     except Exception as e:  # Pillow's decoders raise almost anything on damaged files
-        raise DataError(f"{path}: not a picture that can be read ({e or type(e).__name__})") from None
+        raise DataError(f"{path}: not a picture that can be read ({str(e) or type(e).__name__})") from None
     pixels = np.asarray(image)
     return pixels[:, :, None] if channels == 1 else pixels
 

@@ -1,12 +1,14 @@
 """One picture file: every kind that Pillow can make decodes to the right pixels, or is named in one line.
 
-`PICTURES=100 python -m pytest -s tests/test_pictures.py -k malformed` tries a hundred malformed
-files; without PICTURES it is thirty.
+`PICTURES=10000 python -m pytest -s tests/test_pictures.py -k malformed` tries ten thousand malformed
+files; without PICTURES it is a hundred.
 """
 
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections import Counter
 
@@ -18,7 +20,7 @@ from nets import cli
 from nets.errors import DataError
 from nets.pictures import decode
 
-COUNT = int(os.environ.get("PICTURES", 30))
+COUNT = int(os.environ.get("PICTURES", 100))
 
 
 def scene(width=24, height=16) -> Image.Image:
@@ -235,10 +237,11 @@ def malformed(count: int):
     """Yield (name, bytes): good files, cut off or with bytes changed."""
     rng = np.random.default_rng(0)
     kinds = [("jpg", {}), ("png", {}), ("gif", {}), ("webp", {}), ("bmp", {}), ("jpg", {"progressive": True})]
+    kinds += [("tif", {}), ("tif", {"compression": "tiff_lzw"}), ("tif", {"compression": "tiff_adobe_deflate"})]
     for i in range(count):
         kind, options = kinds[i % len(kinds)]
         buffer = io.BytesIO()
-        scene(64, 48).save(buffer, {"jpg": "JPEG"}.get(kind, kind.upper()), **options)
+        scene(64, 48).save(buffer, {"jpg": "JPEG", "tif": "TIFF"}.get(kind, kind.upper()), **options)
         raw = bytearray(buffer.getvalue())
         if rng.random() < 0.4:
             raw = raw[: rng.integers(len(raw))]
@@ -250,8 +253,8 @@ def malformed(count: int):
         yield f"{i}.{kind}", bytes(raw)
 
 
-def test_malformed_files_are_decoded_or_named(tmp_path, capsys):
-    """No other error, no traceback, no second line, and nothing that a net can't take."""
+def test_malformed_files_are_decoded_or_named(tmp_path, capfd):
+    """No other error, no traceback, no second line, not from C either, and nothing that a net can't take."""
     fates = Counter()
     for name, raw in malformed(COUNT):
         (tmp_path / name).write_bytes(raw)
@@ -259,12 +262,37 @@ def test_malformed_files_are_decoded_or_named(tmp_path, capsys):
             with cli.one_line_errors():
                 pixels = decode(tmp_path / name, size=32)
             assert pixels.shape == (32, 32, 3) and pixels.dtype == np.uint8
-            assert capsys.readouterr().err == ""
+            assert capfd.readouterr().err == ""
             fates["decoded"] += 1
         except SystemExit as left:
-            error = capsys.readouterr().err
+            error = capfd.readouterr().err
             assert left.code == 3 and error.count("\n") == 1
             assert error.startswith(f"error: {tmp_path / name}: ")
             fates["named"] += 1
     assert fates.total() == COUNT and min(fates.values()) >= COUNT // 10
     print(f"{COUNT} malformed pictures: {fates['decoded']} decoded, {fates['named']} named with exit code 3")
+
+
+def test_more_pixels_than_pillow_likes_are_named_in_one_line(tmp_path):
+    """By a process of its own, as pytest keeps warnings to itself."""
+    large(tmp_path / "large.png")
+    code = "import sys; from nets import cli, pictures\nwith cli.one_line_errors(): pictures.decode(sys.argv[1])"
+    args = [sys.executable, "-c", code, str(tmp_path / "large.png")]
+    done = subprocess.run(args, capture_output=True, text=True)
+    assert done.returncode == 3 and done.stderr.endswith("(10000 × 10000 pixels are too many)\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_decoder_that_says_nothing_is_named_by_its_error(tmp_path, monkeypatch):
+    def decoder(*_, **__):
+        raise EOFError
+
+    monkeypatch.setattr(Image, "open", decoder)
+    with pytest.raises(DataError, match=r"a.png: not a picture that can be read \(EOFError\)"):
+        decode(tmp_path / "a.png")
+
+
+def test_a_name_that_would_move_the_cursor(tmp_path, capsys):
+    with pytest.raises(SystemExit), cli.one_line_errors():
+        decode(tmp_path / "a\x1b[2J\udcff.png")
+    assert capsys.readouterr().err == f"error: {tmp_path}/a\\x1b[2J\\udcff.png: no such file\n"
