@@ -9,7 +9,6 @@ from PIL import Image, ImageOps, _imaging
 from nets.errors import DataError
 
 # `decode` says it as an error, or the picture is as good as Pillow can read it
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"))
