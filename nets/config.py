@@ -13,6 +13,8 @@ from nets.loss import REDUCTIONS
 from nets.optim import SCHEDULES
 from nets.views import NAMES as VIEWS
 
+LARGEST = 2**18  # bytes of a config
+DEEPEST = 50  # tables and lists in one another
 SOURCES = ("digits", "cifar10", "cifar100", "folder", "identity", "half_adder")
 
 
@@ -32,7 +34,7 @@ class Data:
     channels: int = key(3, among=(1, 3))  # folder: colour or grey
     crop: int = key(0, least=0)  # random shifts of up to so many pixels, edges reflected
     flip: str = key("none", among=("none", "random", "alternating"))  # left for right
-    cutout: int = key(0, least=0)  # side of a random square that is blanked, 0 for none
+    cutout: int = key(0, least=0, most=4096)  # side of a random square that is blanked, 0 for none
     crop_size: int = key(0, least=0, most=4096)  # folder: what the net sees, cut out of data.size; 0 for all
     color_jitter: float = key(0.0, least=0)  # along the colours' main axes, in their deviations
     units: str = key("deviations", among=("deviations", "bytes"))  # folder: a number of 1 stands for
@@ -56,7 +58,7 @@ class Net:
 class Train:
     """How the net is trained."""
 
-    epochs: int = key(10, least=1)
+    epochs: int = key(10, least=1, most=10**6)
     batch_size: int = key(128, least=1)
     sizes: tuple = ()  # rows and columns to which the epochs' pictures are made smaller; the last for the rest
     skip: float = key(0.0, least=0, most=0.9)  # share of the easier half that sits each epoch out
@@ -71,7 +73,7 @@ class Train:
     weight_decay: float = key(0.0, least=0)
     groups: tuple = ()  # tables: match = ["*.bias"], and any of rate (a factor), momentum, …
     schedule: str = key("constant", among=tuple(SCHEDULES))
-    warmup: float = key(0.0, least=0)  # epochs
+    warmup: float = key(0.0, least=0, most=10**6)  # epochs
     floor: float = key(0.0, least=0, most=1)  # the schedule goes no lower
     dtype: str = key("float32", among=("float32", "bfloat16", "float64"))
     channels_last: bool = True
@@ -102,7 +104,11 @@ GROUP_KEYS = {"match": tuple, "rate": float, "momentum": float, "weight_decay": 
 def load(path, overrides=()) -> Config:
     """The config at `path`, with "a.b=value" overrides. UsageError names what is wrong."""
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            raw = file.read(LARGEST + 1)
+        if len(raw) > LARGEST:
+            raise UsageError(f"config {path}: more than {LARGEST:,} bytes, too many for a config")
+        table = tomllib.loads(raw.decode("utf-8"))
     except OSError as e:
         raise UsageError(f"config {path}: {e.strerror}") from None
     except UnicodeDecodeError:
@@ -112,6 +118,7 @@ def load(path, overrides=()) -> Config:
     for override in overrides:
         _override(table, override)
     table.setdefault("name", Path(path).stem)
+    _plain(table, "")
     config = _fill(Config, table, "")
     if not config.name or "/" in config.name or "\\" in config.name or config.name in (".", ".."):
         raise UsageError(f'name: "{config.name}" can\'t be a folder\'s name')
@@ -159,7 +166,7 @@ def _fill(cls, table, where: str):
     values = {}
     for name, value in table.items():
         if name not in fields:
-            raise UsageError(f"{where}{name}: unknown key{nearest(name, fields)}")
+            raise UsageError(f"{where}{_toml_key(name)}: unknown key{nearest(name, fields)}")
         f = fields[name]
         if dataclasses.is_dataclass(f.type):
             values[name] = _fill(f.type, value, f"{where}{name}.")
@@ -168,20 +175,36 @@ def _fill(cls, table, where: str):
     return cls(**values)
 
 
+def _plain(value, where: str, deep: int = 0):
+    """UsageError names what no key can hold, at whatever place it stands."""
+    if deep > DEEPEST:
+        raise UsageError(f"{where}: nested too deeply")
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _plain(inner, f"{where}.{_toml_key(name)}".removeprefix("."), deep + 1)
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            _plain(inner, f"{where}[{i}]", deep + 1)
+    elif isinstance(value, str):
+        if not value.isprintable():
+            raise UsageError(f"{where}: {value[:60]!r} is not plain text")
+    elif isinstance(value, (int, float)):
+        if not math.isfinite(value if isinstance(value, float) else 0):
+            raise UsageError(f"{where}: expected a finite number, got {value}")
+        if abs(value) >= (2**63 if isinstance(value, int) else 1e38):  # nor has float32 more
+            raise UsageError(f"{where}: a number so large can't be used")
+    else:
+        raise UsageError(f"{where}: a date or a time of day is nothing that can be set")
+
+
 def _check(value, kind: type, rules, where: str):
     if kind is float and type(value) is int:
-        value = float(value) if abs(value) < 1e300 else math.inf
+        value = float(value)
     if kind is tuple and isinstance(value, list):
         value = tuple(value)
     if type(value) is not kind:
         words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
         raise UsageError(f"{where}: expected {words.get(kind, 'a list')}, got {_shown(value)}")
-    if kind is str and not value.isprintable():
-        raise UsageError(f"{where}: {value!r} is not plain text")
-    if kind is float and not math.isfinite(value):
-        raise UsageError(f"{where}: expected a finite number, got {value}")
-    if kind is int and abs(value) >= 2**63:
-        raise UsageError(f"{where}: {value} is too large")
     least, most, over, among = (rules.get(r) for r in ("least", "most", "over", "among"))
     if among is not None and value not in among:
         hint = nearest(value, map(str, among))
@@ -200,7 +223,7 @@ def _check_group(group, where: str):
         raise UsageError(f"{where}: expected a table, got {_shown(group)}")
     for name, value in group.items():
         if name not in GROUP_KEYS:
-            raise UsageError(f"{where}.{name}: unknown key{nearest(name, GROUP_KEYS)}")
+            raise UsageError(f"{where}.{_toml_key(name)}: unknown key{nearest(name, GROUP_KEYS)}")
         _check(value, GROUP_KEYS[name], {"least": None if name == "match" else 0}, f"{where}.{name}")
     if not all(isinstance(m, str) for m in group.get("match", [0])):
         raise UsageError(f'{where}.match: a group needs name patterns, such as ["*.bias"]')

@@ -67,12 +67,11 @@ class Conv2d(Layer):
 
         Source: Zagoruyko and Komodakis 2017, "DiracNets"; Jordan 2024, airbench94.
         """
-        w = self.params["weight"]
-        _, c, kh, kw = w.shape
-        for block in w.split(len(w) // self.groups):
-            block[:c] = 0
-            for i in range(min(c, len(block))):
-                block[i, i, kh // 2, kw // 2] = 1
+        w = self.params["weight"].unflatten(0, (self.groups, -1))  # (groups, outputs, inputs, kh, kw)
+        _, o, c, kh, kw = w.shape
+        i = torch.arange(min(o, c))
+        w[:, :c] = 0
+        w[:, i, i, kh // 2, kw // 2] = 1
 
     def forward(self, x: Tensor):
         win = self.windows

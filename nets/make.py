@@ -5,6 +5,7 @@ import torch
 from nets.adaptive import Adaptive
 from nets.build import build
 from nets.config import Config
+from nets.device import memory
 from nets.errors import UsageError
 from nets.loss import CrossEntropy, MeanSquaredError, Performance
 from nets.muon import Muon
@@ -12,8 +13,12 @@ from nets.net import Sequential
 from nets.optim import SGD
 
 
-def make_net(config: Config, shape, n_outputs: int, seed: int | None = None):
-    """The config's net, its start values drawn from the seed. UsageError where it doesn't fit."""
+def make_net(config: Config, shape, n_outputs: int, seed: int | None = None, copies: int = 1):
+    """The config's net, its start values drawn from the seed. UsageError where it doesn't fit.
+
+    copies: there must be memory for so many of its weights; in training for gradients and momenta too.
+    """
+    _check_memory(config, shape, copies)
     torch.manual_seed(config.seed if seed is None else seed)
     net, out = build(config.net.layers, shape, config.net.kernel)
     for layer in net.walk():
@@ -23,6 +28,21 @@ def make_net(config: Config, shape, n_outputs: int, seed: int | None = None):
         size = " × ".join(map(str, out))
         raise UsageError(f"net.layers: the net gives {size} numbers, {config.data.source} needs {n_outputs}")
     return net
+
+
+def _check_memory(config: Config, shape, copies: int):
+    """UsageError where the weights are more than memory holds: asked of a net that takes none."""
+    if torch.get_default_device().type == "meta":
+        return
+    with torch.device("meta"):
+        net, _ = build(config.net.layers, shape, config.net.kernel)
+    size = copies * sum(t.nbytes for t in (*net.params.values(), *net.buffers.values()))
+    if size > memory():
+        largest = max(net.params | net.buffers, key=lambda k: (net.params | net.buffers)[k].nbytes)
+        raise UsageError(
+            f"net.layers: {size / 1e6:,.0f} MB for the weights, most of them in {largest}, are more than"
+            f" this machine's memory, {memory() / 1e6:,.0f} MB"
+        )
 
 
 def make_loss(config: Config, classes: bool):

@@ -63,9 +63,9 @@ class LocalResponseNorm(Layer):
 
 def _window_sum(t: Tensor, below: int, above: int) -> Tensor:
     """Each channel's sum with the `below` channels before it and the `above` after it."""
-    total = t.clone()
-    for shift in range(1, below + 1):
+    total, furthest = t.clone(), t.shape[1] - 1
+    for shift in range(1, min(below, furthest) + 1):
         total[:, shift:] += t[:, :-shift]
-    for shift in range(1, above + 1):
+    for shift in range(1, min(above, furthest) + 1):
         total[:, :-shift] += t[:, shift:]
     return total

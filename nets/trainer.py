@@ -37,7 +37,8 @@ class Run:
         self._check_variation()
         self.loss = make_loss(config, bool(self.data.classes))
         self.dtype = getattr(torch, t.dtype)
-        self.net = make_net(config, shape, self.data.outputs)
+        copies = 3 if device.type == "cpu" else 1  # with gradients and momenta
+        self.net = make_net(config, shape, self.data.outputs, copies=copies)
         weights = torch.promote_types(self.dtype, torch.float32)
         self.net.to(device, weights)
         self.data = self.data.to(device)

@@ -14,6 +14,7 @@ CASES = pytest.StashKey()
 
 def pytest_addoption(parser):
     parser.addoption("--every-model", action="store_true", help="all of torchvision's models")
+    parser.addoption("--every-config", action="store_true", help="a thousand changed configs, not two hundred")
 
 
 @pytest.fixture(autouse=True)
