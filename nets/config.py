@@ -76,6 +76,8 @@ class Train:
     dtype: str = key("float32", among=("float32", "bfloat16", "float64"))
     channels_last: bool = True
     eval_every: int = key(1, least=1)  # epochs
+    on_nonfinite: str = key("stop", among=("stop", "skip", "ignore"))  # at a loss or gradient that isn't finite
+    nonfinite_limit: int = key(10, least=0)  # steps that may be skipped
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,14 @@ class Eval:
 
 
 @dataclass(frozen=True)
+class Save:
+    """When a checkpoint is written, beside each epoch's end that scores best, and the run's."""
+
+    steps: int = key(0, least=0)  # every so many; 0: by the clock alone
+    seconds: float = key(30.0, least=0)  # once so many have passed
+
+
+@dataclass(frozen=True)
 class Config:
     name: str
     seed: int = key(0, least=0)
@@ -94,6 +104,7 @@ class Config:
     net: Net = Net()
     train: Train = Train()
     eval: Eval = Eval()
+    save: Save = Save()
 
 
 GROUP_KEYS = {"match": tuple, "rate": float, "momentum": float, "weight_decay": float, "until": float}

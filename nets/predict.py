@@ -28,7 +28,7 @@ class Trained:
             self.config = config.load(self.run / "config.toml")
         except UsageError as e:
             raise CheckpointError(f"{run}: {e}") from None
-        path = self.run / "checkpoint.safetensors"
+        path = self.run / "last.safetensors"
         tensors, words = checkpoint.read(path)
         try:
             self.classes = tuple(map(str, words["classes"]))
