@@ -97,6 +97,14 @@ class Save:
 
 
 @dataclass(frozen=True)
+class Log:
+    """What is written down while a run trains: see log.py."""
+
+    every: int = key(50, least=1)  # steps between lines
+    tensorboard: bool = False  # events for TensorBoard too
+
+
+@dataclass(frozen=True)
 class Config:
     name: str
     seed: int = key(0, least=0)
@@ -105,6 +113,7 @@ class Config:
     train: Train = Train()
     eval: Eval = Eval()
     save: Save = Save()
+    log: Log = Log()
 
 
 GROUP_KEYS = {"match": tuple, "rate": float, "momentum": float, "weight_decay": float, "until": float}
