@@ -27,14 +27,12 @@ def check_variation(config: Config, data: Dataset):
         raise UsageError("data.color_jitter: grey pictures have no colours")
     if d.crop and d.crop >= min(shape[1:]):
         raise UsageError(f"data.crop: {d.crop} is too much for pictures of {shape[2]} × {shape[1]}")
-    if t.optimizer == "adaptive" and t.batch_size < len(data.train_y):
-        raise UsageError(
-            f"train.batch_size: the adaptive optimizer needs all {len(data.train_y)} samples at once"
-        )
 
 
-def check_net(config: Config, shape, batch: int):
-    """Does every layer take a batch of this size, and pictures of every size in train.sizes?"""
+def check_batch(config: Config, shape, batch: int, n: int):
+    """Does the optimiser take batches of this size out of n samples, and every layer, at every size in train.sizes?"""
+    if config.train.optimizer == "adaptive" and batch < n:
+        raise UsageError(f"train.batch_size: the adaptive optimizer needs all {n} samples at once")
     with torch.device("meta"):
         stand_in, _ = build(config.net.layers, shape)
         stand_in.forward(torch.empty(batch, *shape))

@@ -21,7 +21,7 @@ def standing(run) -> dict[str, torch.Tensor]:
     tensors = {f"net.{k}": v for k, v in (run.net.params | run.net.buffers).items()}
     tensors |= {f"optimizer.{k}": v for k, v in run.optimiser.state().items()}
     tensors |= {"epoch.sums": run.epoch_tally.sums, "line.sums": run.line_tally.sums}
-    tensors |= {"guard.good": run.guard.good, "guard.skipped": run.guard.skipped}
+    tensors |= {"guard.good": run.guard.good, "guard.skipped": run.guard.skipped, "guard.loss": run.guard.loss}
     if run.config.train.skip:
         tensors |= {"selection.lessons": run.feed.selection.lessons}
         tensors |= {"selection.weight": run.feed.selection.weight}
@@ -54,6 +54,8 @@ def load(run, path) -> dict:
     except (KeyError, TypeError, AttributeError, ValueError) as e:
         raise CheckpointError(f"{path}: can't be resumed from ({e})") from None
     _same(theirs, tomllib.loads(dumps(run.config)), path)
+    if not _possible(progress, run.per_epoch):
+        raise CheckpointError(f"{path}: its progress, {progress}, can't be")
     d = run.data
     known = {} if d.mean is None else {"data.mean": d.mean, "data.std": d.std}
     if samples != run.feed.n or any(not _equal(tensors.get(k), v) for k, v in known.items()):
@@ -73,10 +75,16 @@ def load(run, path) -> dict:
     for name, t in here.items():
         t.copy_(tensors[name])
     for name, value in progress.items():
-        if name != "best" and (type(value) not in (int, float) or not value >= 0):
-            raise CheckpointError(f"{path}: its {name} is {value!r}")
         setattr(run.progress, name, value)
     return log
+
+
+def _possible(progress: dict, per_epoch: list[int]) -> bool:
+    epoch, step, seconds, best = progress.values()
+    if type(epoch) is not int or type(step) is not int or type(seconds) not in (int, float):
+        return False
+    fits = 0 <= epoch <= len(per_epoch) and 0 <= step <= [*per_epoch, 0][epoch]
+    return fits and seconds >= 0 and (best is None or type(best) in (int, float))
 
 
 def _equal(a, b) -> bool:

@@ -2,7 +2,8 @@
 
 A run is left alone. Then it is begun again and again, each time killed (SIGKILL) at another random
 step or in the middle of a checkpoint's writing, and resumed. In the end weights, momentum,
-statistics, random numbers, the log and the figures have to be the same to the last bit.
+statistics, random numbers, the log and the figures have to be the same to the last bit. So have those
+of further runs that are left alone.
 """
 
 import contextlib
@@ -68,6 +69,7 @@ def state(out: Path) -> dict:
     tensors, words = checkpoint.read(out / trainer.LAST)
     words["progress"].pop("seconds")
     words["log"].pop("times")
+    words.pop("config")  # resuming has compared it, but for what doesn't matter
     found = {name: t.contiguous().flatten().view(torch.uint8).numpy().tobytes() for name, t in tensors.items()}
     result = json.loads((out / "result.json").read_text())
     result = {k: v for k, v in result.items() if "seconds" not in k}
@@ -79,9 +81,10 @@ def differences(a: dict, b: dict) -> list[str]:
     return [name for name in {**a, **b} if a.get(name) != b.get(name)]
 
 
-def survive(conf, where, folder: Path, kills: int, saves: int, seed: int = 0):
-    """Yield (what was done to a run, what came out different) for each kill."""
+def survive(conf, where, folder: Path, kills: int, saves: int, alone: int = 0, seed: int = 0):
+    """Yield (what was done to a run, what came out different) for each kill, and each run left alone."""
     draw = random.Random(seed)
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"  # which minds that the dead left semaphores
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["nets.trainer"])
 
@@ -89,7 +92,9 @@ def survive(conf, where, folder: Path, kills: int, saves: int, seed: int = 0):
         told = _finish(*_start(context, conf, where, out, False, None))
         return told, state(out)
 
-    told, alone = whole(folder / "alone")
+    told, first = whole(folder / "alone")
+    for i in range(alone):
+        yield f"left alone, {i + 2}.", differences(first, whole(folder / f"alone{i}")[1])
     begins, ends = told[::2], told[1::2]
     longest = max(b[0] - a[0] for a, b in zip(begins, ends))
     steps = ends[-1][1]
@@ -112,7 +117,7 @@ def survive(conf, where, folder: Path, kills: int, saves: int, seed: int = 0):
         if process.exitcode != -signal.SIGKILL:
             raise CheckpointError(f"the run to be {what} ended by itself, with {process.exitcode}")
         _finish(*_start(context, conf, where, out, True, None))
-        yield what, differences(alone, state(out))
+        yield what, differences(first, state(out))
 
 
 def main():
@@ -120,16 +125,17 @@ def main():
     parser.add_argument("config", nargs="?", default="configs/digits.toml", metavar="CONFIG")
     parser.add_argument("--kills", type=int, default=50, help="at random steps (default: %(default)s)")
     parser.add_argument("--saves", type=int, default=20, help="while a checkpoint is written (default: %(default)s)")
+    parser.add_argument("--alone", type=int, default=4, help="further runs left alone (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int, default=0, help="of the kills")
     args = parser.parse_args()
     conf = config.load(args.config, SETTINGS + args.set)
-    where, count = device.pick(args.device), args.kills + args.saves
+    where, count = device.pick(args.device), args.kills + args.saves + args.alone
     with tempfile.TemporaryDirectory() as folder:
-        kills = survive(conf, where, Path(folder), args.kills, args.saves, args.seed)
+        kills = survive(conf, where, Path(folder), args.kills, args.saves, args.alone, args.seed)
         bad = []
-        for what, other in tqdm(kills, total=count, unit="kill", disable=None):
+        for what, other in tqdm(kills, total=count, unit="run", disable=None):
             if other:
                 bad.append(what)
                 tqdm.write(f"{what}: different: {', '.join(other)}")

@@ -75,7 +75,7 @@ class Run:
         self._fit()
         self.progress.seconds = time.perf_counter() - begin
         self._freeze(0.0)
-        fits.check_net(config, shape, self.feed.batch)
+        fits.check_batch(config, shape, self.feed.batch, self.feed.n)
 
     def _fit(self):
         """Let a first layer that is read off the pictures see some, 5,000 of CIFAR's, of all classes."""
@@ -229,7 +229,9 @@ class Run:
                 return
             if t.on_nonfinite == "stop":
                 p.step = self.epoch_tally.steps()  # the device may be some steps on: they changed nothing
-            what = "the loss or a gradient became infinite or NaN"
+                what = self.guard.what()
+            else:
+                what = f"the loss became {means['loss']}"
         rows = self.feed.plan(p.epoch, again=True).rows(p.step * self.feed.batch, (p.step + 1) * self.feed.batch)
         bad = {"epoch": p.epoch + 1, "step": p.step + 1, "samples": rows.order.tolist()}
         checkpoint.write(self.out / BAD, json.dumps(bad) + "\n")
@@ -237,7 +239,7 @@ class Run:
         if t.on_nonfinite != "ignore":
             self._save()
         raise NonFiniteError(
-            f"{what} in epoch {p.epoch + 1} by step {p.step + 1}; a lower train.rate may help (now {t.rate:g});"
+            f"{what} at step {p.step + 1} of epoch {p.epoch + 1}; a lower train.rate may help (now {t.rate:g});"
             f" {self.out} has the batch ({BAD}) and the net as it was before ({LAST})"
         )
 
