@@ -38,4 +38,8 @@ class Guard:
     def what(self) -> str:
         """What went wrong, in words. Waits for the device."""
         loss = self.loss.item()
-        return f"a gradient became infinite or NaN (loss {loss:.4g})" if math.isfinite(loss) else f"the loss became {loss}"
+        return (
+            f"a gradient became infinite or NaN (loss {loss:.4g})"
+            if math.isfinite(loss)
+            else f"the loss became {loss}"
+        )

@@ -32,7 +32,9 @@ def compared(found: list[dict], steps: int) -> dict[str, tuple[float, float]]:
     first = [row for row in found if row["step"] <= share]
     last = [row for row in found if row["step"] > steps - share]
     ways = {"memory": statistics.median, "files": max, "threads": max, "python_threads": max}
-    return {name: tuple(way(row[name] for row in part) for part in (first, last)) for name, way in ways.items()}
+    return {
+        name: tuple(way(row[name] for row in part) for part in (first, last)) for name, way in ways.items()
+    }
 
 
 def main():

@@ -12,6 +12,7 @@ from nets import checkpoint
 from nets.config import Config, dumps
 from nets.errors import CheckpointError, DataError, UsageError
 
+LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test
 # keys that don't change what is learned
 FREE = {"data.root", "data.memory_limit", "data.workers", "log", "save", "parallel"}
 
@@ -21,7 +22,11 @@ def standing(run) -> dict[str, torch.Tensor]:
     tensors = {f"net.{k}": v for k, v in (run.net.params | run.net.buffers).items()}
     tensors |= {f"optimizer.{k}": v for k, v in run.optimiser.state().items()}
     tensors |= {"epoch.sums": run.epoch_tally.sums, "line.sums": run.line_tally.sums}
-    tensors |= {"guard.good": run.guard.good, "guard.skipped": run.guard.skipped, "guard.loss": run.guard.loss}
+    tensors |= {
+        "guard.good": run.guard.good,
+        "guard.skipped": run.guard.skipped,
+        "guard.loss": run.guard.loss,
+    }
     if run.config.train.skip:
         tensors |= {"selection.lessons": run.feed.selection.lessons}
         tensors |= {"selection.weight": run.feed.selection.weight}
@@ -101,4 +106,6 @@ def _same(theirs: dict, ours: dict, path, where: str = ""):
         if isinstance(a, dict) and isinstance(b, dict):
             _same(a, b, path, f"{key}.")
         else:
-            raise UsageError(f"{key}: {path} was trained with {a!r}, now it is {b!r}; resume with the same config")
+            raise UsageError(
+                f"{key}: {path} was trained with {a!r}, now it is {b!r}; resume with the same config"
+            )

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from nets import checkpoint, cli, config, device, trainer
 from nets.errors import CheckpointError
+from nets.state import LAST
 
 SETTINGS = ["train.epochs=3", "save.steps=5", "log.every=3"]  # short, with many saves
 
@@ -66,11 +67,13 @@ def _finish(process, pipe) -> list[tuple[float, int]]:
 
 def state(out: Path) -> dict:
     """All that has to be the same: bytes by name. Times are left out."""
-    tensors, words = checkpoint.read(out / trainer.LAST)
+    tensors, words = checkpoint.read(out / LAST)
     words["progress"].pop("seconds")
     words["log"].pop("times")
     words.pop("config")  # resuming has compared it, but for what doesn't matter
-    found = {name: t.contiguous().flatten().view(torch.uint8).numpy().tobytes() for name, t in tensors.items()}
+    found = {
+        name: t.contiguous().flatten().view(torch.uint8).numpy().tobytes() for name, t in tensors.items()
+    }
     result = json.loads((out / "result.json").read_text())
     result = {k: v for k, v in result.items() if "seconds" not in k}
     found |= {"words": json.dumps(words).encode(), "result": json.dumps(result).encode()}
@@ -124,7 +127,9 @@ def main():
     parser = cli.parser(__doc__)
     parser.add_argument("config", nargs="?", default="configs/digits.toml", metavar="CONFIG")
     parser.add_argument("--kills", type=int, default=50, help="at random steps (default: %(default)s)")
-    parser.add_argument("--saves", type=int, default=20, help="while a checkpoint is written (default: %(default)s)")
+    parser.add_argument(
+        "--saves", type=int, default=20, help="while a checkpoint is written (default: %(default)s)"
+    )
     parser.add_argument("--alone", type=int, default=4, help="further runs left alone (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -24,12 +24,23 @@ from nets.guard import Guard
 from nets.log import Log, rows
 from nets.make import make_loss, make_net, make_optimiser
 from nets.optim import constants, factor
+from nets.state import BEST, LAST
 from nets.step import hold, train_step
 from nets.stop import Stop
 from nets.tally import Tally
 
-LAST, BEST, BAD = "last.safetensors", "best.safetensors", "nonfinite.json"
-FILES = ("metrics.jsonl", "times.jsonl", "result.json", LAST, BEST, BAD, "curves.png", "top5.png", "guesses.png")
+BAD = "nonfinite.json"
+FILES = (
+    "metrics.jsonl",
+    "times.jsonl",
+    "result.json",
+    LAST,
+    BEST,
+    BAD,
+    "curves.png",
+    "top5.png",
+    "guesses.png",
+)
 
 
 @dataclass
@@ -65,7 +76,9 @@ class Run:
         guard = None if t.on_nonfinite == "ignore" else self.guard
         self.step = train_step(self.fast, self.loss, self.optimiser, bool(t.skip), guard)
         if device.type == "cuda" and t.optimizer != "adaptive":
-            self.step = Captured(self.step, lambda: list(state.standing(self).values()), lambda: tuple(self.frozen))
+            self.step = Captured(
+                self.step, lambda: list(state.standing(self).values()), lambda: tuple(self.frozen)
+            )
         self.feed = Feed(config, self.data, device)
         self.per_epoch = [self.feed.steps(epoch) for epoch in range(t.epochs)]
         self.steps = sum(self.per_epoch)
@@ -99,7 +112,9 @@ class Run:
                     return self._train()
             except Stopped as e:
                 self._save()
-                raise Stopped(e.number, f" at step {self._at()} of {self.steps}; go on with --resume") from None
+                raise Stopped(
+                    e.number, f" at step {self._at()} of {self.steps}; go on with --resume"
+                ) from None
 
     def _begin(self, resume: bool, force: bool):
         """The folder as it should be at the start, and the log open."""
@@ -137,7 +152,10 @@ class Run:
                 if better or last or self._due():
                     self._save(better)
         result = result or self.test()  # resumed after its last step
-        facts = {"parameters": sum(w.numel() for w in self.net.params.values()), "seconds": round(p.seconds, 3)}
+        facts = {
+            "parameters": sum(w.numel() for w in self.net.params.values()),
+            "seconds": round(p.seconds, 3),
+        }
         if c.eval.views != "one":
             facts["one_view"] = result.scores()
             begin = time.perf_counter()
@@ -232,7 +250,9 @@ class Run:
                 what = self.guard.what()
             else:
                 what = f"the loss became {means['loss']}"
-        rows = self.feed.plan(p.epoch, again=True).rows(p.step * self.feed.batch, (p.step + 1) * self.feed.batch)
+        rows = self.feed.plan(p.epoch, again=True).rows(
+            p.step * self.feed.batch, (p.step + 1) * self.feed.batch
+        )
         bad = {"epoch": p.epoch + 1, "step": p.step + 1, "samples": rows.order.tolist()}
         checkpoint.write(self.out / BAD, json.dumps(bad) + "\n")
         self.guard.good.fill_(True)
@@ -255,7 +275,9 @@ class Run:
         channels_last = self.config.train.channels_last
         with self._uncounted():
             check = self.stop.check
-            z = self.z = outputs(self.fast, d.test_x, d, self.dtype, channels_last, asked=asked, between=check)
+            z = self.z = outputs(
+                self.fast, d.test_x, d, self.dtype, channels_last, asked=asked, between=check
+            )
         return report(z, d.test_y) if d.classes else toy_report(z, d.test_y)
 
     def _due(self) -> bool:

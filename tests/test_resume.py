@@ -9,15 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from nets import checkpoint, config, data, figure, lock, survive, trainer
+from nets import checkpoint, config, data, figure, lock, predict, survive, trainer
 from nets.errors import CheckpointError, DataError, NonFiniteError, Stopped, UsageError
 from nets.guard import Guard
 from nets.layer import Layer
-from nets.linear import Linear
-from nets.loss import CrossEntropy
 from nets.make import make_loss, make_net, make_optimiser
 from nets.net import Sequential
-from nets.norm import BatchNorm2d
 from nets.step import train_step
 from nets.stop import Stop
 from nets.tally import Tally
@@ -47,7 +44,7 @@ def no_pictures(monkeypatch):
     """A figure takes longer than the run."""
     monkeypatch.setattr(figure, "top5", lambda path, *_: Path(path).write_bytes(b"png"))
     kept = ("epoch", "loss", "train_top1", "top1")
-    drawn = lambda path, rows, _: Path(path).write_text(str([[r.get(k) for k in kept] for r in rows]))  # noqa: E731
+    drawn = lambda path, rows, _: Path(path).write_text(str([[r.get(k) for k in kept] for r in rows]))
     monkeypatch.setattr(figure, "curves", drawn)
 
 
@@ -102,10 +99,14 @@ def test_what_differs_is_told(tmp_path):
         trainer.Run(make("", [f"seed={seed}", "train.epochs=1"]), CPU, tmp_path / str(seed)).train()
     a, b = (survive.state(tmp_path / str(seed)) for seed in (0, 1))
     found = survive.differences(a, b)
-    assert {"net.0.weight", "optimizer.velocity.0.weight", "metrics.jsonl", "random.cpu", "words"} <= set(found)
+    assert {"net.0.weight", "optimizer.velocity.0.weight", "metrics.jsonl", "random.cpu", "words"} <= set(
+        found
+    )
 
 
-@pytest.mark.parametrize("lost", ["random.cpu", "optimizer.velocity.13.weight", "net.1.running_mean", "line.sums"])
+@pytest.mark.parametrize(
+    "lost", ["random.cpu", "optimizer.velocity.13.weight", "net.1.running_mean", "line.sums"]
+)
 def test_nothing_that_is_saved_could_be_left_out(lost, tmp_path, monkeypatch):
     """With one tensor put back to where it started, the run comes out different."""
     conf = make("")
@@ -149,8 +150,13 @@ def test_the_best_is_kept_beside_the_last(tmp_path, monkeypatch):
     scores, real = iter([0.2, 0.5, 0.4, 0.5]), run.test
     run.test = lambda *args: dataclasses.replace(real(*args), top1=next(scores))
     run.train()
-    best, last = (checkpoint.read(tmp_path / f"{name}.safetensors")[1]["progress"] for name in ("best", "last"))
+    best, last = (
+        checkpoint.read(tmp_path / f"{name}.safetensors")[1]["progress"] for name in ("best", "last")
+    )
     assert (best["epoch"], best["best"]) == (2, 0.5) and (last["epoch"], last["best"]) == (4, 0.5)
+    kept, newest = (predict.Trained(tmp_path, CPU, best).net.params for best in (True, False))
+    assert all(torch.equal(newest[k], w) for k, w in run.net.params.items())
+    assert not any(torch.equal(newest[k], w) for k, w in kept.items())
 
 
 def test_checkpoints_by_steps_and_by_seconds(tmp_path, monkeypatch):
@@ -162,7 +168,21 @@ def test_checkpoints_by_steps_and_by_seconds(tmp_path, monkeypatch):
     assert saved == [0, 4, 8, 10]
     saved.clear()
     trainer.Run(make("", own[:2] + ["save.seconds=0"]), CPU, tmp_path / "b").train()
-    assert saved == [0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10, 10]  # after an epoch's last step, and after its test
+    assert saved == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        5,
+        6,
+        7,
+        8,
+        9,
+        10,
+        10,
+    ]  # after an epoch's last step, and after its test
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +194,9 @@ def stopped_run(tmp_path_factory):
 
 
 def test_a_run_that_is_there_is_not_written_over(stopped_run, tmp_path):
-    with pytest.raises(UsageError, match="a run that isn't finished; --resume goes on with it, --force begins anew"):
+    with pytest.raises(
+        UsageError, match="a run that isn't finished; --resume goes on with it, --force begins anew"
+    ):
         trainer.Run(make(""), CPU, stopped_run).train()
     out = tmp_path / "run"
     trainer.Run(make("", ["train.epochs=1"]), CPU, out).train()
@@ -297,7 +319,11 @@ class Infinite(Layer):
 def test_a_step_that_is_not_finite_changes_nothing(policy, where, optimiser):
     layers = '[{ type = "Conv2d", out_channels = 3, kernel_size = 3 }, "BatchNorm2d", "Flatten", { type = "Linear", outputs = 4 }]'
     own = [f"train.optimizer={optimiser}", "train.groups=[]"]
-    own += ["train.momentum=0", "train.nesterov=false", "train.weight_decay=0"] if optimiser == "adaptive" else []
+    own += (
+        ["train.momentum=0", "train.nesterov=false", "train.weight_decay=0"]
+        if optimiser == "adaptive"
+        else []
+    )
     conf = make("", [f"net.layers={layers}", *own])
     net = make_net(conf, (1, 8, 8), 4)
     loss, infinite = make_loss(conf, True), Infinite()
