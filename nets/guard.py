@@ -35,8 +35,20 @@ class Guard:
         self.good.logical_and_(ok)
         return self.good.clone()
 
-    def what(self) -> str:
-        """What went wrong, in words. Waits for the device."""
+    def wrong(self, limit: int) -> str:
+        """What is wrong, in words; nothing while all is finite or no more than `limit` steps were skipped.
+
+        Waits for the device.
+        """
+        if self.policy == "skip":
+            skipped = int(self.skipped)
+            return (
+                f"{skipped} steps weren't finite, train.nonfinite_limit is {limit},"
+                if skipped > limit
+                else ""
+            )
+        if bool(self.good):
+            return ""
         loss = self.loss.item()
         return (
             f"a gradient became infinite or NaN (loss {loss:.4g})"

@@ -7,12 +7,13 @@ import contextlib
 import json
 import time
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from nets import batches, checkpoint, data, fits, lock, outcome, state, stream
+from nets import checkpoint, data, fits, lock, outcome, state, stream
 from nets.config import Config, Eval, dumps
 from nets.device import keep_memory, memory
 from nets.errors import NonFiniteError, Stopped, UsageError
@@ -22,7 +23,7 @@ from nets.fused import fuse
 from nets.graph import Captured
 from nets.guard import Guard
 from nets.log import Log, rows
-from nets.make import make_loss, make_net, make_optimiser
+from nets.make import fit, make_loss, make_net, make_optimiser
 from nets.optim import constants, factor
 from nets.state import BEST, LAST
 from nets.step import hold, train_step
@@ -76,29 +77,18 @@ class Run:
         guard = None if t.on_nonfinite == "ignore" else self.guard
         self.step = train_step(self.fast, self.loss, self.optimiser, bool(t.skip), guard)
         if device.type == "cuda" and t.optimizer != "adaptive":
-            self.step = Captured(
-                self.step, lambda: list(state.standing(self).values()), lambda: tuple(self.frozen)
-            )
+            standing = lambda: [*state.standing(self).values()]  # noqa: E731
+            self.step = Captured(self.step, standing, lambda: tuple(self.frozen))
         self.feed = Feed(config, self.data, device)
         self.per_epoch = [self.feed.steps(epoch) for epoch in range(t.epochs)]
-        self.steps = sum(self.per_epoch)
+        *self.starts, self.steps = accumulate(self.per_epoch, initial=0)
         self.epoch_tally, self.line_tally = Tally(device), Tally(device)
         self.progress, self.frozen, self.stop = Progress(), [], Stop()
         begin = time.perf_counter()
-        self._fit()
+        fit(self.net, self.data)
         self.progress.seconds = time.perf_counter() - begin
         self._freeze(0.0)
         fits.check_batch(config, shape, self.feed.batch, self.feed.n)
-
-    def _fit(self):
-        """Let a first layer that is read off the pictures see some, 5,000 of CIFAR's, of all classes."""
-        for layer in self.net.walk():
-            if hasattr(layer, "fit"):
-                if layer is not next(iter(self.net.children.values())):
-                    raise UsageError(f"net.layers: {type(layer).__name__} can only be the first layer")
-                d = self.data
-                some = d.train_x[:: max(1, d.train_x.numel() // (5000 * 32 * 32 * 3))]
-                layer.fit(batches.normalise(some, d.mean, d.std, torch.float32))
 
     def train(self, resume: bool = False, force: bool = False):
         """resume: go on from the run's last checkpoint, or begin where there is none. force: begin
@@ -112,9 +102,8 @@ class Run:
                     return self._train()
             except Stopped as e:
                 self._save()
-                raise Stopped(
-                    e.number, f" at step {self._at()} of {self.steps}; go on with --resume"
-                ) from None
+                at = f" at step {self._at()} of {self.steps}"
+                raise Stopped(e.number, f"{at}; go on with --resume") from None
 
     def _begin(self, resume: bool, force: bool):
         """The folder as it should be at the start, and the log open."""
@@ -152,10 +141,8 @@ class Run:
                 if better or last or self._due():
                     self._save(better)
         result = result or self.test()  # resumed after its last step
-        facts = {
-            "parameters": sum(w.numel() for w in self.net.params.values()),
-            "seconds": round(p.seconds, 3),
-        }
+        parameters = sum(w.numel() for w in self.net.params.values())
+        facts = {"parameters": parameters, "seconds": round(p.seconds, 3)}
         if c.eval.views != "one":
             facts["one_view"] = result.scores()
             begin = time.perf_counter()
@@ -169,7 +156,7 @@ class Run:
     def _epoch(self, bar) -> dict:
         """Train what is left of an epoch: its means."""
         t, p = self.config.train, self.progress
-        steps, before = self.per_epoch[p.epoch], sum(self.per_epoch[: p.epoch])
+        steps, before = self.per_epoch[p.epoch], self.starts[p.epoch]
         warmup, rate = round(t.warmup * self.per_epoch[0]), torch.ones((), device=self.device)
         begin = shown = time.perf_counter()
         for batch in self.feed(p.epoch, p.step) if p.step < steps else ():
@@ -204,13 +191,16 @@ class Run:
             self.feed.selection.note(which, lessons)
         else:
             told = self.step(x, target, rate)
+        if self.config.train.on_nonfinite == "ignore":  # but for the loss
+            told = (*told, self.guard.judge(told[0], {}))
         for tally in (self.epoch_tally, self.line_tally):
             tally.add(*told)
         return told[0]
 
     def _at(self) -> int:
         """Steps taken so far."""
-        return sum(self.per_epoch[: self.progress.epoch]) + self.progress.step
+        p = self.progress
+        return self.starts[p.epoch] + p.step if p.epoch < len(self.starts) else self.steps
 
     def _means(self, tally: Tally) -> dict:
         return tally.means(self.feed.batch, self.config.train.reduction == "sum")
@@ -236,31 +226,22 @@ class Run:
 
     def _check(self):
         """NonFiniteError where a step wasn't finite, or, where such are skipped, too many weren't."""
-        t, p = self.config.train, self.progress
-        if t.on_nonfinite == "skip":
-            if int(self.guard.skipped) <= t.nonfinite_limit:
-                return
-            what = f"{int(self.guard.skipped)} steps weren't finite, train.nonfinite_limit is {t.nonfinite_limit}"
-        else:
-            means = self._means(self.epoch_tally) if t.on_nonfinite == "ignore" else {"loss": 0.0}
-            if bool(self.guard.good) and means["loss"] * 0 == 0:
-                return
-            if t.on_nonfinite == "stop":
-                p.step = self.epoch_tally.steps()  # the device may be some steps on: they changed nothing
-                what = self.guard.what()
-            else:
-                what = f"the loss became {means['loss']}"
-        rows = self.feed.plan(p.epoch, again=True).rows(
-            p.step * self.feed.batch, (p.step + 1) * self.feed.batch
-        )
-        bad = {"epoch": p.epoch + 1, "step": p.step + 1, "samples": rows.order.tolist()}
-        checkpoint.write(self.out / BAD, json.dumps(bad) + "\n")
-        self.guard.good.fill_(True)
-        if t.on_nonfinite != "ignore":
+        t, p, size = self.config.train, self.progress, self.feed.batch
+        what = self.guard.wrong(t.nonfinite_limit)
+        if not what:
+            return
+        # after that step none counted, and the device may be some steps on
+        bad = p.step - 1 if t.on_nonfinite == "skip" else self.epoch_tally.steps()
+        which = self.feed.plan(p.epoch, again=True).rows(bad * size, (bad + 1) * size).order.tolist()
+        told = {"epoch": p.epoch + 1, "step": bad + 1, "samples": which}
+        checkpoint.write(self.out / BAD, json.dumps(told) + "\n")
+        if t.on_nonfinite == "stop":  # nothing has changed since
+            p.step = bad
+            self.guard.good.fill_(True)
             self._save()
         raise NonFiniteError(
-            f"{what} at step {p.step + 1} of epoch {p.epoch + 1}; a lower train.rate may help (now {t.rate:g});"
-            f" {self.out} has the batch ({BAD}) and the net as it was before ({LAST})"
+            f"{what} at step {bad + 1} of epoch {p.epoch + 1}; a lower train.rate may help (now {t.rate:g});"
+            f" the batch is listed in {self.out / BAD}, and {LAST} has the last good state"
         )
 
     def _freeze(self, epoch: float):
@@ -271,13 +252,10 @@ class Run:
             self.frozen = names
 
     def test(self, asked: Eval = Eval()):
-        d = self.data
-        channels_last = self.config.train.channels_last
+        d, wide = self.data, self.config.train.channels_last
         with self._uncounted():
             check = self.stop.check
-            z = self.z = outputs(
-                self.fast, d.test_x, d, self.dtype, channels_last, asked=asked, between=check
-            )
+            z = self.z = outputs(self.fast, d.test_x, d, self.dtype, wide, asked=asked, between=check)
         return report(z, d.test_y) if d.classes else toy_report(z, d.test_y)
 
     def _due(self) -> bool:
