@@ -87,6 +87,14 @@ class Eval:
 
 
 @dataclass(frozen=True)
+class Log:
+    """What is written down while a run trains: see log.py."""
+
+    every: int = key(50, least=1)  # steps between lines
+    tensorboard: bool = False  # events for TensorBoard too
+
+
+@dataclass(frozen=True)
 class Config:
     name: str
     seed: int = key(0, least=0)
@@ -94,6 +102,7 @@ class Config:
     net: Net = Net()
     train: Train = Train()
     eval: Eval = Eval()
+    log: Log = Log()
 
 
 GROUP_KEYS = {"match": tuple, "rate": float, "momentum": float, "weight_decay": float, "until": float}
