@@ -47,11 +47,14 @@ Read the files in this order; each has one idea.
       stream.py       a tree that doesn't fit in memory, decoded while the net trains
       stream_bench.py how long the step waits for it, and what memory it takes
       data.py         data sets, in memory or streamed
+      log.py          what was learned and what it took, a line at a time
       trainer.py      epochs of steps, and everything written to one folder
       ten_crop.py     parts of a larger picture: four corners, the centre, and their mirror images
       views.py        a picture looked at more than once
       evaluate.py     what the net says of pictures that it has not seen
+      curves.py       what the log shows over its steps; braille.py draws it in a terminal
       figure.py       learning curves, and five best guesses as bars
+      watch.py        a run's curves while it trains
       checkpoint.py   tensors in safetensors, never a pickle
       predict.py      a finished run, loaded again
       summary.py      a net's layers: shapes, parameters, multiplications, memory

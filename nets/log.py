@@ -134,7 +134,7 @@ def _lines(path: Path) -> list[dict]:
     for i, line in enumerate(_bytes(path).split(b"\n")[:-1], 1):
         with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
-            if isinstance(row, dict) and type(row.get("step")) is int:
+            if isinstance(row, dict) and type(row.get("step")) is int and 0 <= row["step"] < 2**63:
                 lines.append(row)
         if len(lines) < i:
             raise DataError(f"{path}, line {i}: damaged, or not of a run's log")
