@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from nets.curves import Curve, Panel
+from nets.curves import Panel
 
 # the bit of each dot, rows and columns, above U+2800; The Unicode Standard, "Braille Patterns"
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
@@ -15,24 +15,22 @@ def draw(panel: Panel, width: int, height: int) -> list[str]:
     rows = max(height - 3, 1)  # less the heading, the axis and its numbers
     low, high = _range([y for c in panel.curves for y in c.y])
     last = max(1, *(x for c in panel.curves for x in c.x))
-    marks = MaxNLocator(max(rows // 2, 1)).tick_values(low, high)
-    numbers = {_place((high - y) / (high - low), 4 * rows) // 4: f"{y:,.6g}" for y in marks if low <= y <= high}
+    ticks = [y for y in MaxNLocator(max(rows // 2, 1)).tick_values(low, high) if low <= y <= high]
+    numbers = {_place((high - y) / (high - low), 4 * rows) // 4: f"{y:,.6g}" for y in ticks}
     margin = max(map(len, numbers.values()), default=0)
     columns = max(width - margin - 2, 8)
-    heading = [f"{s} {c.name} {c.y[-1]:,.4g}" for s, c in zip(SIGNS, panel.curves)]
+    heading = "  ".join([panel.what, *(f"{s} {c.name} {c.y[-1]:,.4g}" for s, c in zip(SIGNS, panel.curves))])
 
-    lines, *more = ((c, *_points(c, last, low, high)) for c in panel.curves)
-    cells = _line(*lines[1:], rows, columns)
-    for _, x, y in more:
-        some = slice(None, None, -max(1, len(x) * 6 // columns))  # the last, and as many as leave the line to be seen
+    line, *others = ((np.array(c.x) / last, (high - np.array(c.y)) / (high - low)) for c in panel.curves)
+    cells = _line(*line, rows, columns)
+    for x, y in others:
+        some = slice(None, None, -max(1, len(x) * 6 // columns))  # the last, and few enough to see the line
         cells[_place(y[some], 4 * rows) // 4, _place(x[some], 2 * columns) // 2] = SIGNS[1]
-    axis, below = _steps(last, columns)
-    return [
-        "  ".join([panel.what, *heading])[:width].ljust(width),
-        *(f"{numbers.get(i, ''):>{margin}} {'┤' if i in numbers else '│'}{''.join(r)}" for i, r in enumerate(cells)),
-        f"{'':{margin}} └{axis}",
-        f"{'':{margin}}  {below}",
-    ]
+    sides = [f"{numbers.get(i, ''):>{margin}} {'┤' if i in numbers else '│'}" for i in range(rows)]
+    axis, steps = _steps(last, columns)
+    below = [f"{'':{margin}} └{axis}", f"{'':{margin}}  {steps}"]
+    lines = [heading, *(side + "".join(row) for side, row in zip(sides, cells)), *below]
+    return [line[: len(lines[1])].ljust(len(lines[1])) for line in lines]
 
 
 def _range(y: list[float]) -> tuple[float, float]:
@@ -40,11 +38,6 @@ def _range(y: list[float]) -> tuple[float, float]:
     low, high = min(y), max(y)
     wide = 0.0 if high - low > 1e-9 * max(abs(low), abs(high)) else abs(high) / 10 or 1.0
     return low - wide, high + wide
-
-
-def _points(curve: Curve, last: int, low: float, high: float):
-    """A curve's points as shares of the picture: from the left, from the top."""
-    return np.array(curve.x) / last, (high - np.array(curve.y)) / (high - low)
 
 
 def _place(share, dots: int):
@@ -68,7 +61,7 @@ def _line(x, y, rows: int, columns: int):
 def _steps(last: int, columns: int) -> tuple[str, str]:
     """The axis of steps, and the numbers beneath."""
     axis, below = ["─"] * columns, [" "] * (columns - 4) + list("step")
-    for step in MaxNLocator(max(columns // 12, 1), integer=True).tick_values(0, last):
+    for step in MaxNLocator(max(columns // 12, 2), integer=True).tick_values(0, last):
         text, at = f"{step:,.0f}", int(_place(step / last, 2 * columns)) // 2
         begin = max(at - len(text) // 2, 0)
         around = below[max(begin - 1, 0) : begin + len(text) + 1]

@@ -73,10 +73,10 @@ class Log:
         self._append(TIMES, times)
         if self.writer:
             kind = "epoch" if "epoch" in facts else "steps"
-            numbers = {k: v for k, v in (facts | times).items() if v is not None and k not in ("step", "epoch")}
             with _named(self.folder):
-                for name, value in numbers.items():
-                    self.writer.add_scalar(f"{kind}/{name}", value, facts["step"])
+                for name, value in (facts | times).items():
+                    if value is not None and name not in ("step", "epoch"):
+                        self.writer.add_scalar(f"{kind}/{name}", value, facts["step"])
                 self.writer.flush()
 
     def _append(self, name: str, row: dict):

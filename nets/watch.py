@@ -59,7 +59,8 @@ def status(rows: list[dict], epochs: int) -> list[str]:
     step, done = rows[-1]["step"], last("epoch") or 0
     end = next((r["step"] for r in reversed(rows) if number(r, "epoch")), 0)
     total = round(end / done * epochs) if done else 0
-    words = [f"{done:,} of {epochs:,} epochs", f"step {step:,}" + (f" of about {total:,}" if total > step else "")]
+    words = [f"{done:,} of {epochs:,} epochs", f"step {step:,}"]
+    words[1] += f" of about {total:,}" if total > step else ""
     clocks = [(r["step"], r["seconds"]) for r in rows if number(r, "seconds") is not None]
     if clocks:
         words.append(f"{_clock(clocks[-1][1])} so far")
@@ -85,14 +86,17 @@ def stopped(run: Path, rows: list[dict]) -> str:
 
 def text(name: str, rows: list[dict], epochs: int, width: int, height: int, curves: bool = True) -> list[str]:
     """What the terminal shows, in lines of at most `width` characters."""
-    words = [w.replace(" ", "\xa0") for w in (status(rows, epochs) if rows else ["no lines yet"])]  # kept together
-    lines = textwrap.wrap(f"{name}: {', '.join(words)}", width, break_on_hyphens=False)
-    room = height - len(lines) - 1 if curves and width >= 20 else 0
-    found, beside = panels(rows), width >= BESIDE
-    found = found if beside and room >= 5 else found[: room // 5]
-    each = min(room // (1 if beside else max(len(found), 1)), 20)
-    drawn = [braille.draw(p, width // len(found) - 1 if beside else width, each) for p in found]
-    below = map("  ".join, zip(*drawn)) if beside else itertools.chain(*drawn)
+    words = status(rows, epochs) if rows else ["no lines yet"]
+    together = ", ".join(w.replace(" ", "\xa0") for w in words)
+    lines = textwrap.wrap(f"{name}: {together}", width, break_on_hyphens=False)
+    room = height - len(lines) - 1
+    found = panels(rows) if curves and width >= 20 and room >= 5 else []
+    if width >= BESIDE:
+        drawn = [braille.draw(p, width // len(found) - 1, min(room, 20)) for p in found]
+        below = map("  ".join, zip(*drawn))
+    else:
+        found = found[: room // 5]
+        below = itertools.chain(*(braille.draw(p, width, min(room // len(found), 20)) for p in found))
     return [line.replace("\xa0", " ") for line in lines] + [line.rstrip() for line in below]
 
 
@@ -114,7 +118,8 @@ class Screen:
 def watch(run: Path, png: Path | None, every: float, once: bool):
     """Show the run until it ends; what it ended with is the last line."""
     if not (run / "config.toml").exists():
-        raise CheckpointError(f"{run}: " + ("not a run's folder: no config.toml" if run.is_dir() else "no such run"))
+        what = "not a run's folder: it has no config.toml" if run.is_dir() else "no such run"
+        raise CheckpointError(f"{run}: {what}")
     try:
         conf = config.load(run / "config.toml")
     except UsageError as e:
@@ -142,9 +147,9 @@ def watch(run: Path, png: Path | None, every: float, once: bool):
 def main():
     parser = cli.parser(__doc__.splitlines()[0])
     parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder, such as runs/digits")
-    parser.add_argument("--png", metavar="FILE", type=Path, help="draw into this file, anew as the run goes on")
-    parser.add_argument("--every", metavar="SECONDS", type=float, default=2.0, help="look so often (%(default)g)")
-    parser.add_argument("--once", action="store_true", help="look once; so it is where output isn't a terminal")
+    parser.add_argument("--png", metavar="FILE", type=Path, help="draw into this file instead")
+    parser.add_argument("--every", metavar="SECONDS", type=float, default=2.0, help="look so often (2)")
+    parser.add_argument("--once", action="store_true", help="look once, as where no terminal is")
     args = parser.parse_args()
     if not 0.1 <= args.every <= 86400:
         raise UsageError(f"--every: from 0.1 to 86400 seconds, not {args.every:g}")
