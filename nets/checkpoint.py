@@ -28,9 +28,14 @@ def write(path: Path, text: str):
         part.write_text(text, encoding="utf-8")
 
 
-def save(path: Path, net, extra: dict, words: dict):
-    """Save a net's params and buffers, `extra` tensors, and `words` (JSON), whole or not at all."""
-    tensors = {f"net.{k}": v for k, v in (net.params | net.buffers).items()} | extra
+def also(path: Path, other: Path):
+    """The file at `path` under another name too, whole or not at all."""
+    with whole(other) as part:
+        os.link(path, part)
+
+
+def save(path: Path, tensors: dict, words: dict):
+    """Save tensors and `words` (JSON), whole or not at all."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     with whole(path) as part:
         save_file(tensors, part, {"words": json.dumps(words)})

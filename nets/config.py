@@ -76,6 +76,8 @@ class Train:
     dtype: str = key("float32", among=("float32", "bfloat16", "float64"))
     channels_last: bool = True
     eval_every: int = key(1, least=1)  # epochs
+    on_nonfinite: str = key("stop", among=("stop", "skip", "ignore"))  # at a loss or gradient that isn't finite
+    nonfinite_limit: int = key(10, least=0)  # steps that may be skipped
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,14 @@ class Eval:
 
     views: str = key("one", among=VIEWS)  # of each picture, averaged
     doubtful: float = key(1.0, least=0, most=1)  # share of pictures, the least certain, that get them all
+
+
+@dataclass(frozen=True)
+class Save:
+    """When a checkpoint is written, beside each epoch's end that scores best, and the run's."""
+
+    steps: int = key(0, least=0)  # every so many; 0: by the clock alone
+    seconds: float = key(30.0, least=0)  # once so many have passed
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,7 @@ class Config:
     net: Net = Net()
     train: Train = Train()
     eval: Eval = Eval()
+    save: Save = Save()
     log: Log = Log()
 
 

@@ -1,6 +1,7 @@
 """Which device and which versions, and how a CPU keeps its memory."""
 
 import ctypes
+import resource
 import sys
 
 import torch
@@ -38,6 +39,15 @@ def keep_memory():
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def memory() -> float:
+    """The process's resident memory in MB; the most that it has been, where only that is known."""
+    try:
+        with open("/proc/self/statm") as f:
+            return round(int(f.read().split()[1]) * resource.getpagesize() / 1e6, 1)
+    except OSError:
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1)
 
 
 def called(device: torch.device) -> str:

@@ -1,6 +1,7 @@
 """What can go wrong and is not a bug: each has an exit code and is told in one line."""
 
 import difflib
+import signal
 
 
 class Problem(Exception):
@@ -36,9 +37,17 @@ class CheckpointError(Problem):
 
 
 class NonFiniteError(Problem):
-    """The loss became infinite or NaN."""
+    """A loss or a gradient became infinite or NaN."""
 
     code = 5
+
+
+class Stopped(Problem):
+    """A signal asked for an end: the code is 128 and its number, as shells have it."""
+
+    def __init__(self, number: int, more: str = ""):
+        super().__init__({signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number] + more)
+        self.number, self.code = number, 128 + number
 
 
 class MismatchError(Problem):

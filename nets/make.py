@@ -2,6 +2,7 @@
 
 import torch
 
+from nets import batches
 from nets.adaptive import Adaptive
 from nets.build import build
 from nets.config import Config
@@ -23,6 +24,16 @@ def make_net(config: Config, shape, n_outputs: int, seed: int | None = None):
         size = " × ".join(map(str, out))
         raise UsageError(f"net.layers: the net gives {size} numbers, {config.data.source} needs {n_outputs}")
     return net
+
+
+def fit(net, data):
+    """Let a first layer that is read off the pictures see some, 5,000 of CIFAR's, of all classes."""
+    for layer in net.walk():
+        if hasattr(layer, "fit"):
+            if layer is not next(iter(net.children.values())):
+                raise UsageError(f"net.layers: {type(layer).__name__} can only be the first layer")
+            some = data.train_x[:: max(1, data.train_x.numel() // (5000 * 32 * 32 * 3))]
+            layer.fit(batches.normalise(some, data.mean, data.std, torch.float32))
 
 
 def make_loss(config: Config, classes: bool):

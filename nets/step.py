@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
+from nets.guard import Guard
 from nets.layer import Layer
 from nets.net import Sequential
+from nets.optim import change
 
 
 def hits(z: Tensor, target: Tensor) -> Tensor:
@@ -20,33 +22,45 @@ def hold(net: Sequential, optimiser, names):
     optimiser.constants = set(names)
 
 
-def train_step(net: Layer, loss, optimiser, weighted: bool = False):
+def train_step(net: Layer, loss, optimiser, weighted: bool = False, guard: Guard | None = None):
     """The step of a net: step(x, target, factor) -> (loss (), hits ()), both on x's device.
 
     No autograd, nothing read back to the host, parameters changed in place, so that
     `torch.compile(fullgraph=True)` and a CUDA graph can take it whole. factor, a tensor () or
     a number, multiplies the rate. The net's gradient for its input isn't asked for. A layer is
     updated as soon as backward has its gradients, which then needn't be kept, unless the optimiser
-    wants all of them at once.
+    or a guard wants all of them at once.
 
     weighted: step(x, target, factor, weight) counts each sample by its weight (B), and also gives
     what each has taught (B), the size of its gradient before that: see selective.py.
+    guard: keeps a step that isn't finite from changing parameters, momentum and statistics; the
+    step then gives `ok` () as well, after the hits.
     """
     net.input_grad = False
-    layerwise = isinstance(net, Sequential) and optimiser.layerwise
+    layerwise = isinstance(net, Sequential) and optimiser.layerwise and guard is None
     if isinstance(net, Sequential):
         net.freeze()
 
     def step(x: Tensor, target: Tensor, factor, weight=None):
+        statistics = list(net.buffers.values()) if guard else []
+        before = [t.clone() for t in statistics]
         z, saved = net.forward(x)
         value, dz = loss(z, target)
+        told = (value, hits(z, target))
         lessons = dz.abs().sum(1, dtype=torch.float32) if weighted else None
         if weighted:
             dz = dz * weight[:, None].to(dz.dtype)
         if layerwise:
             net.backward(saved, dz, take=lambda grads: optimiser.step(grads, factor, value))
-        else:
+        elif guard is None:
             optimiser.step(net.backward(saved, dz)[1], factor, value)
-        return (value, hits(z, target), lessons) if weighted else (value, hits(z, target))
+        else:
+            grads = net.backward(saved, dz)[1]
+            ok = guard.judge(value, grads)
+            optimiser.step(grads, factor, value, ok)
+            for t, old in zip(statistics, before):
+                change(t, old, ~ok)
+            told += (ok,)
+        return (*told, lessons) if weighted else told
 
     return step

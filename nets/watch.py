@@ -5,8 +5,6 @@
 The run's files are only read, and its process isn't asked for anything.
 """
 
-import contextlib
-import fcntl
 import itertools
 import json
 import shutil
@@ -16,23 +14,14 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from nets import braille, cli, config, figure, log
+from nets import braille, cli, config, figure, lock, log
 from nets.curves import number, panels
 from nets.errors import CheckpointError, DataError, UsageError
 from nets.evaluate import Report, ToyReport
+from nets.state import LAST
 
 REST = 10  # seconds of rest for each of work: the cores are the training's
 BESIDE = 120  # columns from which panels stand side by side
-
-
-def running(run: Path) -> bool:
-    """Does a process train here? It holds a lock on the file `lock` until it ends, however it ends."""
-    with contextlib.suppress(FileNotFoundError), open(run / "lock", "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # until the file is closed, which is at once
-        except BlockingIOError:
-            return True
-    return False
 
 
 def result(run: Path) -> str | None:
@@ -81,7 +70,7 @@ def _clock(seconds: float) -> str:
 def stopped(run: Path, rows: list[dict]) -> str:
     """What to say of a run that has neither a process nor a result."""
     at = f"stopped at step {rows[-1]['step']:,}" if rows else "stopped before its first line"
-    return at + ("; --resume goes on" if (run / "last.safetensors").exists() else ", without a checkpoint")
+    return at + ("; --resume goes on" if (run / LAST).exists() else ", without a checkpoint")
 
 
 def text(name: str, rows: list[dict], epochs: int, width: int, height: int, curves: bool = True) -> list[str]:
@@ -108,7 +97,7 @@ class Screen:
 
     def show(self, lines: list[str], size):
         again = ""
-        if sys.stdout.isatty() and self.lines:
+        if self.lines:
             # up to where the old text begins; another width has broken its lines elsewhere
             again = f"\x1b[{self.lines}F\x1b[J" if size == self.size else "\x1b[H\x1b[2J"
         print(again + "\n".join(lines), flush=True)
@@ -127,7 +116,7 @@ def watch(run: Path, png: Path | None, every: float, once: bool):
     screen, before = Screen(), None
     while True:
         begin = time.perf_counter()
-        alive = running(run)  # asked first: what an ended run has written is there
+        alive = lock.held(run)  # asked first: what an ended run has written is there
         rows, line = log.rows(run), result(run)
         last = once or not alive or line is not None
         now = rows, shutil.get_terminal_size()

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import pty
@@ -24,7 +23,7 @@ from PIL import Image
 
 from nets import braille, cli, config, figure, log, watch
 from nets.curves import Curve, Panel, panels
-from nets.errors import CheckpointError, DataError, Problem, UsageError
+from nets.errors import CheckpointError, DataError, UsageError
 from nets.evaluate import report, toy_report
 from nets.log import Log
 
@@ -225,6 +224,10 @@ def test_a_folder_that_vanishes_is_not_made_again(tmp_path):
         with pytest.raises(FileNotFoundError) as e:
             work()
         assert e.value.filename == str(folder / "metrics.jsonl") and not folder.exists()
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError):
+        write(to, [2])
+    assert not list(folder.iterdir())
 
 
 # TensorBoard
@@ -252,16 +255,18 @@ def test_tensorboard_shows_the_curves_of_a_resumed_run_once(tmp_path):
     mark = to.mark()
     write(to, range(7, 10))
     to.add(epoch(9, 2) | {"top1": float("nan")}, times(9))
-    to = Log.resume(tmp_path, mark, tensorboard=True)
-    to.add(facts(8) | {"loss": 7.0}, times(8))
 
     def curves():
         found = events.EventAccumulator(str(tmp_path)).Reload()
         return {tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
 
-    found = curves()  # at once
-    assert found["steps/loss"] == [(i, pytest.approx(2 / i)) for i in range(1, 7)] + [(8, 7.0)]
-    assert [x for x, _ in found["steps/per_second"]] == [1, 2, 3, 4, 5, 6, 8]
+    to = Log.resume(tmp_path, mark, tensorboard=True)
+    for step in (8, 9):
+        to.add(facts(step) | {"loss": 7.0}, times(step))
+        found = curves()
+        assert found["steps/loss"][-1] == (step, 7.0)  # at once
+    assert found["steps/loss"][:-2] == [(i, pytest.approx(2 / i)) for i in range(1, 7)]
+    assert [x for x, _ in found["steps/per_second"]] == [1, 2, 3, 4, 5, 6, 8, 9]
     assert found["epoch/wait"] == [(6, 0.25)] and [x for x, _ in found["epoch/top1"]] == [6]
     assert not any("step" in tag.split("/") or tag.endswith("/epoch") for tag in found)
     to.close()
@@ -368,6 +373,8 @@ def test_axes_have_numbers_where_they_belong():
     lines = braille.draw(Panel("loss", [Curve("training", [0, 1000, 2000], [1.0, 3.0, 5.0])]), 60, 12)
     for number, row in ((5, 0), (3, 4), (1, 8)):
         assert lines[1 + row].startswith(f"{number} ┤"), lines
+    far = braille.draw(Panel("top-1 / %", [Curve("test", [0, 1, 2, 3, 4], [100, 90, 60, 30, 21])]), 60, 9)
+    assert [line.split()[0] for line in far[1:-2]] == ["90", "│", "│", "60", "│", "30"]  # not 2 apart
     ticks = [i for i, c in enumerate(lines[-2]) if c == "┬"]
     numbers = [(m.start(), m[0]) for m in re.finditer(r"[\d,]+", lines[-1])]
     assert lines[-1].endswith("step") and len(ticks) == len(numbers) >= 3
@@ -410,15 +417,20 @@ def test_a_name_with_signs_of_mathematics_is_drawn_as_it_is(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    """A run's folder, in which this process trains: (the folder, its log, its lock)."""
+    """A run's folder, in which a process trains: (the folder, its log, the process)."""
     folder = tmp_path / "a"
     folder.mkdir()
     conf = config.load(ROOT / "configs/digits.toml")
     conf = dataclasses.replace(conf, train=dataclasses.replace(conf.train, epochs=10))
     (folder / "config.toml").write_text(config.dumps(conf))
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder, Log(folder), lock
+    code = "import sys; from nets import lock\nwith lock.hold(sys.argv[1]): print(flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, folder], cwd=ROOT, **pipes) as process:
+        process.stdout.readline()
+        try:
+            yield folder, Log(folder), process
+        finally:
+            process.kill()
 
 
 def look(*args, code=0, capsys):
@@ -467,6 +479,8 @@ def test_text_fits_the_terminal(width, height):
     shown = [what for what in ("loss", "top-1 / %") if what in words]
     assert shown == ["loss", "top-1 / %"][: 2 * room if width >= 120 else max(room, 0)]
     assert words.count(" step\n") + words.endswith(" step") == (1 if shown and width >= 120 else len(shown))
+    if width >= 24:
+        assert all(any(word in line for line in lines) for word in watch.status(log_of(), 10))  # unbroken
     if shown:
         assert min(height - 4, 21) <= len(lines) < height
     assert "\xa0" not in words and words.startswith("a-name")
@@ -483,15 +497,14 @@ def test_looking_once_at_a_run_that_goes_on(run, capsys):
 
 
 def test_a_run_that_died_is_told_from_one_that_goes_on(run, capsys):
-    folder, to, lock = run
+    folder, to, process = run
     write(to, range(1, 4))
-    fcntl.flock(lock, fcntl.LOCK_UN)  # as when its process ends
+    assert "stopped" not in look(folder, capsys=capsys)
+    process.kill()
+    process.wait()
     assert look(folder, capsys=capsys).endswith("\nstopped at step 3, without a checkpoint\n")
     (folder / "last.safetensors").write_text("")
     assert look(folder, capsys=capsys).endswith("\nstopped at step 3; --resume goes on\n")
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nothing is held by having looked
-    assert "stopped" not in look(folder, capsys=capsys)
-    fcntl.flock(lock, fcntl.LOCK_UN)
     (folder / "lock").unlink()
     (folder / "last.safetensors").unlink()
     Log(folder)
@@ -557,6 +570,13 @@ def test_a_picture_is_drawn_anew_until_it_is_interrupted(run, tmp_path):
             process.kill()
     assert (process.returncode, out, err) == (130, "", "error: interrupted\n")
     assert {p.name for p in tmp_path.iterdir()} == {"a", "live.png"}
+
+
+def test_another_size_of_terminal_is_begun_anew(capsys):
+    screen = watch.Screen()
+    for size in ((80, 24), (80, 24), (60, 24)):
+        screen.show(["a", "b"], size)
+    assert capsys.readouterr().out == "a\nb\n\x1b[2F\x1b[Ja\nb\n\x1b[H\x1b[2Ja\nb\n"
 
 
 def test_a_terminal_is_drawn_over_until_the_run_ends(run):
