@@ -26,6 +26,7 @@ from nets.curves import Curve, Panel, panels
 from nets.errors import CheckpointError, DataError, UsageError
 from nets.evaluate import report, toy_report
 from nets.log import Log
+from nets.trainer import Run
 
 ROOT = Path(__file__).parent.parent
 
@@ -423,7 +424,9 @@ def run(tmp_path):
     conf = config.load(ROOT / "configs/digits.toml")
     conf = dataclasses.replace(conf, train=dataclasses.replace(conf.train, epochs=10))
     (folder / "config.toml").write_text(config.dumps(conf))
-    code = "import sys; from nets import lock\nwith lock.hold(sys.argv[1]): print(flush=True); sys.stdin.read()"
+    code = (
+        "import sys; from nets import lock\nwith lock.hold(sys.argv[1]): print(flush=True); sys.stdin.read()"
+    )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code, folder], cwd=ROOT, **pipes) as process:
         process.stdout.readline()
@@ -540,6 +543,19 @@ def test_what_is_no_run_is_told_in_a_line(run, tmp_path, capsys):
     path = folder / "metrics.jsonl"
     path.write_bytes(b"x" + path.read_bytes())
     assert "metrics.jsonl, line 1: damaged" in look(folder, code=3, capsys=capsys)
+
+
+def test_what_the_trainer_writes_is_what_is_shown(tmp_path, capsys):
+    conf = config.load(ROOT / "configs/two_weight.toml", ["train.epochs=40", "log.every=1"])
+    line = Run(conf, torch.device("cpu"), tmp_path / "a").train().line()
+    shown = look(tmp_path / "a", "--png", tmp_path / "a.png", capsys=capsys)
+    words = r"two_weight: 40 of 40 epochs, step 80, 0:00:\d\d so far,\s[\d,]+ samples/s, [\d,]+ MB\n"
+    assert re.fullmatch(words + re.escape(line) + "\n", shown)
+    loss, error = panels(log.rows(tmp_path / "a"))
+    assert [p.what for p in (loss, error)] == ["performance P", "largest error"]
+    assert loss.curves[0].x == list(range(1, 81)) and error.curves[0].x == list(range(2, 81, 2))
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width > 300
 
 
 def wait(until, seconds=60):
