@@ -46,9 +46,10 @@ def by_step(path, panels: list[Panel], title: str):
     """Draw panels of curves, while a run goes on."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        for curve, colour in zip(panel.curves, (OTHER, RIGHT)):
-            few = curve.name == "test" and len(curve.x) < 50
-            axes.plot(curve.x, curve.y, "o-" if few else "-", ms=3, color=colour, label=curve.name)
+        for curve in panel.curves:
+            test = curve.name == "test"
+            style = {"color": RIGHT if test else OTHER, "marker": "o" if test and len(curve.x) < 50 else ""}
+            axes.plot(curve.x, curve.y, ms=3, label=curve.name, **style)
         axes.set(xlabel="step", ylabel=panel.what, xlim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
