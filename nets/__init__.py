@@ -60,7 +60,9 @@ Read the files in this order; each has one idea.
       ten_crop.py     parts of a larger picture: four corners, the centre, and their mirror images
       views.py        a picture looked at more than once
       evaluate.py     what the net says of pictures that it has not seen
+      curves.py       what the log shows over its steps; braille.py draws it in a terminal
       figure.py       learning curves, and five best guesses as bars
+      watch.py        a run's curves while it trains
       predict.py      a finished run, loaded again
       survive.py      killed and resumed: the same to the last bit? soak.py: as small as it was?
       summary.py      a net's layers: shapes, parameters, multiplications, memory

@@ -73,10 +73,10 @@ class Log:
         self._append(TIMES, times)
         if self.writer:
             kind = "epoch" if "epoch" in facts else "steps"
-            numbers = {k: v for k, v in (facts | times).items() if v is not None and k not in ("step", "epoch")}
             with _named(self.folder):
-                for name, value in numbers.items():
-                    self.writer.add_scalar(f"{kind}/{name}", value, facts["step"])
+                for name, value in (facts | times).items():
+                    if value is not None and name not in ("step", "epoch"):
+                        self.writer.add_scalar(f"{kind}/{name}", value, facts["step"])
                 self.writer.flush()
 
     def _append(self, name: str, row: dict):
@@ -134,7 +134,7 @@ def _lines(path: Path) -> list[dict]:
     for i, line in enumerate(_bytes(path).split(b"\n")[:-1], 1):
         with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
-            if isinstance(row, dict) and type(row.get("step")) is int:
+            if isinstance(row, dict) and type(row.get("step")) is int and 0 <= row["step"] < 2**63:
                 lines.append(row)
         if len(lines) < i:
             raise DataError(f"{path}, line {i}: damaged, or not of a run's log")
