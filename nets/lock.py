@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import struct
 from pathlib import Path
 
 from nets.errors import UsageError
@@ -29,12 +30,14 @@ def hold(folder: Path):
 
 
 def held(folder: Path) -> bool:
-    """Is another process holding it?"""
+    """Is another process holding it? Only asks: nobody is kept from taking it meanwhile.
+
+    Not for the process that may hold it itself: closing the file would drop its lock.
+    """
+    asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # Linux's struct flock
     try:
-        with open(Path(folder) / "lock", "r+", encoding="utf-8") as f:
-            fcntl.lockf(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with open(Path(folder) / "lock", "rb") as f:
+            answer = fcntl.fcntl(f, fcntl.F_GETLK, asked)
     except FileNotFoundError:
         return False
-    except OSError:
-        return True
-    return False
+    return struct.unpack("hhqqi4x", answer)[0] != fcntl.F_UNLCK

@@ -9,7 +9,7 @@ import tomllib
 import torch
 
 from nets import checkpoint
-from nets.config import Config, dumps
+from nets.config import dumps
 from nets.errors import CheckpointError, DataError, UsageError
 
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test

@@ -22,7 +22,7 @@ from nets.feed import Feed
 from nets.fused import fuse
 from nets.graph import Captured
 from nets.guard import Guard
-from nets.log import Log, rows
+from nets.log import Log, rows, summary_writer
 from nets.make import fit, make_loss, make_net, make_optimiser
 from nets.optim import constants, factor
 from nets.state import BEST, LAST
@@ -62,6 +62,8 @@ class Run:
         if device.type == "cpu":
             keep_memory()
         # whatever can be wrong with data, net or settings is found before anything is written
+        if config.log.tensorboard:
+            summary_writer()
         self.data = data.load(config.data)
         t, shape = config.train, self.data.shape
         fits.check_variation(config, self.data)
