@@ -25,6 +25,8 @@ Read the files in this order; each has one idea.
       selective.py    a picture that has little left to teach sits out
       step.py         forward, loss, backward, update: one function
       graph.py        that function as a CUDA graph
+    Many processes
+      parallel/       each sees its share of every batch, in the order of its __init__
     Trust
       twin.py         the same net in torch.nn.functional, for autograd
       trace.py        what every layer of a net got and gave
