@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import parallel_worker
@@ -23,7 +25,7 @@ from nets.norm import BatchNorm2d
 from nets.optim import SGD
 from nets.parallel import shares
 from nets.parallel.agree import Agreement
-from nets.parallel.alive import watched
+from nets.parallel.alive import Watch, watched
 from nets.parallel.backward import Backward, local_statistics, weight
 from nets.parallel.buckets import Reducer
 from nets.parallel.shard import Scatterer, ShardedSGD
@@ -78,6 +80,32 @@ def test_the_others_stop_with_one_line(results, death):
     else:
         assert said[0].startswith(f"error: rank {victim} (") and ", pid " in said[0]
         assert said[0].endswith(") died; go on with --resume")
+
+
+def test_a_stranger_at_the_door_is_turned_away(monkeypatch):
+    """And a process that knows the word is let in; its end is seen, and said."""
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    server = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    stores = [torch.distributed.TCPStore("127.0.0.1", server.port, is_master=False) for _ in range(2)]
+    with ThreadPoolExecutor() as pool:
+        opening = pool.submit(Watch, World(0, 2, store=stores[0]), 60)
+        port = stores[1].get("alive/door").decode().split()[0]
+        for word in (b"hello\n", b"0123456789abcdef 1 rank 1 (a stranger)\n"):
+            with socket.create_connection(("127.0.0.1", int(port))) as stranger:
+                stranger.sendall(word)
+                assert stranger.recv(1) == b""
+        other = Watch(World(1, 2, store=stores[1]), 60)
+        watch = opening.result()
+    assert [name for _, name in watch.peers.values()] == [other.name]
+    assert all(peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for w in (watch, other) for peer in w.peers)
+    other.close()
+    for peer in other.peers:
+        peer.shutdown(socket.SHUT_RDWR)
+    assert watch.news.wait(10) and watch.dead == other.name
+    with pytest.raises(PeerError, match=r"rank 1 \(.*, pid .*\) died; go on with --resume"):
+        watch.leave()
+    watch.close()
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")

@@ -17,7 +17,7 @@ import threading
 import torch.distributed as dist
 
 from nets.errors import PeerError, Problem, Stopped
-from nets.parallel.world import World
+from nets.parallel.world import World, mortal
 
 BYE = "bye"
 # seconds of silence until a probe, between probes, and how many: a machine is gone after 5 + 3·4 s
@@ -26,34 +26,55 @@ KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 4, "TCP_KEEPCNT": 3}
 
 @contextlib.contextmanager
 def watched(world: World, grace: float = 5.0):
-    """Around all that the processes do together, from World.join to the end.
+    """Around all that the processes do together: `with watched(join(device)) as world`.
 
-    A death anywhere becomes PeerError here, with exit code 7, and a Problem of this process's own is
-    its own again. Of all processes one is to tell: the others' problems are `told`.
+    A death anywhere is told at once, by one of the processes left, and becomes PeerError here, with
+    exit code 7. A Problem of this process's own stays what it is. What another process has told is
+    `told`: a process's own end, too, is told by one alone where all end for the same reason.
     grace: seconds for this process to get here after a death. One that stands still, waiting for
     the dead, is ended then.
 
     At the end all wait for one another.
     """
     if world.size == 1:
-        yield
+        yield world
         return
-    watch = Watch(world, grace)
+    with mortal():
+        watch = Watch(world, grace)
+    restore = _signals(watch)
     try:
-        yield
+        yield world
         watch.leave()
     except BaseException as e:
-        _deaf()
         problem = watch.judge(e)
         if not isinstance(problem, SystemExit):  # which says nothing
-            problem.told = not watch.claim()
+            problem.told = watch.is_told or not watch.claim()
         if problem is e:
             raise
         raise problem from e
     finally:
         watch.close()
+        if not watch.dead:
+            restore()
         if watch.over.is_set():
             dist.destroy_process_group()
+
+
+def _signals(watch: "Watch"):
+    """SIGTERM counts only while all live: torchrun sends it as well when one has died, and then what has to be
+    said must be said. Returns what takes this back."""
+    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+        return lambda: None
+
+    def hear(number, frame):
+        watch.news.wait(0.5)  # a connection is closed before torchrun notices
+        if watch.dead:
+            return
+        signal.signal(number, before)
+        signal.raise_signal(number)
+
+    before = signal.signal(signal.SIGTERM, hear)
+    return lambda: signal.signal(signal.SIGTERM, before)
 
 
 class Watch:
@@ -66,7 +87,7 @@ class Watch:
         self.world, self.grace = world, grace
         self.store = dist.PrefixStore("alive", world.store.clone())  # a waiting call elsewhere holds up none here
         self.name = f"rank {world.rank} ({socket.gethostname()}, pid {os.getpid()})"
-        self.dead = ""
+        self.dead, self.is_told = "", False
         self.news, self.over, self.closed = threading.Event(), threading.Event(), threading.Event()
         self.lock = threading.Lock()
         self.staying = {world.rank}  # ranks that haven't said goodbye, as far as this one is told
@@ -77,10 +98,9 @@ class Watch:
     def _welcome(self) -> dict:
         """Rank 0: a connection with every other process."""
         token, peers = secrets.token_hex(8), {}
-        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-        with socket.create_server(
-            ("", 0), family=family, backlog=self.world.size, dualstack_ipv6=family == socket.AF_INET6
-        ) as server:
+        both = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both else socket.AF_INET
+        with socket.create_server(("", 0), family=family, backlog=self.world.size, dualstack_ipv6=both) as server:
             self.store.set("door", f"{server.getsockname()[1]} {token} {self.name}")
             while len(peers) < self.world.size - 1:
                 peer, _ = server.accept()
@@ -117,7 +137,7 @@ class Watch:
                     elif not self.dead:
                         self._died(word or name)
         if self.dead and not self.closed.wait(self.grace):
-            _end(self._line(), self.claim())
+            os._exit(PeerError.code)
 
     def _left(self, rank: int):
         """A rank, maybe this one, has nothing more to do with the others. When none has, all may go."""
@@ -133,6 +153,9 @@ class Watch:
         self.dead = name
         if self.world.first:
             self._tell(name)
+        if self.claim():  # here and now: the main thread may not get to it
+            print(f"error: {self._line()}", file=sys.stderr, flush=True)
+        self.is_told = True
         self.news.set()
 
     def _tell(self, word: str):
@@ -151,13 +174,13 @@ class Watch:
 
     def judge(self, e: BaseException) -> BaseException:
         """What an exception is really: a peer's death, where one has died."""
-        if isinstance(e, Stopped):  # by all, at the same step; or by torchrun, as one has died
+        if isinstance(e, Stopped):  # all are, at the same step; or torchrun stops them, as one has died
             with contextlib.suppress(PeerError):
                 self.leave(limit=30)
-        elif not isinstance(e, Problem):
-            self.news.wait(3)  # a collective may know of a death before we do
-        if isinstance(e, PeerError) or isinstance(e, Problem) and not isinstance(e, Stopped):
+        elif isinstance(e, Problem):
             return e
+        elif not isinstance(e, SystemExit):
+            self.news.wait(3)  # a collective may know of a death before we do
         if self.dead and not self.over.is_set():
             return PeerError(self._line())
         if isinstance(e, RuntimeError) and any(word in str(e) for word in ("gloo", "NCCL", "Connection")):
@@ -210,16 +233,3 @@ def _lasting(peer: socket.socket) -> socket.socket:
         if hasattr(socket, name):  # not on every system
             peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return peer
-
-
-def _deaf():
-    """Hear no more SIGTERM: torchrun sends it when one has died, and what is to be said must be said."""
-    with contextlib.suppress(SystemExit, ValueError):  # of a last one; not the main thread
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _end(line: str, tell: bool):
-    """End a process that stands still."""
-    if tell:
-        print(f"error: {line}", file=sys.stderr, flush=True)
-    os._exit(PeerError.code)

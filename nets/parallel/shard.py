@@ -118,7 +118,8 @@ class ShardedSGD(SGD):
         for name in self.moving:
             whole = state.get(f"velocity.{name}")
             if whole is None or whole.shape != s.params[name].shape:
-                raise CheckpointError(f"velocity.{name}: missing, or of another shape than {tuple(s.params[name].shape)}")
+                shape = tuple(s.params[name].shape)
+                raise CheckpointError(f"velocity.{name}: missing, or of another shape than {shape}")
             if name in self.velocity:
                 self.velocity[name].copy_(whole.reshape(-1)[s.places[name]])
         s.cut()

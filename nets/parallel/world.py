@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import signal
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -115,13 +117,26 @@ def join(name: str = "auto") -> World:
     device = _device(name, local_rank)
     where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     try:
-        store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
-        kinds = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        group = dist.PrefixStore("group", store)
-        dist.init_process_group(kinds, store=group, rank=rank, world_size=size, timeout=TIMEOUT)
+        with mortal():
+            store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
+            kinds = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+            group = dist.PrefixStore("group", store)
+            dist.init_process_group(kinds, store=group, rank=rank, world_size=size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as e:
         raise UsageError(f"rank {rank} can't meet the others at {where}: {str(e).splitlines()[0]}") from None
     return World(rank, size, local_rank, device, store)
+
+
+@contextlib.contextmanager
+def mortal():
+    """A signal ends this process at once: while it waits for the others in a library, Python hears none."""
+    kinds = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {kind: signal.signal(kind, signal.SIG_DFL) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 ENVIRONMENT = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
