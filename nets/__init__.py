@@ -26,6 +26,8 @@ Read the files in this order; each has one idea.
       guard.py        a step that isn't finite changes nothing
       step.py         forward, loss, backward, update: one function
       graph.py        that function as a CUDA graph
+    Many processes
+      parallel/       each sees its share of every batch, in the order of its __init__
     Trust
       twin.py         the same net in torch.nn.functional, for autograd
       trace.py        what every layer of a net got and gave

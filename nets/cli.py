@@ -2,12 +2,13 @@
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 
 import torch
 
-from nets.errors import DataError, Problem, UsageError
+from nets.errors import DataError, PeerError, Problem, UsageError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,8 +30,13 @@ def one_line_errors():
     signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+    except PeerError as e:
+        _say(e)
+        sys.stdout.flush()
+        os._exit(e.code)  # in this process too something may wait for the dead, for ever
     except Problem as e:
-        _leave(str(e), e.code)
+        _say(e)
+        raise SystemExit(e.code) from None
     except torch.OutOfMemoryError as e:
         _leave(f"out of memory on the device; a smaller train.batch_size needs less ({e})", UsageError.code)
     except RuntimeError as e:
@@ -45,6 +51,11 @@ def one_line_errors():
         _leave("interrupted", 130)
 
 
+def _say(e: Problem):
+    if not e.told:
+        print("error: " + " ".join(str(e).split()), file=sys.stderr, flush=True)
+
+
 def _leave(message: str, code: int):
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    _say(Problem(message))
     raise SystemExit(code)

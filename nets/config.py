@@ -105,6 +105,16 @@ class Log:
 
 
 @dataclass(frozen=True)
+class Parallel:
+    """How several processes train one net: see parallel/."""
+
+    batch_norm: str = key("local", among=("local", "synchronised"))  # over a process's rows, or the whole batch
+    reduce_dtype: str = key("same", among=("same", "bfloat16"))  # in which gradients are sent
+    shard: bool = False  # each process keeps a part of the momentum; sgd only
+    bucket_mb: float = key(4.0, over=0, most=4096)  # of gradients are sent at once
+
+
+@dataclass(frozen=True)
 class Config:
     name: str
     seed: int = key(0, least=0)
@@ -114,6 +124,7 @@ class Config:
     eval: Eval = Eval()
     save: Save = Save()
     log: Log = Log()
+    parallel: Parallel = Parallel()
 
 
 GROUP_KEYS = {"match": tuple, "rate": float, "momentum": float, "weight_decay": float, "until": float}
@@ -142,6 +153,8 @@ def load(path, overrides=()) -> Config:
     for i, side in enumerate(config.train.sizes):
         _check(side, int, {"least": 1, "most": 4096}, f"train.sizes[{i}]")
     _check_data(config.data)
+    if config.parallel.shard and config.train.optimizer != "sgd":
+        raise UsageError(f"train.optimizer: parallel.shard is for sgd, not {config.train.optimizer}")
     return config
 
 

@@ -8,6 +8,7 @@ class Problem(Exception):
     """A fault that the person at the keyboard can mend."""
 
     code = 1
+    told = False  # of several processes another has said what there is to say
 
 
 class UsageError(Problem):
@@ -54,6 +55,12 @@ class MismatchError(Problem):
     """A manual gradient that is wrong."""
 
     code = 6
+
+
+class PeerError(Problem):
+    """Another process of the run died."""
+
+    code = 7
 
 
 def nearest(name: str, known) -> str:

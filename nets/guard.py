@@ -15,19 +15,20 @@ class Guard:
 
     policy     "stop": after the first step that isn't finite none counts, so that the net stays as it
                was before it; "skip": that step alone doesn't count
+    every      makes of this process's answer all processes', where gradients are in pieces
     good       (), is every step so far finite? with "skip" always
     skipped    (), how many weren't, with "skip"
     loss       (), of the last that wasn't
     """
 
-    def __init__(self, policy: str, device):
-        self.policy = policy
+    def __init__(self, policy: str, device, every=lambda ok: ok):
+        self.policy, self.every = policy, every
         self.good = torch.ones((), dtype=torch.bool, device=device)
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)
         self.loss = torch.zeros((), device=device)
 
     def judge(self, loss: Tensor, grads: dict[str, Tensor]) -> Tensor:
-        ok = torch.stack([t.isfinite().all() for t in (loss, *grads.values())]).all()
+        ok = self.every(torch.stack([t.isfinite().all() for t in (loss, *grads.values())]).all())
         self.loss.copy_(torch.where(self.good & ~ok, loss, self.loss))
         if self.policy == "skip":
             self.skipped.add_(~ok)
