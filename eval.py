@@ -14,9 +14,15 @@ def main():
     parser.add_argument("--data-root", metavar="DIR", help="where the data set lies")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--best", action="store_true", help="the net as it was when it scored best, not as it was last"
+    )
     args = parser.parse_args()
-    load = pretrained.Pretrained if args.run.startswith(pretrained.PREFIX) else predict.Trained
-    trained = load(args.run, device.pick(args.device))
+    where = device.pick(args.device)
+    if args.run.startswith(pretrained.PREFIX):
+        trained = pretrained.Pretrained(args.run, where)
+    else:
+        trained = predict.Trained(args.run, where, args.best)
     if not args.images:
         result = trained.test(args.data_root)
         show = predict.as_json if args.json else predict.describe

@@ -23,8 +23,11 @@ Read the files in this order; each has one idea.
       muon.py         a step in which every direction of a filter matrix counts the same
       adaptive.py     a step that finds its own length
       selective.py    a picture that has little left to teach sits out
+      guard.py        a step that isn't finite changes nothing
       step.py         forward, loss, backward, update: one function
       graph.py        that function as a CUDA graph
+    Many processes
+      parallel/       each sees its share of every batch, in the order of its __init__
     Trust
       twin.py         the same net in torch.nn.functional, for autograd
       trace.py        what every layer of a net got and gave
@@ -48,13 +51,23 @@ Read the files in this order; each has one idea.
       stream_bench.py how long the step waits for it, and what memory it takes
       cifar.py        CIFAR's official archives, pickles that are not trusted
       data.py         data sets, in memory or streamed
+      fits.py         do config, data and net fit together?
+      feed.py         an epoch's batches as the net wants them
+      tally.py        what the steps so far add up to
       trainer.py      epochs of steps, and everything written to one folder
+      log.py          what was learned and what it took, a line at a time
+      checkpoint.py   tensors in safetensors, never a pickle
+      state.py        all that a run is between two steps, to go on from
+      stop.py, lock.py  a signal is obeyed between two steps; a folder has one owner
+      outcome.py      what a finished run leaves
       ten_crop.py     parts of a larger picture: four corners, the centre, and their mirror images
       views.py        a picture looked at more than once
       evaluate.py     what the net says of pictures that it has not seen
+      curves.py       what the log shows over its steps; braille.py draws it in a terminal
       figure.py       learning curves, and five best guesses as bars
-      checkpoint.py   tensors in safetensors, never a pickle
+      watch.py        a run's curves while it trains
       predict.py      a finished run, loaded again
+      survive.py      killed and resumed: the same to the last bit? soak.py: as small as it was?
       summary.py      a net's layers: shapes, parameters, multiplications, memory
       enlarge.py      a small data set as a tree of larger pictures
       pretrained.py   a model of torchvision, with its published weights

@@ -66,14 +66,30 @@ class Adaptive:
         self.promised = some.new_zeros(() if nets is None else nets)
         self.value = torch.full_like(self.promised, -torch.inf)
 
-    def step(self, grads: dict[str, Tensor], factor=1.0, value: Tensor | None = None):
+    def state(self) -> dict[str, Tensor]:
+        """What it keeps from step to step, by name: part of a checkpoint."""
+        kinds = {"rate": self.rate, "kept": self.kept, "slope": self.slope}
+        state = {f"{kind}.{name}": t for kind, tensors in kinds.items() for name, t in tensors.items()}
+        return state | {"promised": self.promised, "value": self.value}
+
+    def step(self, grads: dict[str, Tensor], factor=1.0, value: Tensor | None = None, ok=None):
         """Judge the last step by `value` (() or (S)), P or the loss at the weights now, and take one.
 
         grads are the gradients there; factor multiplies this step. Nothing is read back to the
-        host, and all state is changed in place. ValueError without a value.
+        host, and all state is changed in place; or not at all where ok, a tensor (), is false.
+        ValueError without a value.
         """
         if value is None:
             raise ValueError("Adaptive.step needs the value at the weights as they are")
+        if ok is None:
+            return self._step(grads, factor, value)
+        standing = [*self.params.values(), *self.state().values()]
+        before = [t.clone() for t in standing]
+        self._step(grads, factor, value)
+        for t, old in zip(standing, before):
+            t.copy_(torch.where(ok, t, old))
+
+    def _step(self, grads: dict[str, Tensor], factor, value: Tensor):
         value = value * self.sign
         rise = value - self.value
         good = rise >= LEAST * self.promised  # NaN isn't; at the first step, when P was −∞, all is

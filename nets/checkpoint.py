@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nets.device import memory
+from nets.device import capacity
 from nets.errors import CheckpointError
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -66,6 +66,12 @@ def write(path: Path, text: str):
     """Write a text file whole or not at all."""
     with whole(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def also(path: Path, other: Path):
+    """The file at `path` under another name too, whole or not at all."""
+    with whole(other) as part:
+        os.link(path, part)
 
 
 def save(path: Path, tensors: dict[str, Tensor], words: dict):
@@ -129,7 +135,7 @@ def _why(e: Exception) -> str:
 
 def _read(file):
     size = os.fstat(file.fileno()).st_size
-    if size > memory():
+    if size > capacity():
         raise ValueError(f"{size:,} bytes are more than this machine's memory")
     length = file.read(8)
     rest = int.from_bytes(length, "little")

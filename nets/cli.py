@@ -2,12 +2,13 @@
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 
 import torch
 
-from nets.errors import DataError, Problem, UsageError
+from nets.errors import DataError, PeerError, Problem, UsageError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,8 +30,13 @@ def one_line_errors():
     signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+    except PeerError as e:
+        _say(e)
+        sys.stdout.flush()
+        os._exit(e.code)  # in this process too something may wait for the dead, for ever
     except Problem as e:
-        _leave(str(e), e.code)
+        _say(e)
+        raise SystemExit(e.code) from None
     except torch.OutOfMemoryError as e:
         _leave(f"out of memory on the device; a smaller train.batch_size needs less ({e})", UsageError.code)
     except RuntimeError as e:
@@ -47,8 +53,14 @@ def one_line_errors():
         _leave("interrupted", 130)
 
 
+def _say(e: Problem):
+    if not e.told:
+        line = " ".join(str(e).split())
+        # a file's name may hold what moves a terminal's cursor
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        print("error: " + line, file=sys.stderr, flush=True)
+
+
 def _leave(message: str, code: int):
-    line = " ".join(message.split())
-    # a file's name may hold what moves a terminal's cursor
-    print("error: " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
+    _say(Problem(message))
     raise SystemExit(code)

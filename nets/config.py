@@ -78,6 +78,8 @@ class Train:
     dtype: str = key("float32", among=("float32", "bfloat16", "float64"))
     channels_last: bool = True
     eval_every: int = key(1, least=1)  # epochs
+    on_nonfinite: str = key("stop", among=("stop", "skip", "ignore"))  # at a loss or gradient that isn't finite
+    nonfinite_limit: int = key(10, least=0)  # steps that may be skipped
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,32 @@ class Eval:
 
 
 @dataclass(frozen=True)
+class Save:
+    """When a checkpoint is written, beside each epoch's end that scores best, and the run's."""
+
+    steps: int = key(0, least=0)  # every so many; 0: by the clock alone
+    seconds: float = key(30.0, least=0)  # once so many have passed
+
+
+@dataclass(frozen=True)
+class Log:
+    """What is written down while a run trains: see log.py."""
+
+    every: int = key(50, least=1)  # steps between lines
+    tensorboard: bool = False  # events for TensorBoard too
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """How several processes train one net: see parallel/."""
+
+    batch_norm: str = key("local", among=("local", "synchronised"))  # over a process's rows, or the whole batch
+    reduce_dtype: str = key("same", among=("same", "bfloat16"))  # in which gradients are sent
+    shard: bool = False  # each process keeps a part of the momentum; sgd only
+    bucket_mb: float = key(4.0, over=0, most=4096)  # of gradients are sent at once
+
+
+@dataclass(frozen=True)
 class Config:
     name: str
     seed: int = key(0, least=0)
@@ -96,6 +124,9 @@ class Config:
     net: Net = Net()
     train: Train = Train()
     eval: Eval = Eval()
+    save: Save = Save()
+    log: Log = Log()
+    parallel: Parallel = Parallel()
 
 
 GROUP_KEYS = {"match": tuple, "rate": float, "momentum": float, "weight_decay": float, "until": float}
@@ -129,6 +160,8 @@ def load(path, overrides=()) -> Config:
     for i, side in enumerate(config.train.sizes):
         _check(side, int, {"least": 1, "most": 4096}, f"train.sizes[{i}]")
     _check_data(config.data)
+    if config.parallel.shard and config.train.optimizer != "sgd":
+        raise UsageError(f"train.optimizer: parallel.shard is for sgd, not {config.train.optimizer}")
     return config
 
 

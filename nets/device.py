@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -43,12 +44,21 @@ def keep_memory():
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
-def memory() -> int:
+def capacity() -> int:
     """Bytes of memory that the machine has, or that its container admits."""
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
         most = min(most, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return most
+
+
+def memory() -> float:
+    """The process's resident memory in MB; the most that it has been, where only that is known."""
+    try:
+        with open("/proc/self/statm") as f:
+            return round(int(f.read().split()[1]) * resource.getpagesize() / 1e6, 1)
+    except OSError:
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1)
 
 
 def called(device: torch.device) -> str:

@@ -1,12 +1,14 @@
 """What can go wrong and is not a bug: each has an exit code and is told in one line."""
 
 import difflib
+import signal
 
 
 class Problem(Exception):
     """A fault that the person at the keyboard can mend."""
 
     code = 1
+    told = False  # of several processes another has said what there is to say
 
 
 class UsageError(Problem):
@@ -36,15 +38,29 @@ class CheckpointError(Problem):
 
 
 class NonFiniteError(Problem):
-    """The loss became infinite or NaN."""
+    """A loss or a gradient became infinite or NaN."""
 
     code = 5
+
+
+class Stopped(Problem):
+    """A signal asked for an end: the code is 128 and its number, as shells have it."""
+
+    def __init__(self, number: int, more: str = ""):
+        super().__init__({signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number] + more)
+        self.number, self.code = number, 128 + number
 
 
 class MismatchError(Problem):
     """A manual gradient that is wrong."""
 
     code = 6
+
+
+class PeerError(Problem):
+    """Another process of the run died."""
+
+    code = 7
 
 
 def nearest(name: str, known) -> str:

@@ -14,9 +14,12 @@ from nets.views import doubtful, look
 
 
 def outputs(
-    net, x: Tensor, data: Dataset, dtype, channels_last: bool, bar: bool = False, asked: Eval = Eval()
+    net, x: Tensor, data: Dataset, dtype, channels_last: bool, bar=False, asked=Eval(), between=lambda: None
 ) -> Tensor:
-    """The net's output for x in evaluation mode, (N, outputs), at least float32; see views.py."""
+    """The net's output for x in evaluation mode, (N, outputs), at least float32; see views.py.
+
+    bar: shown, if on a terminal. between: called before every batch; what it raises passes up.
+    """
     before = net.training
     net.eval()
 
@@ -25,6 +28,7 @@ def outputs(
     def answers(samples, views: str) -> Tensor:
         parts = []
         for xs in tqdm(samples, "evaluate", disable=None if bar else True, leave=False):
+            between()
             if x.dim() == 4:
                 xs = normalise(xs, data.mean, data.std, dtype, channels_last)
                 parts.append(look(net, xs, views, data.side))
@@ -33,12 +37,14 @@ def outputs(
                 parts.append(z.to(sum_dtype(z)))
         return torch.cat(parts)
 
-    z = answers(x.split(some), "one" if asked.doubtful < 1 else asked.views)
-    if asked.views != "one" and asked.doubtful < 1:
-        again = doubtful(z, asked.doubtful)
-        if len(again):
-            z[again] = answers(map(x.__getitem__, again.split(some)), asked.views)
-    net.train(before)
+    try:
+        z = answers(x.split(some), "one" if asked.doubtful < 1 else asked.views)
+        if asked.views != "one" and asked.doubtful < 1:
+            again = doubtful(z, asked.doubtful)
+            if len(again):
+                z[again] = answers(map(x.__getitem__, again.split(some)), asked.views)
+    finally:
+        net.train(before)
     return z
 
 
@@ -61,6 +67,10 @@ class Report:
     def scores(self) -> dict[str, float]:
         """{"top1": …, "top5": …}, the second under the name of its k."""
         return {"top1": self.top1, f"top{self.k}": self.topk}
+
+    def score(self) -> float:
+        """The one figure to compare runs by; more is better."""
+        return self.top1
 
     def chance(self) -> dict[str, float]:
         """What guessing at random would score."""
@@ -109,6 +119,9 @@ class ToyReport:
 
     def scores(self) -> dict[str, float]:
         return {"largest_error": self.largest_error, "within": self.within}
+
+    def score(self) -> float:
+        return -self.largest_error
 
     def facts(self, classes=()) -> dict:
         return self.scores() | {"count": self.count}

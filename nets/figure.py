@@ -5,15 +5,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from nets.checkpoint import whole
+from nets.curves import Panel
 from nets.evaluate import ranking
 
 RIGHT, OTHER, EDGE = "#d1495b", "#6c8ebf", "#333333"
 
 
 def curves(path, rows: list[dict], title: str):
-    """Draw loss and error by epoch from the lines of metrics.jsonl."""
+    """Draw loss and error by epoch from the lines of metrics.jsonl that end one."""
+    rows = [r for r in rows if "epoch" in r]
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     epochs = [r["epoch"] for r in rows]
@@ -36,10 +39,22 @@ def curves(path, rows: list[dict], title: str):
         right.plot([r["epoch"] for r in tested], [r["largest_error"] for r in tested], color=RIGHT)
         right.axhline(0.1, color=EDGE, lw=0.8, ls=":")
         right.set(xlabel="epoch", ylabel="largest error", ylim=(0, None))
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=10)
-    _save(figure, path)
+    _finish(figure, path, title)
+
+
+def by_step(path, panels: list[Panel], title: str):
+    """Draw panels of curves, while a run goes on."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+        for curve in panel.curves:
+            test = curve.name == "test"
+            style = {"color": RIGHT if test else OTHER, "marker": "o" if test and len(curve.x) < 50 else ""}
+            axes.plot(curve.x, curve.y, ms=3, label=curve.name, **style)
+        axes.set(xlabel="step", ylabel=panel.what, xlim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.legend(frameon=False)
+    _finish(figure, path, title)
 
 
 def picked(z, target, each: int = 5) -> tuple[list[int], list[int]]:
@@ -127,6 +142,14 @@ def _short(name: str) -> str:
     return name if len(name) <= 18 else name[:17] + "…"
 
 
+def _finish(figure, path, title: str):
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=10, parse_math=False)  # a "$" is a "$"
+    _save(figure, path)
+
+
 def _save(figure, path):
+    """The same figure is the same bytes: no word of who wrote it."""
     with whole(Path(path)) as part:
-        figure.savefig(part, dpi=110, facecolor="white", format="png")
+        figure.savefig(part, dpi=110, facecolor="white", format="png", metadata={"Software": None})

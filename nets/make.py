@@ -2,10 +2,11 @@
 
 import torch
 
+from nets import batches
 from nets.adaptive import Adaptive
 from nets.build import build
 from nets.config import Config
-from nets.device import memory
+from nets.device import capacity
 from nets.errors import UsageError
 from nets.loss import CrossEntropy, MeanSquaredError, Performance
 from nets.muon import Muon
@@ -37,12 +38,22 @@ def _check_memory(config: Config, shape, copies: int):
     with torch.device("meta"):
         net, _ = build(config.net.layers, shape, config.net.kernel)
     size = copies * sum(t.nbytes for t in (*net.params.values(), *net.buffers.values()))
-    if size > memory():
+    if size > capacity():
         largest = max(net.params | net.buffers, key=lambda k: (net.params | net.buffers)[k].nbytes)
         raise UsageError(
             f"net.layers: {size / 1e6:,.0f} MB for the weights, most of them in {largest}, are more than"
-            f" this machine's memory, {memory() / 1e6:,.0f} MB"
+            f" this machine's memory, {capacity() / 1e6:,.0f} MB"
         )
+
+
+def fit(net, data):
+    """Let a first layer that is read off the pictures see some, 5,000 of CIFAR's, of all classes."""
+    for layer in net.walk():
+        if hasattr(layer, "fit"):
+            if layer is not next(iter(net.children.values())):
+                raise UsageError(f"net.layers: {type(layer).__name__} can only be the first layer")
+            some = data.train_x[:: max(1, data.train_x.numel() // (5000 * 32 * 32 * 3))]
+            layer.fit(batches.normalise(some, data.mean, data.std, torch.float32))
 
 
 def make_loss(config: Config, classes: bool):

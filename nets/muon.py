@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from nets.optim import SGD
+from nets.optim import SGD, change
 
 # of the polynomial that Newton–Schulz repeats: chosen by Jordan 2024 so that singular values,
 # wherever they start between 0 and 1, come near 1 fast, if not exactly
@@ -43,7 +43,7 @@ class Muon(SGD):
     Source: Jordan 2024, airbench94_muon.
     """
 
-    def step(self, grads: dict[str, Tensor], factor=1.0, value=None):
+    def step(self, grads: dict[str, Tensor], factor=1.0, value=None, ok=None):
         filters = {name: w for name, w in self.params.items() if w.dim() == 4}
         for name, w in filters.items():
             if name not in grads or name in self.constants:
@@ -51,8 +51,8 @@ class Muon(SGD):
             rate, momentum, _ = self.settings[name]
             u = grads[name] * self.sign
             if momentum:
-                v = self.velocity[name].mul_(momentum).add_(u)
+                v = change(self.velocity[name], momentum * self.velocity[name] + u, ok)
                 u = u + momentum * v if self.nesterov else v
-            w.mul_(math.sqrt(len(w)) / w.norm())
-            w.sub_(orthogonal(u.flatten(1)).reshape(w.shape).to(w.dtype) * (rate * factor))
-        super().step(grads, factor, value, [name for name in self.params if name not in filters])
+            way = orthogonal(u.flatten(1)).reshape(w.shape).to(w.dtype)
+            change(w, w * (math.sqrt(len(w)) / w.norm()) - way * (rate * factor), ok)
+        super().step(grads, factor, value, ok, [name for name in self.params if name not in filters])

@@ -49,11 +49,16 @@ class SGD:
             name: torch.zeros_like(w) for name, w in params.items() if self.settings[name][1]
         }
 
-    def step(self, grads: dict[str, Tensor], factor=1.0, value=None, names=None):
+    def state(self) -> dict[str, Tensor]:
+        """What it keeps from step to step, by name: part of a checkpoint."""
+        return {f"velocity.{name}": v for name, v in self.velocity.items()}
+
+    def step(self, grads: dict[str, Tensor], factor=1.0, value=None, ok=None, names=None):
         """One step, of all parameters or of those named.
 
         factor: the schedule's multiple of the rate, a number or a tensor (). value, the loss,
-        is for optimisers that judge a step by it; here it doesn't matter.
+        is for optimisers that judge a step by it; here it doesn't matter. ok: a tensor (); if
+        it is false nothing changes.
         """
         for name in self.params if names is None else names:
             if name not in grads or name in self.constants:
@@ -64,9 +69,14 @@ class SGD:
             if weight_decay:
                 g = g + weight_decay * w
             if momentum:
-                v = self.velocity[name].mul_(momentum).add_(g)
+                v = change(self.velocity[name], momentum * self.velocity[name] + g, ok)
                 g = g + momentum * v if self.nesterov else v
-            w.sub_(g * (rate * factor))
+            change(w, w - g * (rate * factor), ok)
+
+
+def change(t: Tensor, new: Tensor, ok: Tensor | None) -> Tensor:
+    """t becomes new, in place; unless ok () is false."""
+    return t.copy_(new if ok is None else torch.where(ok, new, t))
 
 
 def of_group(name: str, groups) -> dict:

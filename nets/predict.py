@@ -16,14 +16,18 @@ from nets.evaluate import Report, outputs, ranking, report, toy_report
 from nets.fused import fuse
 from nets.make import make_net
 from nets.pictures import decode
+from nets.state import BEST, LAST
 
 LARGEST = 2**28  # numbers in a picture
 
 
 class Trained:
-    """The net of a run folder. CheckpointError where the folder doesn't hold a whole run."""
+    """The net of a run folder, as it was last or, with `best`, when it scored best in a test.
 
-    def __init__(self, run: Path, device: torch.device):
+    CheckpointError where the folder doesn't hold a whole run.
+    """
+
+    def __init__(self, run: Path, device: torch.device, best: bool = False):
         self.run, self.device = Path(run), device
         if not self.run.is_dir():
             raise CheckpointError(f"{run}: no such run")
@@ -31,7 +35,7 @@ class Trained:
             self.config = config.load(self.run / "config.toml")
         except UsageError as e:
             raise CheckpointError(f"{run}: {e}") from None
-        path = self.run / "checkpoint.safetensors"
+        path = self.run / (BEST if best else LAST)
         tensors, words = checkpoint.read(path)
         self.classes, self.shape = _words(words, path)
         if device.type == "cpu":

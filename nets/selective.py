@@ -36,7 +36,11 @@ class Selection:
         drawn = torch.randperm(len(easy), generator=generator(seed, epoch)).to(easy.device)
         self.weight[easy] = len(easy) / (len(easy) - out)
         self.weight[easy[drawn[:out]]] = 0
-        return plan.only(self.weight[plan.order] > 0)
+        return self.chosen(plan)
+
+    def chosen(self, plan: Plan) -> Plan:
+        """The plan of an epoch that has been chosen from before, once more."""
+        return plan.only(self.weight[plan.order] > 0) if self.share else plan
 
     def note(self, order: Tensor, lessons: Tensor):
         """What samples `order` (B) have taught."""

@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
+from nets.guard import Guard
 from nets.layer import Layer
 from nets.net import Sequential
+from nets.optim import change
 
 
 def hits(z: Tensor, target: Tensor) -> Tensor:
@@ -20,33 +22,46 @@ def hold(net: Sequential, optimiser, names):
     optimiser.constants = set(names)
 
 
-def train_step(net: Layer, loss, optimiser, weighted: bool = False):
+def train_step(net: Layer, loss, optimiser, weighted: bool = False, guard: Guard | None = None, backward=None):
     """The step of a net: step(x, target, factor) -> (loss (), hits ()), both on x's device.
 
     No autograd, nothing read back to the host, parameters changed in place, so that
     `torch.compile(fullgraph=True)` and a CUDA graph can take it whole. factor, a tensor () or
     a number, multiplies the rate. The net's gradient for its input isn't asked for. A layer is
-    updated as soon as backward has its gradients, which then needn't be kept, unless the optimiser
-    wants all of them at once.
+    updated as soon as backward has its gradients, which then needn't be kept, unless the optimiser,
+    a guard or another `backward` wants all of them at once.
 
     weighted: step(x, target, factor, weight) counts each sample by its weight (B), and also gives
     what each has taught (B), the size of its gradient before that: see selective.py.
+    guard: keeps a step that isn't finite from changing parameters, momentum and statistics; the
+    step then gives `ok` () as well, after the hits.
+    backward: of a batch that lies on several processes, see parallel/backward.py.
     """
     net.input_grad = False
-    layerwise = isinstance(net, Sequential) and optimiser.layerwise
+    layerwise = isinstance(net, Sequential) and optimiser.layerwise and guard is None and backward is None
     if isinstance(net, Sequential):
         net.freeze()
 
     def step(x: Tensor, target: Tensor, factor, weight=None):
+        statistics = list(net.buffers.values()) if guard else []
+        before = [t.clone() for t in statistics]
         z, saved = net.forward(x)
         value, dz = loss(z, target)
+        if backward:
+            value, dz = backward.weigh(value, dz)
+        told = (value, hits(z, target))
         lessons = dz.abs().sum(1, dtype=torch.float32) if weighted else None
         if weighted:
             dz = dz * weight[:, None].to(dz.dtype)
         if layerwise:
             net.backward(saved, dz, take=lambda grads: optimiser.step(grads, factor, value))
         else:
-            optimiser.step(net.backward(saved, dz)[1], factor, value)
-        return (value, hits(z, target), lessons) if weighted else (value, hits(z, target))
+            grads, *told = backward(net, saved, dz, *told) if backward else (net.backward(saved, dz)[1], *told)
+            ok = guard.judge(told[0], grads) if guard else None
+            optimiser.step(grads, factor, told[0], ok)
+            for t, old in zip(statistics, before):
+                change(t, old, ~ok)
+            told = (*told, ok) if guard else tuple(told)
+        return (*told, lessons) if weighted else told
 
     return step

@@ -174,6 +174,7 @@ class Pictures:
 def _quiet(_):
     """In a worker: an interrupt is for the main process, which ends its workers, and does the talking."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the run's own handler, which would only take note
     sys.excepthook = lambda *_: None  # a pipe whose other end is gone
 
 

@@ -68,7 +68,7 @@ def measure(conf, where: torch.device, steps: int) -> tuple[float, float, float]
         with tqdm(total=steps, unit="step", disable=None, leave=False) as bar:
             for epoch in range(-(-(steps + WARM) // run.per_epoch[0])):
                 for batch in run.feed(epoch):
-                    loss, _ = run.learn(*batch, rate)
+                    loss = run.learn(*batch, rate)
                     done += 1
                     if done == WARM:
                         loss.item()  # waits for the device
@@ -80,7 +80,7 @@ def measure(conf, where: torch.device, steps: int) -> tuple[float, float, float]
                 waits += x.wait.seconds()
         loss.item()
         seconds = time.perf_counter() - begin
-    return steps * run.batch / seconds, waits / seconds, memory.peak
+    return steps * run.feed.batch / seconds, waits / seconds, memory.peak
 
 
 def main():

@@ -232,7 +232,7 @@ def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(tree, tmp_path, 
     run = trainer.Run(conf, torch.device("cpu"), tmp_path / "run")
     assert run.data.shape == (3, 99, 99) and run.data.train_x.shape[1:] == (110, 110, 3)
     assert run.data.std.tolist() == pytest.approx([1 / 255] * 3)
-    plan = batches.plan(run.n, run.data.shape, conf.data, 0, 0, "cpu")
+    plan = batches.plan(run.feed.n, run.data.shape, conf.data, 0, 0, "cpu")
     _, x, _ = next(run.feed(0))
     assert x.shape == (6, 3, 99, 99) and x.is_contiguous(memory_format=torch.channels_last)
     assert 20 < x.std() < 128  # bytes, about their mean

@@ -24,7 +24,8 @@ from test_pictures import BAD, scene
 from nets import checkpoint
 
 ROOT = Path(__file__).parent.parent
-RUN_FILES = {"config.toml", "metrics.jsonl", "checkpoint.safetensors", "result.json", "curves.png"}
+RUN_FILES = {"config.toml", "metrics.jsonl", "times.jsonl", "last.safetensors", "best.safetensors", "lock"}
+RUN_FILES |= {"result.json", "curves.png"}
 QUICK = ["--set", "train.epochs=2", "--device", "cpu"]
 
 
@@ -65,8 +66,9 @@ def test_train_writes_a_run(digits):
     result = json.loads((run / "result.json").read_text())
     assert f"top-1 {result['top1']:.1%}" in printed and result["top1"] == rows[-1]["top1"] > 0.5
     assert result["chance"] == {"top1": 0.1, "top5": 0.5} and 0.9 < result["top5"] <= 1
-    sizes = [t.numel() for k, t in load_file(run / "checkpoint.safetensors").items() if "running" not in k]
-    assert result["parameters"] == sum(sizes) - 2  # less the mean and deviation of the pictures
+    tensors = load_file(run / "last.safetensors")
+    sizes = [t.numel() for k, t in tensors.items() if k.startswith("net.") and "running" not in k]
+    assert result["parameters"] == sum(sizes)
     assert result["device"] == "cpu" and result["dtype"] == "float32" and result["seed"] == 0
     assert result["versions"]["torch"] == torch.__version__
     assert tomllib.loads((run / "config.toml").read_text())["train"]["epochs"] == 2
@@ -80,7 +82,7 @@ def test_the_same_seed_gives_the_same_weights(digits, tmp_path):
     shell("train.py", *QUICK, "--out", tmp_path)
     shell("train.py", *QUICK, "--out", tmp_path, "--seed", 1, "--set", "name=other")
     first, again, other = (
-        load_file(p / "checkpoint.safetensors") for p in (run, tmp_path / "digits", tmp_path / "other")
+        load_file(p / "last.safetensors") for p in (run, tmp_path / "digits", tmp_path / "other")
     )
     assert all(torch.equal(first[k], again[k]) for k in first)
     assert not torch.equal(first["net.0.weight"], other["net.0.weight"])
@@ -187,8 +189,8 @@ def test_cifars_config_on_a_folder_with_fewer_than_five_classes(tree, tmp_path):
     result = json.loads((tmp_path / "small/result.json").read_text())
     assert result["dtype"] == "bfloat16" and result["top3"] == 1
     assert list(result["per_class"]) == ["blue", "green", "red"]
-    weights = load_file(tmp_path / "small/checkpoint.safetensors")
-    assert all(t.dtype == torch.float32 for t in weights.values())
+    weights = load_file(tmp_path / "small/last.safetensors")
+    assert all(t.dtype == torch.float32 for k, t in weights.items() if k.startswith("net."))
     assert shell("eval.py", tmp_path / "small", "--data-root", tree).endswith(printed)
 
 
@@ -251,7 +253,9 @@ def test_cuda_where_there_is_none(tmp_path):
 def test_a_loss_that_explodes(tmp_path):
     error = shell("train.py", "--set", "train.rate=1e30", "--out", tmp_path, code=5)
     assert "the loss became" in error and "train.rate" in error
-    assert not (tmp_path / "digits/checkpoint.safetensors").exists()
+    bad = json.loads((tmp_path / "digits/nonfinite.json").read_text())
+    assert bad["epoch"] == 1 and bad["step"] > 1 and len(set(bad["samples"])) == 64
+    assert "at step 2 of epoch 1" in shell("train.py", "--set", "train.rate=1e30", "--out", tmp_path, "--resume", code=5)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
@@ -277,12 +281,16 @@ def test_signals(number, code, tmp_path):
             time.sleep(0.1)
         process.send_signal(number)
         error = process.communicate(timeout=60)[1]
-    assert process.returncode == code and "Traceback" not in error
+    assert process.returncode == code
+    name = {130: "interrupted", 143: "terminated"}[code]
+    assert re.fullmatch(rf"error: {name} at step \d+ of 220000; go on with --resume\n", error), error
+    assert checkpoint.read(tmp_path / "digits/last.safetensors")[1]["progress"]["step"] >= 0
+    assert "a run that isn't finished" in shell("train.py", "--out", tmp_path, code=2)
 
 
 def change_checkpoint(change, **more):
     def damage(run):
-        path = run / "checkpoint.safetensors"
+        path = run / "last.safetensors"
         tensors, words = checkpoint.read(path)
         change(tensors)
         checkpoint.save(path, tensors, words | more)
@@ -302,12 +310,12 @@ class Trap:
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (lambda run: (run / "checkpoint.safetensors").unlink(), "no such checkpoint"),
+        (lambda run: (run / "last.safetensors").unlink(), "no such checkpoint"),
         (lambda run: (run / "config.toml").unlink(), "config.toml"),
         (write("config.toml", b"name = 3"), "name: expected text"),
-        (write("checkpoint.safetensors", b""), "damaged"),
-        (write("checkpoint.safetensors", pickle.dumps(Trap())), "damaged"),
-        (write("checkpoint.safetensors", b"\xff" * 8 + b"{}"), "damaged"),
+        (write("last.safetensors", b""), "damaged"),
+        (write("last.safetensors", pickle.dumps(Trap())), "damaged"),
+        (write("last.safetensors", b"\xff" * 8 + b"{}"), "damaged"),
         (change_checkpoint(lambda t: t.pop("net.0.weight")), "has no tensor 0.weight"),
         (change_checkpoint(lambda t: t.update({"net.x": torch.ones(1)})), "the net has no x"),
         (change_checkpoint(lambda t: t.update({"net.1.bias": torch.ones(3)})), "1.bias is (3,), not (32,)"),
@@ -330,7 +338,7 @@ class Trap:
 def test_a_damaged_run(digits, tmp_path, damage, message):
     run = tmp_path / "run"
     run.mkdir()
-    for name in ("config.toml", "checkpoint.safetensors"):
+    for name in ("config.toml", "last.safetensors"):
         (run / name).write_bytes((digits[0] / name).read_bytes())
     damage(run)
     assert message in shell("eval.py", run, code=4)

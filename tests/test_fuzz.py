@@ -22,7 +22,7 @@ import torch
 
 from nets import config, data, trainer
 from nets.build import LAYERS
-from nets.device import memory
+from nets.device import capacity
 from nets.errors import UsageError
 from nets.make import make_loss, make_net, make_optimiser
 from nets.response_norm import LocalResponseNorm
@@ -203,7 +203,7 @@ def fate(path) -> tuple[str, str]:
             make_optimiser(conf, net, make_loss(conf, len(shape) == 3))
             net.forward(torch.empty(2, *shape))
         size = sum(t.nbytes for t in (net.params | net.buffers).values())
-        if size < 10**6 or size > memory():
+        if size < 10**6 or size > capacity():
             make_net(conf, shape, outputs)
             assert size < 10**6
     except UsageError as e:
@@ -312,7 +312,7 @@ def test_more_weights_than_memory_are_refused_before_there_are_any(layers, told,
 def test_in_training_there_must_be_room_for_gradients_too(tmp_path, monkeypatch):
     (tmp_path / "c.toml").write_text(LIKE.format(""))
     conf = config.load(tmp_path / "c.toml")
-    monkeypatch.setattr("nets.make.memory", lambda: 2 * 650 * 4)
+    monkeypatch.setattr("nets.make.capacity", lambda: 2 * 650 * 4)
     make_net(conf, (1, 8, 8), 10, copies=2)
     with pytest.raises(UsageError, match="MB for the weights"):
         trainer.Run(conf, torch.device("cpu"), tmp_path / "run")

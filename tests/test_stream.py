@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,8 +17,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from test_commands import shell
 
-from nets import batches, cli, config, data, stream, tree
-from nets.errors import DataError, UsageError
+from nets import batches, cli, config, data, log, stream, survive, trainer, tree
+from nets.errors import DataError, Stopped, UsageError
 
 ROOT = Path(__file__).parent.parent
 NET = """
@@ -159,11 +160,36 @@ def test_the_same_run_streamed(root, tmp_path):
     here = shell("train.py", tmp_path / "net.toml", *args, "name=here")
     there = shell("train.py", tmp_path / "net.toml", *args, "name=there", "--set", "data.memory_limit=0")
     assert here == there == shell("eval.py", tmp_path / "there").split("\n\n")[-1]
-    a, b = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("here", "there"))
+    a, b = (load_file(tmp_path / name / "last.safetensors") for name in ("here", "there"))
     assert all(torch.equal(a[k], b[k]) for k in a)
-    rows = [json.loads(s) for s in (tmp_path / "there/metrics.jsonl").read_text().splitlines()]
-    assert all(0 < r["wait"] < 1 for r in rows) and (tmp_path / "there/top5.png").exists()
-    assert "wait" not in (tmp_path / "here/metrics.jsonl").read_text()
+    epochs = [row for row in log.rows(tmp_path / "there") if "epoch" in row]
+    assert all(0 < r["wait"] < 1 for r in epochs) and (tmp_path / "there/top5.png").exists()
+    assert not any("wait" in row for row in log.rows(tmp_path / "here"))
+    here, there = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("here", "there"))
+    assert here == there
+
+
+def test_a_stream_goes_on_in_the_middle_of_an_epoch(root, tmp_path):
+    """With random crops, and with another number of workers."""
+    (tmp_path / "net.toml").write_text('[data]\nsource = "folder"\nsize = 9\nrandom_resized = 0.3' + NET)
+    runs = {}
+    for name, workers, at in (("alone", 0, None), ("again", 2, 6), ("again", 1, None)):
+        given = [f"data.root={root}", f"data.workers={workers}", "train.momentum=0.9"]
+        run = runs[name] = trainer.Run(config.load(tmp_path / "net.toml", given), torch.device("cpu"), tmp_path / name)
+        learn = run.learn
+
+        def learn_and_stop(*args, run=run, at=at, learn=learn):
+            if run._at() == at:
+                os.kill(os.getpid(), signal.SIGINT)
+            return learn(*args)
+
+        run.learn = learn_and_stop
+        if at is None:
+            run.train(resume=True)
+        else:
+            with pytest.raises(Stopped, match="at step 7 of 8"):
+                run.train()
+    assert not survive.differences(*(survive.state(tmp_path / name) for name in runs))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -182,7 +208,7 @@ def test_bad_pictures_are_skipped_and_counted(root, tmp_path, limit, capfd):
     (tmp_path / "net.toml").write_text('[data]\nsource = "folder"\non_error = "skip"' + NET)
     args = ["--data-root", root, "--out", tmp_path, "--set", f"data.memory_limit={limit}"]
     for _ in range(2):  # in memory, the second time from the cache
-        out = shell("train.py", tmp_path / "net.toml", *args)
+        out = shell("train.py", tmp_path / "net.toml", *args, "--force")
         result = json.loads((tmp_path / "net/result.json").read_text())
         assert result["count"] == 8 and "8 test pictures" in out
         assert result["skipped"]["count"] == 4 and set(result["skipped"]["files"]) == {*map(str, bad)}
@@ -250,19 +276,13 @@ def test_an_interrupted_run_leaves_no_worker(root, tmp_path):
     args += ["--device", "cpu", "--set", "train.epochs=100000", "--out", str(tmp_path)]
     own = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     with subprocess.Popen(args, cwd=ROOT, **own) as process:
-        log, begin = tmp_path / "net/metrics.jsonl", time.monotonic()
-        while not (log.exists() and log.stat().st_size) and time.monotonic() - begin < 100:
+        lines, begin = tmp_path / "net/metrics.jsonl", time.monotonic()
+        while not (lines.exists() and lines.stat().st_size) and time.monotonic() - begin < 100:
             time.sleep(0.1)
-        for _ in range(5):  # Python drops one that comes while it forks, and says so: pressed again
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
-            try:
-                error = process.communicate(timeout=20)[1]
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 130 and error.endswith("error: interrupted\n")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+        error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert re.fullmatch(r"error: interrupted at step \d+ of 400000; go on with --resume\n", error), error
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
 

@@ -13,6 +13,7 @@ from nets import batches
 from nets.config import Config
 from nets.errors import UsageError, nearest
 from nets.fused import fuse
+from nets.guard import Guard
 from nets.layer import sum_dtype
 from nets.make import make_loss, make_net, make_optimiser
 from nets.optim import SGD, constants
@@ -96,7 +97,7 @@ def prepare(task: Task):
 
 
 class Manual:
-    """Our step, as the trainer runs it."""
+    """Our step, as the trainer runs it: it also looks whether loss and gradients are finite."""
 
     def __init__(self, task: Task, net, loss, compiled: bool):
         conf = task.config
@@ -104,16 +105,19 @@ class Manual:
         self.optimiser = make_optimiser(conf, net, loss)
         self.parts = "forward, loss, backward and update in one graph" if compiled else ""
         self.factor = torch.full((), FACTOR, device=task.device)
-        self._step = train_step(self.net, loss, self.optimiser)
+        policy = conf.train.on_nonfinite
+        self.guard = Guard(policy, task.device)
+        self._step = train_step(self.net, loss, self.optimiser, guard=None if policy == "ignore" else self.guard)
         hold(self.net, self.optimiser, constants(net.params, conf.train.groups, 0.0))
         if compiled:
             self._step = torch.compile(self._step, fullgraph=True, dynamic=False)
 
     def __call__(self, x: Tensor, target: Tensor):
-        return self._step(x, target, self.factor)
+        return self._step(x, target, self.factor)[:2]
 
     def standing(self) -> list[Tensor]:
-        state = [t for t in tree_leaves(vars(self.optimiser)) if isinstance(t, Tensor)]  # momentum
+        holders = (vars(self.optimiser), vars(self.guard))  # momentum, and whether all is well
+        state = [t for t in tree_leaves(holders) if isinstance(t, Tensor)]
         return [*self.net.params.values(), *self.net.buffers.values(), *state]
 
 
