@@ -149,7 +149,7 @@ def load(path, overrides=()) -> Config:
     for override in overrides:
         _override(table, override)
     table.setdefault("name", Path(path).stem)
-    _plain(table, "")
+    plain(table)
     config = _fill(Config, table, "")
     if not config.name or "/" in config.name or "\\" in config.name or config.name in (".", ".."):
         raise UsageError(f'name: "{config.name}" can\'t be a folder\'s name')
@@ -208,16 +208,16 @@ def _fill(cls, table, where: str):
     return cls(**values)
 
 
-def _plain(value, where: str, deep: int = 0):
+def plain(value, where: str = "", deep: int = 0):
     """UsageError names what no key can hold, at whatever place it stands."""
     if deep > DEEPEST:
         raise UsageError(f"{where}: nested too deeply")
     if isinstance(value, dict):
         for name, inner in value.items():
-            _plain(inner, f"{where}.{_toml_key(name)}".removeprefix("."), deep + 1)
+            plain(inner, f"{where}.{_toml_key(name)}".removeprefix("."), deep + 1)
     elif isinstance(value, list):
         for i, inner in enumerate(value):
-            _plain(inner, f"{where}[{i}]", deep + 1)
+            plain(inner, f"{where}[{i}]", deep + 1)
     elif isinstance(value, str):
         if not value.isprintable():
             raise UsageError(f"{where}: {value[:60]!r} is not plain text")

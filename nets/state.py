@@ -9,7 +9,7 @@ import tomllib
 import torch
 
 from nets import checkpoint
-from nets.config import dumps
+from nets.config import dumps, plain
 from nets.errors import CheckpointError, DataError, UsageError
 
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test
@@ -56,7 +56,8 @@ def load(run, path) -> dict:
         theirs, samples, log = words["config"], words["samples"], words["log"]
         progress = {k: words["progress"][k] for k in vars(run.progress)}
         theirs = tomllib.loads(theirs)
-    except (KeyError, TypeError, AttributeError, ValueError) as e:
+        plain(theirs)
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, UsageError) as e:
         raise CheckpointError(f"{path}: can't be resumed from ({e})") from None
     _same(theirs, tomllib.loads(dumps(run.config)), path)
     if not _possible(progress, run.per_epoch):
@@ -88,8 +89,8 @@ def _possible(progress: dict, per_epoch: list[int]) -> bool:
     epoch, step, seconds, best = progress.values()
     if type(epoch) is not int or type(step) is not int or type(seconds) not in (int, float):
         return False
-    fits = 0 <= epoch <= len(per_epoch) and 0 <= step <= [*per_epoch, 0][epoch]
-    return fits and seconds >= 0 and (best is None or type(best) in (int, float))
+    fits = 0 <= epoch <= len(per_epoch) and 0 <= step <= [*per_epoch, 0][epoch] and 0 <= seconds < 1e12
+    return fits and (best is None or type(best) in (int, float) and abs(best) < 1e300)
 
 
 def _equal(a, b) -> bool:

@@ -5,6 +5,7 @@ A run can be ended at any moment and goes on from its last checkpoint as if it h
 
 import contextlib
 import json
+import math
 import time
 from dataclasses import dataclass
 from itertools import accumulate
@@ -136,8 +137,9 @@ class Run:
                 if last or (p.epoch + 1) % t.eval_every == 0:
                     result = self.test()
                     facts |= result.scores()
-                    better = p.best is None or result.score() > p.best
-                    p.best = result.score() if better else p.best
+                    score = result.score()
+                    better = math.isfinite(score) and (p.best is None or score > p.best)
+                    p.best = score if better else p.best
                 p.epoch, p.step = p.epoch + 1, 0
                 self._line({"epoch": p.epoch} | facts, stream.waited(self.data.train_x, self.epoch_seconds))
                 self.epoch_tally.reset()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -260,7 +261,11 @@ def test_a_checkpoint_that_does_not_fit(name, change, stopped_run, tmp_path):
                                     {"progress": {"epoch": 1, "step": 10**6, "seconds": 0, "best": None}},
                                     {"progress": {"epoch": 0.5, "step": 0, "seconds": 0, "best": None}},
                                     {"progress": {"epoch": 0, "step": 0, "seconds": 0, "best": "x"}},
-                                    {"progress": 5}, {"config": 7}, {"config": "a ="}, {"log": {}}, {"log": None}])  # fmt: skip
+                                    {"progress": {"epoch": 0, "step": 0, "seconds": 10**400, "best": None}},
+                                    {"progress": {"epoch": 0, "step": 0, "seconds": 0, "best": 10**400}},
+                                    {"progress": 5}, {"config": 7}, {"config": "a ="}, {"log": {}}, {"log": None},
+                                    {"config": "a = " + "[" * 10_000}, {"config": "seed = " + hex(16**5000)},
+                                    {"log": {"metrics": -1, "times": 10**400, "sha256": 3}}])  # fmt: skip
 def test_words_that_do_not_fit(change, stopped_run, tmp_path):
     tensors, words = checkpoint.read(stopped_run / "last.safetensors")
     checkpoint.save(tmp_path / "last.safetensors", tensors, words | change)
@@ -390,6 +395,15 @@ def test_a_run_skips_what_is_not_finite_up_to_a_limit(tmp_path):
     assert all(row["loss"] is not None and row["loss"] == row["loss"] for row in rows)
     with pytest.raises(NonFiniteError, match="3 steps weren't finite, train.nonfinite_limit is 2"):
         poisoned(make("", own), tmp_path / "b", [4, 7, 8]).train()
+
+
+def test_a_test_without_a_number_is_never_the_best(tmp_path):
+    """Weights that overflow in the last step of all, whose loss still is a number."""
+    layers = 'net.layers=[{ type = "Linear", outputs = 1, spread = 100.0 }]'
+    over = ["train.rate=9e37", "train.epochs=1", "train.batch_size=2", "train.loss=mean_squared_error", layers]
+    result = trainer.Run(config.load(ROOT / "configs/two_weight.toml", over), CPU, tmp_path).train()
+    assert not math.isfinite(result.score())
+    assert checkpoint.read(tmp_path / "last.safetensors")[1]["progress"]["best"] is None
 
 
 def test_a_tally_leaves_out_what_does_not_count():
