@@ -111,6 +111,8 @@ class Run:
 
     def _begin(self, resume: bool, force: bool):
         """The folder as it should be at the start, and the log open."""
+        for left in self.out.glob(".*.safetensors.*.part"):  # of a process that was killed while it saved
+            left.unlink(missing_ok=True)
         there = [name for name in (LAST, "result.json") if (self.out / name).exists()]
         if resume and LAST in there:
             mark = state.load(self, self.out / LAST)

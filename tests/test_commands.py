@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import resource
 import runpy
 import signal
 import subprocess
@@ -262,6 +263,19 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     error = shell("train.py", *QUICK, "--out", tmp_path / "file", code=3)
     assert "file" in error
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk(tmp_path):
+    """Here by a limit to a file's size, which the kernel sets."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    args = [sys.executable, "train.py", *QUICK, "--out", tmp_path]
+    done = subprocess.run(args, cwd=ROOT, capture_output=True, text=True, preexec_fn=limit)
+    path = tmp_path / "digits/last.safetensors"
+    assert (done.returncode, done.stderr) == (3, f"error: {path}: File too large\n")
+    assert not path.exists() and not list(path.parent.glob("*.part"))
 
 
 def test_from_a_real_shell(tmp_path):

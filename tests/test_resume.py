@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -395,6 +396,13 @@ def test_a_run_skips_what_is_not_finite_up_to_a_limit(tmp_path):
     assert all(row["loss"] is not None and row["loss"] == row["loss"] for row in rows)
     with pytest.raises(NonFiniteError, match="3 steps weren't finite, train.nonfinite_limit is 2"):
         poisoned(make("", own), tmp_path / "b", [4, 7, 8]).train()
+
+
+def test_half_a_checkpoint_of_a_killed_process_is_cleared_away(stopped_run, tmp_path):
+    shutil.copytree(stopped_run, tmp_path / "run")
+    (tmp_path / "run/.last.safetensors.1.part").write_bytes(b"half")
+    trainer.Run(make(""), CPU, tmp_path / "run").train(resume=True)
+    assert not list((tmp_path / "run").glob(".*"))
 
 
 def test_a_test_without_a_number_is_never_the_best(tmp_path):
