@@ -76,9 +76,9 @@ def _set_random(run, tensors: dict, progress: dict):
             seed(run.config.seed, progress["epoch"] * 65_537 + progress["step"], run.world.rank)
         )
         return
-    torch.set_rng_state(tensors["random.cpu"][run.world.rank])
+    torch.set_rng_state(tensors["random.cpu"][run.world.rank].clone())  # which reads from a storage's start
     if run.device.type == "cuda" and "random.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random.cuda"][run.world.rank], run.device)
+        torch.cuda.set_rng_state(tensors["random.cuda"][run.world.rank].clone(), run.device)
 
 
 def load(run, path) -> dict:
