@@ -9,7 +9,10 @@ import signal
 import sys
 from pathlib import Path
 
+import sklearn.datasets  # noqa: F401 (here, once, and not in every child)
+import sklearn.model_selection  # noqa: F401
 import torch
+import torch._dynamo  # noqa: F401
 from parallel_worker import fork
 
 from nets import cli, config, trainer
