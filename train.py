@@ -1,8 +1,13 @@
-"""Train a config's net with hand-written backprop: python train.py [CONFIG]."""
+"""Train a config's net with hand-written backprop: python train.py [CONFIG].
+
+On several processes: torchrun --nproc-per-node N train.py [CONFIG].
+"""
 
 from pathlib import Path
 
-from nets import cli, config, device, trainer
+from nets import cli, config, trainer
+from nets.parallel.alive import watched
+from nets.parallel.world import join
 
 
 def main():
@@ -21,8 +26,11 @@ def main():
     if args.data_root is not None:
         args.set.append(f"data.root={config.toml(args.data_root)}")
     conf = config.load(args.config, args.set)
-    run = trainer.Run(conf, device.pick(args.device), Path(args.out) / conf.name)
-    print(run.train(args.resume, args.force).line())
+    with watched(join(args.device)) as world:
+        run = trainer.Run(conf, world.device, Path(args.out) / conf.name, world)
+        result = run.train(args.resume, args.force)
+        if world.first:
+            print(result.line())
 
 
 if __name__ == "__main__":

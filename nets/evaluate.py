@@ -10,15 +10,27 @@ from nets.batches import normalise
 from nets.config import Eval
 from nets.data import Dataset
 from nets.layer import sum_dtype
+from nets.parallel.shares import spread
+from nets.parallel.world import World
+from nets.stream import Pictures
 from nets.views import doubtful, look
 
 
 def outputs(
-    net, x: Tensor, data: Dataset, dtype, channels_last: bool, bar=False, asked=Eval(), between=lambda: None
+    net,
+    x: Tensor,
+    data: Dataset,
+    dtype: torch.dtype,
+    channels_last: bool,
+    bar: bool = False,
+    asked: Eval = Eval(),
+    between=lambda: None,
+    world: World = World(),
 ) -> Tensor:
     """The net's output for x in evaluation mode, (N, outputs), at least float32; see views.py.
 
     bar: shown, if on a terminal. between: called before every batch; what it raises passes up.
+    world: each process looks at its share of the pictures, and has all outputs.
     """
     before = net.training
     net.eval()
@@ -38,14 +50,23 @@ def outputs(
         return torch.cat(parts)
 
     try:
-        z = answers(x.split(some), "one" if asked.doubtful < 1 else asked.views)
+        first = "one" if asked.doubtful < 1 else asked.views
+        z = spread(lambda rows: answers(split(x, some, rows), first), len(x), world)
         if asked.views != "one" and asked.doubtful < 1:
             again = doubtful(z, asked.doubtful)
             if len(again):
-                z[again] = answers(map(x.__getitem__, again.split(some)), asked.views)
+                more = lambda rows: answers(map(x.__getitem__, again[rows].split(some)), asked.views)  # noqa: E731
+                z[again] = spread(more, len(again), world)
     finally:
         net.train(before)
     return z
+
+
+def split(x, some: int, rows: slice):
+    """The rows of x, a tensor or a stream, some at a time."""
+    if isinstance(x, Pictures):
+        return x.split(some, rows=range(len(x))[rows])
+    return x[rows].split(some)
 
 
 def ranking(z: Tensor) -> Tensor:

@@ -5,18 +5,22 @@ import torch
 from nets import batches, color, stream
 from nets.config import Config
 from nets.data import Dataset
+from nets.parallel import shares
+from nets.parallel.world import World
 from nets.selective import Selection
 
 
 class Feed:
     """feed(epoch, start) yields (which samples (B), x as the net wants it, target) from batch `start` on.
 
+    B: of `batch` samples the share of this process, all where it is alone.
+
     data: on the device. Everything that an epoch draws is a function of the seed and its number, but
     for who sits it out, which `selection` knows.
     """
 
-    def __init__(self, config: Config, data: Dataset, device: torch.device):
-        self.config, self.data, self.device = config, data, device
+    def __init__(self, config: Config, data: Dataset, device: torch.device, world: World = World()):
+        self.config, self.data, self.device, self.world = config, data, device, world
         t = config.train
         self.n = len(data.train_y)
         self.batch = min(t.batch_size, self.n)
@@ -31,13 +35,14 @@ class Feed:
     def plan(self, epoch: int, again: bool = False) -> batches.Plan:
         """What the epoch draws. again: it has begun before, and who sits it out is known."""
         seed = self.config.seed
+        self.selection.merge(self.world)
         plan = batches.plan(self.n, self.data.shape, self.config.data, seed, epoch, self.device)
         return self.selection.chosen(plan) if again else self.selection.choose(plan, seed, epoch)
 
     def __call__(self, epoch: int, start: int = 0):
         d, sizes = self.data, self.config.train.sizes
-        plan = self.plan(epoch, again=start > 0)
-        size = min(self.batch, len(plan.order))
+        plan = shares.part(self.plan(epoch, again=start > 0), self.batch, self.world)
+        size = shares.rows(self.batch, self.world)
         smaller = sizes[min(epoch, len(sizes) - 1)] if sizes else 0
         samples = stream.feed(d.train_x, plan, size, self.config.seed, epoch, start, d.side)
         for i in range(start, len(plan.order) // size):

@@ -21,6 +21,7 @@ class Selection:
         self.share, self.after = share, after
         self.lessons = torch.full((n,), torch.inf, device=device)
         self.weight = torch.ones(n, device=device)
+        self.mine = torch.zeros(n, dtype=torch.bool, device=device)  # noted here, and not by another process
 
     def out(self, epoch: int) -> int:
         """How many samples sit out."""
@@ -45,3 +46,9 @@ class Selection:
     def note(self, order: Tensor, lessons: Tensor):
         """What samples `order` (B) have taught."""
         self.lessons[order] = lessons
+        self.mine[order] = True
+
+    def merge(self, world):
+        """Learn what other processes have noted; all have to ask."""
+        world.merge(self.lessons, self.mine)
+        self.mine.fill_(False)

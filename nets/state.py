@@ -14,7 +14,15 @@ from nets.errors import CheckpointError, DataError, UsageError
 
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test
 # keys that don't change what is learned
-FREE = {"data.root", "data.memory_limit", "data.workers", "log", "save", "parallel"}
+FREE = {
+    "data.root",
+    "data.memory_limit",
+    "data.workers",
+    "log",
+    "save",
+    "parallel.shard",
+    "parallel.bucket_mb",
+}
 
 
 def standing(run) -> dict[str, torch.Tensor]:
@@ -34,16 +42,43 @@ def standing(run) -> dict[str, torch.Tensor]:
 
 
 def save(run, path):
-    """Write a run's checkpoint."""
+    """Write a run's checkpoint. All processes have to ask, and the first one writes."""
     d, p = run.data, run.progress
-    tensors = standing(run) | {"random.cpu": torch.get_rng_state()}
-    if run.device.type == "cuda":
-        tensors["random.cuda"] = torch.cuda.get_rng_state(run.device)
+    run.feed.selection.merge(run.world)
+    tensors = standing(run) | {
+        f"random.{k}": run.world.gather(v[None], run.world.size) for k, v in _random(run)
+    }
+    if not run.world.first:
+        return
     if d.mean is not None:
         tensors |= {"data.mean": d.mean, "data.std": d.std}
     words = {"format": 2, "classes": d.classes, "shape": d.shape, "samples": run.feed.n}
     words |= {"config": dumps(run.config), "progress": vars(p), "log": run.log.mark()}
     checkpoint.save(path, tensors, words)
+
+
+def seed(seed: int, step: int, rank: int) -> int:
+    """Of the random numbers that a process draws for itself from a step on."""
+    return ((seed * 1_000_003 + step) * 65_537 + rank + 1) % 2**63
+
+
+def _random(run):
+    """(kind, state) of each generator that a step draws from."""
+    yield "cpu", torch.get_rng_state()
+    if run.device.type == "cuda":
+        yield "cuda", torch.cuda.get_rng_state(run.device)
+
+
+def _set_random(run, tensors: dict, progress: dict):
+    """Each process's own random numbers go on, or begin anew where there were more or fewer processes."""
+    if len(tensors["random.cpu"]) != run.world.size or tensors["random.cpu"].dim() != 2:
+        torch.manual_seed(
+            seed(run.config.seed, progress["epoch"] * 65_537 + progress["step"], run.world.rank)
+        )
+        return
+    torch.set_rng_state(tensors["random.cpu"][run.world.rank].clone())  # which reads from a storage's start
+    if run.device.type == "cuda" and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"][run.world.rank].clone(), run.device)
 
 
 def load(run, path) -> dict:
@@ -73,13 +108,14 @@ def load(run, path) -> dict:
             is_now = "missing" if found is None else f"{tuple(found.shape)} {found.dtype}"
             raise CheckpointError(f"{path}: {name} is {is_now}, not {tuple(t.shape)} {t.dtype}")
     try:
-        torch.set_rng_state(tensors["random.cpu"])
-        if run.device.type == "cuda" and "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"], run.device)
+        _set_random(run, tensors, progress)
     except (KeyError, RuntimeError, TypeError) as e:
         raise CheckpointError(f"{path}: its random numbers are damaged ({e})") from None
     for name, t in here.items():
         t.copy_(tensors[name])
+    if hasattr(run.optimiser, "load"):  # it keeps a part alone
+        prefix = "optimizer."
+        run.optimiser.load({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
     for name, value in progress.items():
         setattr(run.progress, name, value)
     return log

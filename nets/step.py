@@ -22,7 +22,7 @@ def hold(net: Sequential, optimiser, names):
     optimiser.constants = set(names)
 
 
-def train_step(net: Layer, loss, optimiser, weighted: bool = False, guard: Guard | None = None, backward=None):
+def train_step(net: Layer, loss, optimiser, weighted=False, guard: Guard | None = None, backward=None):
     """The step of a net: step(x, target, factor) -> (loss (), hits ()), both on x's device.
 
     No autograd, nothing read back to the host, parameters changed in place, so that
@@ -56,7 +56,10 @@ def train_step(net: Layer, loss, optimiser, weighted: bool = False, guard: Guard
         if layerwise:
             net.backward(saved, dz, take=lambda grads: optimiser.step(grads, factor, value))
         else:
-            grads, *told = backward(net, saved, dz, *told) if backward else (net.backward(saved, dz)[1], *told)
+            if backward:
+                grads, *told = backward(net, saved, dz, *told)
+            else:
+                grads = net.backward(saved, dz)[1]
             ok = guard.judge(told[0], grads) if guard else None
             optimiser.step(grads, factor, told[0], ok)
             for t, old in zip(statistics, before):

@@ -24,11 +24,14 @@ from nets.fused import fuse
 from nets.graph import Captured
 from nets.guard import Guard
 from nets.log import Log, rows, summary_writer
-from nets.make import fit, make_loss, make_net, make_optimiser
+from nets.make import fit, make_loss, make_net
 from nets.optim import constants, factor
+from nets.parallel.agree import Agreement
+from nets.parallel.together import together
+from nets.parallel.world import World
 from nets.state import BEST, LAST
 from nets.step import hold, train_step
-from nets.stop import Stop
+from nets.stop import SIGNALS, Stop
 from nets.tally import Tally
 
 BAD = "nonfinite.json"
@@ -58,14 +61,15 @@ class Progress:
 class Run:
     """One training run of a config. `train()` does it all and returns the test's report."""
 
-    def __init__(self, config: Config, device: torch.device, out: Path):
-        self.config, self.device, self.out = config, device, Path(out)
+    def __init__(self, config: Config, device: torch.device, out: Path, world: World = World()):
+        self.config, self.device, self.out, self.world = config, device, Path(out), world
         if device.type == "cpu":
             keep_memory()
         # whatever can be wrong with data, net or settings is found before anything is written
         if config.log.tensorboard:
             summary_writer()
-        self.data = data.load(config.data)
+        with world.in_turn():
+            self.data = data.load(config.data)
         t, shape = config.train, self.data.shape
         fits.check_variation(config, self.data)
         self.loss = make_loss(config, bool(self.data.classes))
@@ -74,22 +78,26 @@ class Run:
         self.net = make_net(config, shape, self.data.outputs, copies=copies)
         self.net.to(device, torch.promote_types(self.dtype, torch.float32))
         self.data = self.data.to(device)
-        self.optimiser = make_optimiser(config, self.net, self.loss)
-        self.guard = Guard(t.on_nonfinite, device)
+        self.feed = Feed(config, self.data, device, world)
+        self.optimiser, backward = together(config, self.net, self.loss, self.feed.batch, world)
+        pieces = config.parallel.shard and world.size > 1
+        self.guard = Guard(t.on_nonfinite, device, *([world.every] if pieces else []))
         # the same parameters, by way of faster kernels where there are such
         self.fast = fuse(self.net, device, self.dtype, config.net.kernel)
         guard = None if t.on_nonfinite == "ignore" else self.guard
-        self.step = train_step(self.fast, self.loss, self.optimiser, bool(t.skip), guard)
-        if device.type == "cuda" and t.optimizer != "adaptive":
+        self.step = train_step(self.fast, self.loss, self.optimiser, bool(t.skip), guard, backward)
+        if device.type == "cuda" and t.optimizer != "adaptive" and world.size == 1:
             standing = lambda: [*state.standing(self).values()]  # noqa: E731
             self.step = Captured(self.step, standing, lambda: tuple(self.frozen))
-        self.feed = Feed(config, self.data, device)
         self.per_epoch = [self.feed.steps(epoch) for epoch in range(t.epochs)]
         *self.starts, self.steps = accumulate(self.per_epoch, initial=0)
         self.epoch_tally, self.line_tally = Tally(device), Tally(device)
-        self.progress, self.frozen, self.stop = Progress(), [], Stop()
+        self.progress, self.frozen, self.stop, self.agree = Progress(), [], Stop(), Agreement(world)
         begin = time.perf_counter()
         fit(self.net, self.data)
+        world.same([*self.net.params.values(), *self.net.buffers.values()])
+        if world.size > 1:
+            torch.manual_seed(state.seed(config.seed, 0, world.rank))  # each drops its own
         self.progress.seconds = time.perf_counter() - begin
         self._freeze(0.0)
         fits.check_batch(config, shape, self.feed.batch, self.feed.n)
@@ -99,10 +107,11 @@ class Run:
         anew over a run that is there. Returns the test's report; Stopped after a signal."""
         self.since = self.saved_at = time.perf_counter()
         self.out.mkdir(parents=True, exist_ok=True)
-        with lock.hold(self.out), self.stop:
+        first = self.world.first
+        with lock.hold(self.out) if first else contextlib.nullcontext(), self.stop:
             self._begin(resume, force)
             try:
-                with contextlib.closing(self.log):
+                with contextlib.closing(self.log) if first else contextlib.nullcontext():
                     return self._train()
             except Stopped as e:
                 self._save()
@@ -110,26 +119,31 @@ class Run:
                 raise Stopped(e.number, f"{at}; go on with --resume") from None
 
     def _begin(self, resume: bool, force: bool):
-        """The folder as it should be at the start, and the log open."""
-        for left in self.out.glob(".*.safetensors.*.part"):  # of a process that was killed while it saved
-            left.unlink(missing_ok=True)
-        there = [name for name in (LAST, "result.json") if (self.out / name).exists()]
-        if resume and LAST in there:
+        """The folder as it should be at the start, and the log open. The first process decides."""
+        first, mark = self.world.first, None
+        for left in self.out.glob(".*.safetensors.*.part") if first else ():
+            left.unlink(missing_ok=True)  # of a process that was killed while it saved
+        there = [name for name in (LAST, "result.json") if (self.out / name).exists()] if first else []
+        (goes_on,) = self.world.most(resume and LAST in there)
+        if goes_on:
             mark = state.load(self, self.out / LAST)
-            self.log = Log.resume(self.out, mark, self.config.log.tensorboard)
-        else:
+        elif first:
             if there and not force:
                 is_there = "a finished run" if "result.json" in there else "a run that isn't finished"
                 raise UsageError(f"{self.out}: has {is_there}; --resume goes on with it, --force begins anew")
             for name in FILES:
                 (self.out / name).unlink(missing_ok=True)
             checkpoint.write(self.out / "config.toml", dumps(self.config))
-            self.log = Log(self.out, self.config.log.tensorboard)
+        if first:
+            given = self.config.log.tensorboard
+            self.log = Log.resume(self.out, mark, given) if goes_on else Log(self.out, given)
+        if not goes_on:
             self._save()
 
     def _train(self):
         c, t, p, result = self.config, self.config.train, self.progress, None
-        with tqdm(total=self.steps, initial=self._at(), desc=c.name, unit="step", disable=None) as bar:
+        quiet = None if self.world.first else True
+        with tqdm(total=self.steps, initial=self._at(), desc=c.name, unit="step", disable=quiet) as bar:
             while p.epoch < t.epochs:
                 facts = self._epoch(bar)
                 last = p.epoch + 1 == t.epochs
@@ -145,7 +159,7 @@ class Run:
                 p.epoch, p.step = p.epoch + 1, 0
                 self._line({"epoch": p.epoch} | facts, stream.waited(self.data.train_x, self.epoch_seconds))
                 self.epoch_tally.reset()
-                if better or last or self._due():
+                if better or last or self._now(now=True)[2]:
                     self._save(better)
         result = result or self.test()  # resumed after its last step
         parameters = sum(w.numel() for w in self.net.params.values())
@@ -157,7 +171,8 @@ class Run:
             facts["eval_seconds"] = round(time.perf_counter() - begin, 3)
         if t.on_nonfinite == "skip":
             facts["skipped_steps"] = int(self.guard.skipped)
-        outcome.write(self.out, c, self.data, self.z, result, rows(self.out), facts, self.device)
+        if self.world.first:
+            outcome.write(self.out, c, self.data, self.z, result, rows(self.out), facts, self.device)
         return result
 
     def _epoch(self, bar) -> dict:
@@ -173,7 +188,7 @@ class Run:
             p.step += 1
             bar.update()
             line = (before + p.step) % self.config.log.every == 0
-            look = time.perf_counter() - shown > 0.5
+            look, stop, due = self._now(time.perf_counter() - shown > 0.5)
             # reading a number waits for the device: now and then is enough, unless the device is the host
             if line or look or self.device.type == "cpu":
                 self._check()
@@ -183,9 +198,10 @@ class Run:
             if look:
                 shown = time.perf_counter()
                 self._show(bar, shown - begin)
-            if self._due():
+            if due:
                 self._save()
-            self.stop.check()
+            if stop:
+                raise Stopped(stop)
         self._check()
         self._tick()
         self.epoch_seconds = time.perf_counter() - begin
@@ -228,6 +244,8 @@ class Run:
         """A line for the logs."""
         self._tick()
         done, p = self._at(), self.progress
+        if not self.world.first:
+            return
         speed = {"seconds": round(p.seconds, 3), "per_second": round(done * self.feed.batch / p.seconds, 1)}
         self.log.add({"step": done, **facts}, {"step": done, **speed, "memory": memory(), **(times or {})})
 
@@ -241,7 +259,8 @@ class Run:
         bad = p.step - 1 if t.on_nonfinite == "skip" else self.epoch_tally.steps()
         which = self.feed.plan(p.epoch, again=True).rows(bad * size, (bad + 1) * size).order.tolist()
         told = {"epoch": p.epoch + 1, "step": bad + 1, "samples": which}
-        checkpoint.write(self.out / BAD, json.dumps(told) + "\n")
+        if self.world.first:
+            checkpoint.write(self.out / BAD, json.dumps(told) + "\n")
         if t.on_nonfinite == "stop":  # nothing has changed since
             p.step = bad
             self.guard.good.fill_(True)
@@ -261,21 +280,34 @@ class Run:
     def test(self, asked: Eval = Eval()):
         d, wide = self.data, self.config.train.channels_last
         with self._uncounted():
-            check = self.stop.check
-            z = self.z = outputs(self.fast, d.test_x, d, self.dtype, wide, asked=asked, between=check)
+            check = (
+                self.stop.check if self.world.size == 1 else lambda: None
+            )  # several stop after a step alone
+            z = outputs(
+                self.fast, d.test_x, d, self.dtype, wide, asked=asked, between=check, world=self.world
+            )
+            self.z = z
         return report(z, d.test_y) if d.classes else toy_report(z, d.test_y)
 
-    def _due(self) -> bool:
-        """Is it time for a checkpoint?"""
-        s = self.config.save
-        by_step = s.steps and self._at() % s.steps == 0
-        return bool(by_step) or time.perf_counter() - self.saved_at > s.seconds
+    def _now(self, look: bool = False, now: bool = False) -> tuple[bool, int, bool]:
+        """What is due after this step: (a look at the numbers, the end by this signal, a checkpoint).
+
+        Several processes do the same after the same step; `now` asks them in any case.
+        """
+        s, at = self.config.save, self._at()
+        clock = time.perf_counter() - self.saved_at > s.seconds
+        stops = [self.stop.number == kind for kind in SIGNALS]
+        if self.world.size > 1:
+            said = self.agree(at, clock, *stops, now=now)
+            look, clock, *stops = (True, *said) if said else (False, False)
+        stop = next((kind for kind, asked in zip(SIGNALS, stops) if asked), 0)
+        return look, stop, clock or bool(s.steps and at % s.steps == 0)
 
     def _save(self, best: bool = False):
         """Write the last checkpoint, which may also be the best."""
         with self._uncounted():
             state.save(self, self.out / LAST)
-            if best:
+            if best and self.world.first:
                 checkpoint.also(self.out / LAST, self.out / BEST)
         self.saved_at = time.perf_counter()
 

@@ -1,4 +1,4 @@
-"""Many processes, each with a device of its own, train one net: `torchrun --nproc-per-node N train.py CONFIG`.
+"""Many processes, each with a device of its own, train one net: torchrun --nproc-per-node N train.py CONFIG
 
 Every process has the whole net and sees its share of every batch; gradients are summed over all of
 them, so that all take the same step. In reading order:
@@ -11,4 +11,5 @@ them, so that all take the same step. In reading order:
     shard.py      each process keeps a part of the momentum, and updates a part of the weights
     agree.py      steps at which the processes speak to one another
     alive.py      a process that dies ends the others, with one line that says which it was
+    plan.py       how long a step would take on many GPUs: a model
 """

@@ -11,7 +11,7 @@ from nets.parallel.world import World
 
 
 class Agreement:
-    """agree(step, *flags): None, or at the steps at which they speak, for each flag whether any rank has set it.
+    """agree(step, *flags): None, or where they speak, for each flag whether any rank has set it.
 
     seconds  between two such steps, about. What is said is said on the host: no device is waited for.
 
@@ -30,7 +30,7 @@ class Agreement:
         return tuple(map(bool, found))
 
     def _steps(self, step: int) -> int:
-        """How many steps to go on for, by the time that the last ones took; at most twice as many as before."""
+        """Steps to go on for, by the time that the last ones took; at most twice as many as before."""
         here = time.perf_counter()
         if self.last is not None and step > self.last[0]:
             each = (here - self.last[1]) / (step - self.last[0])

@@ -61,8 +61,8 @@ def watched(world: World, grace: float = 5.0):
 
 
 def _signals(watch: "Watch"):
-    """SIGTERM counts only while all live: torchrun sends it as well when one has died, and then what has to be
-    said must be said. Returns what takes this back."""
+    """SIGTERM counts only while all live: torchrun sends it as well when one has died, and then what
+    has to be said must be said. Returns what takes this back."""
     if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
         return lambda: None
 
@@ -85,7 +85,8 @@ class Watch:
 
     def __init__(self, world: World, grace: float):
         self.world, self.grace = world, grace
-        self.store = dist.PrefixStore("alive", world.store.clone())  # a waiting call elsewhere holds up none here
+        # a connection of its own: a call that waits elsewhere holds up none here
+        self.store = dist.PrefixStore("alive", world.store.clone())
         self.name = f"rank {world.rank} ({socket.gethostname()}, pid {os.getpid()})"
         self.dead, self.is_told = "", False
         self.news, self.over, self.closed = threading.Event(), threading.Event(), threading.Event()
@@ -99,8 +100,8 @@ class Watch:
         """Rank 0: a connection with every other process."""
         token, peers = secrets.token_hex(8), {}
         both = socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if both else socket.AF_INET
-        with socket.create_server(("", 0), family=family, backlog=self.world.size, dualstack_ipv6=both) as server:
+        kind = {"family": socket.AF_INET6 if both else socket.AF_INET, "dualstack_ipv6": both}
+        with socket.create_server(("", 0), backlog=self.world.size, **kind) as server:
             self.store.set("door", f"{server.getsockname()[1]} {token} {self.name}")
             while len(peers) < self.world.size - 1:
                 peer, _ = server.accept()
@@ -164,7 +165,7 @@ class Watch:
                 _say(peer, word)
 
     def leave(self, limit: float | None = None):
-        """Say goodbye and wait, up to `limit` seconds, until all have: they may end now. PeerError at a death."""
+        """Say goodbye and wait, up to `limit` seconds, until all have. PeerError at a death."""
         if not self.world.first:
             self._tell(BYE)
         self._left(self.world.rank)

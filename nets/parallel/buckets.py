@@ -67,7 +67,7 @@ class Reducer:
     gradients, as many as backward makes: those of frozen layers are left out.
     """
 
-    def __init__(self, params: dict[str, Tensor], world: World, mb: float = 4.0, wire: torch.dtype | None = None):
+    def __init__(self, params: dict[str, Tensor], world: World, mb=4.0, wire: torch.dtype | None = None):
         self.params, self.world = params, world
         self.buckets = [Bucket(some, world.size, wire) for some in _filled(params, mb * 1e6, wire)]
         self.of = {name: bucket for bucket in self.buckets for name in bucket.places}
@@ -124,7 +124,7 @@ class Reducer:
 
 
 def _filled(params: dict[str, Tensor], most: float, wire: torch.dtype | None):
-    """The parameters in the order in which backward comes to them, some at a time: no more bytes than `most`."""
+    """The parameters in the order of backward, some at a time: no more bytes than `most`."""
     some, dtype, left = {}, None, most
     for name, w in reversed(params.items()):
         size = math.prod(w.shape) * (wire or w.dtype).itemsize

@@ -23,7 +23,7 @@ class Scatterer(Reducer):
     places  name -> where that lies in the parameter
     """
 
-    def __init__(self, params: dict[str, Tensor], world: World, mb: float = 4.0, wire: torch.dtype | None = None):
+    def __init__(self, params: dict[str, Tensor], world: World, mb=4.0, wire: torch.dtype | None = None):
         super().__init__(params, world, mb, wire)
         self.sums = {bucket: self._part(bucket.wire) for bucket in self.buckets}
         self.updated = {bucket: self._part(bucket.flat) for bucket in self.buckets}
@@ -85,7 +85,7 @@ class ShardedSGD(SGD):
 
     layerwise = False
 
-    def __init__(self, scatterer: Scatterer, rate: float, momentum: float = 0.0, *settings, groups=(), **more):
+    def __init__(self, scatterer: Scatterer, rate: float, momentum=0.0, *settings, groups=(), **more):
         super().__init__(scatterer.pieces, rate, momentum, *settings, groups=groups, **more)
         self.scatterer = scatterer
         names = scatterer.params

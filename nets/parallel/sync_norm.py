@@ -38,7 +38,7 @@ class SyncBatchNorm2d(BatchNorm2d):
     def check(self, x: Tensor):
         pictures(self, x)
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] * self.world.size <= 1:
-            raise BatchError("SyncBatchNorm2d in training needs a value a channel on every process, and two in all")
+            raise BatchError("BatchNorm2d in training needs a value a channel on each process, two in sum")
 
     def forward(self, x: Tensor):
         if not self.training:
@@ -50,7 +50,8 @@ class SyncBatchNorm2d(BatchNorm2d):
         for average, value in zip((self.buffers["running_mean"], self.buffers["running_var"]), new):
             average.mul_(1 - self.momentum).add_(value * self.momentum)
         saved = x, mean, torch.rsqrt(var + self.eps), m
-        return batch_norm(x, mean, var, self.params.get("weight"), self.params.get("bias"), eps=self.eps), saved
+        gamma, beta = self.params.get("weight"), self.params.get("bias")
+        return batch_norm(x, mean, var, gamma, beta, eps=self.eps), saved
 
     def _moments(self, x: Tensor):
         """Mean (C), variance (C) and count () over all ranks."""

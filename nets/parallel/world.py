@@ -156,7 +156,8 @@ def _device(name: str, local_rank: int) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if local_rank >= count:
-            raise UsageError(f"--nproc-per-node: this machine has {count} GPU(s), process {local_rank + 1} has none")
+            has = f"this machine has {count} GPU(s), process {local_rank + 1} has none"
+            raise UsageError(f"--nproc-per-node: {has}")
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     return device

@@ -1,0 +1,80 @@
+"""What tests/test_together.py runs: whole training runs on several processes, python runs_worker.py FOLDER.
+
+Forked as in parallel_worker.py; prints for each run the exit codes and what was said.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import sklearn.datasets  # noqa: F401 (here, once, and not in every child)
+import sklearn.model_selection  # noqa: F401
+import torch
+import torch._dynamo  # noqa: F401
+from parallel_worker import fork
+
+from nets import cli, config, trainer
+from nets.parallel.alive import watched
+from nets.parallel.world import join
+
+ROOT = Path(__file__).parent.parent
+SMALL = [f"net.layers.{i}.out_channels=8" for i in (0, 3, 7)] + ["train.epochs=2", "log.every=2"]
+EXACT = [*SMALL, "train.dtype=float64", "parallel.batch_norm=synchronised", "net.layers.12.p=0"]
+# batches of 231 aren't whole for 2 or 4 processes, nor is the test set of 360 pictures' doubtful part
+EXACT += ["train.batch_size=231", "train.skip=0.5", "eval.views=mirror", "eval.doubtful=0.31"]
+LOCAL = [*SMALL, "train.batch_size=230"]
+# folder, processes, settings, at which step to which rank what happens
+RUNS = [
+    ("one", 1, EXACT, None),
+    ("two", 2, EXACT, None),
+    ("four", 4, EXACT, None),
+    ("sharded", 2, [*EXACT, "parallel.shard=true"], None),
+    ("from two to one", 2, [*EXACT, "parallel.shard=true"], (4, 1, "stop")),
+    ("from two to one", 1, EXACT, None),
+    ("from one to two", 1, EXACT, (5, 0, "stop")),
+    ("from one to two", 2, [*EXACT, "parallel.shard=true"], None),
+    ("local", 2, LOCAL, None),
+    ("first killed", 2, [*LOCAL, "save.steps=2"], (7, 0, "kill")),
+    ("first killed", 2, LOCAL, None),
+    ("second killed", 2, [*LOCAL, "save.steps=2"], (7, 1, "kill")),
+    ("second killed", 2, LOCAL, None),
+    ("not finite", 2, EXACT, (3, 1, "nan")),
+    ("in the way", 2, LOCAL, (0, 1, "there")),
+]
+
+
+def work(folder: Path, name: str, settings, event):
+    conf = config.load(ROOT / "configs/digits.toml", [*settings, "save.seconds=1e9"])
+    at, rank, what = event or (None, None, None)
+    with cli.one_line_errors(), watched(join("cpu")) as world:
+        run = trainer.Run(conf, world.device, folder / name, world)
+        learn = run.learn
+
+        def eventful(which, x, *rest):
+            if run._at() == at and world.rank == rank:
+                if what == "nan":
+                    x = torch.full_like(x, torch.nan)
+                else:
+                    os.kill(os.getpid(), signal.SIGKILL if what == "kill" else signal.SIGTERM)
+            return learn(which, x, *rest)
+
+        run.learn = eventful
+        if what == "there" and world.first:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name / "result.json").write_text("{}")
+        run.train(resume=what != "there")
+
+
+def main(folder: Path):
+    torch.set_num_threads(1)
+    told = []
+    for name, size, settings, event in RUNS:
+        codes, lines, _ = fork(size, lambda _: work(folder, name, settings, event))  # noqa: B023
+        told.append([name, codes, [line for some in lines for line in some]])
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
