@@ -1,4 +1,4 @@
-"""CIFAR's official archives: pickles, read only if they are the published ones, and then by a reader of our own.
+"""CIFAR's official archives: pickles, read only if they are the published ones, and by a reader of our own.
 
 A pickle may call any function that it names. Here it can name three, numpy's for an array, and gets
 stand-ins that keep what they are given. So a file that is not what it should be runs nothing, even if
@@ -36,8 +36,8 @@ def load(root: Path, source) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[str,
             batches = [_batch(_read(folder / name, md5), len(names)) for name, md5 in files]
             parts += [torch.from_numpy(np.concatenate(part)) for part in zip(*batches)]
     except Exception as e:  # whatever is in a file, and whatever numpy makes of it
-        reason = str(e) or type(e).__name__
-        raise DataError(f"{folder}: damaged or incomplete ({reason}); delete it to have it downloaded anew") from None
+        reason = f"damaged or incomplete ({str(e) or type(e).__name__})"
+        raise DataError(f"{folder}: {reason}; delete it to have it downloaded anew") from None
     return *parts, names
 
 
@@ -67,7 +67,7 @@ def _read(path: Path, md5: str):
 
 
 class _Array:
-    """Stands in for a numpy array and for what makes one: keeps its state, (…, shape, dtype, order, bytes)."""
+    """Stands in for a numpy array and for what makes one: keeps its state, (…, shape, dtype, order, data)."""
 
     def __init__(self, *_):
         self.state = ()
@@ -84,7 +84,8 @@ class _Type(_Array):
 
 
 STAND_INS = {"numpy.ndarray": _Array, "numpy.dtype": _Type}
-STAND_INS |= {f"numpy.{core}.multiarray._reconstruct": _Array for core in ("core", "_core")}  # before 2.0, and after
+# numpy's name for it before 2.0, and after
+STAND_INS |= {f"numpy.{core}.multiarray._reconstruct": _Array for core in ("core", "_core")}
 
 
 class _Unpickler(pickle.Unpickler):

@@ -100,7 +100,7 @@ def _words(words: dict, path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     named = isinstance(classes, list) and all(isinstance(c, str) and c.isprintable() for c in classes)
     sized = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
     if not named or not sized or math.prod(shape) > LARGEST:
-        raise CheckpointError(f"{path}: not a checkpoint of this project (no classes, or no size of a picture)")
+        raise CheckpointError(f"{path}: not a checkpoint of this project (no classes, or no size)")
     return tuple(classes), tuple(shape)
 
 

@@ -105,7 +105,7 @@ def _download(weights) -> dict[str, Tensor]:
     """
     file, before = _file(weights), socket.getdefaulttimeout()
     if file.exists() and not _published(file):
-        raise CheckpointError(f"{file}: not the published weights; if it is deleted, they are downloaded anew")
+        raise CheckpointError(f"{file}: not the published weights; delete it to have them downloaded")
     options = dict(progress=sys.stderr.isatty(), check_hash=True, map_location="cpu", weights_only=True)
     socket.setdefaulttimeout(PATIENCE)
     try:

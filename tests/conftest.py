@@ -14,7 +14,7 @@ CASES = pytest.StashKey()
 
 def pytest_addoption(parser):
     parser.addoption("--every-model", action="store_true", help="all of torchvision's models")
-    parser.addoption("--every-config", action="store_true", help="a thousand changed configs, not two hundred")
+    parser.addoption("--every-config", action="store_true", help="a thousand changed configs, not 200")
 
 
 @pytest.fixture(autouse=True)

@@ -108,7 +108,8 @@ def untouched(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["data_batch_1", "test_batch", "batches.meta"])
 @pytest.mark.parametrize("published", [False, True])
 def test_a_trap_is_never_sprung(archive, name, published, untouched):
-    for raw in (pickle.dumps(Trap()), python2(Trap()), pickle.dumps(archive.contents[name] | {"more": Trap()})):
+    among = archive.contents[name] | {"more": Trap()}
+    for raw in (pickle.dumps(Trap()), python2(Trap()), pickle.dumps(among)):
         archive.write(name, raw)
         if published:
             archive.publish()
@@ -190,13 +191,12 @@ def test_more_pictures_than_it_says(archive):
     archive.refused("no bytes, or not of 32 × 32")
 
 
+NAMELESS = [None, "0123456789", [*range(10)], [*"012345678", "\x1b"]]
+
+
 @pytest.mark.parametrize(
     "content, told",
-    [
-        ([], "indices"),
-        ({}, "label_names"),
-        *(({"label_names": names}, "no names") for names in (None, "0123456789", [*range(10)], [*"012345678", "\x1b"])),
-    ],
+    [([], "indices"), ({}, "label_names"), *(({"label_names": names}, "no names") for names in NAMELESS)],
 )
 def test_names_that_are_none(archive, content, told):
     archive.write("batches.meta", python2(content))

@@ -337,8 +337,8 @@ class Trap:
         (change_checkpoint(lambda t: t.update({"net.1.bias": torch.ones(32).half()})), "not torch.float32"),
         (change_checkpoint(lambda t: t.pop("data.mean")), "no mean"),
         (change_checkpoint(lambda t: t.update({"data.mean": torch.zeros(1).half()})), "no mean"),
-        (change_checkpoint(lambda t: None, shape=[1.5, 8, 8]), "no size of a picture"),
-        (change_checkpoint(lambda t: None, shape=[1, 10**9, 8]), "no size of a picture"),
+        (change_checkpoint(lambda t: None, shape=[1.5, 8, 8]), "no size"),
+        (change_checkpoint(lambda t: None, shape=[1, 10**9, 8]), "no size"),
         (change_checkpoint(lambda t: None, classes=["\x1b[2J"] * 10), "no classes"),
         (change_checkpoint(lambda t: None, classes="0123456789"), "no classes"),
         (

@@ -30,7 +30,9 @@ from nets.response_norm import LocalResponseNorm
 SHIPPED = [p.read_text() for p in sorted(Path(__file__).parent.parent.glob("configs/*.toml"))]
 NUMBERS = [0, 1, -1, 2, 3, 7, 64, 255, 1000, 10**6, 10**9, 2**31, 2**62, 2**63 - 1, 2**63, 10**30, 16**5000]
 FRACTIONS = [0.0, -0.0, 0.5, 1.0, 1.5, -1.0, 1e-300, 1e30, 1e308, math.inf, -math.inf, math.nan]
-TEXTS = ["", " ", "a", "ReLU", "native", "bfloat16", "é", "日本", "\0", "\n", "\x1b[2J", "..", "/", "x" * 5000, "*", "[*"]
+TEXTS = ["", " ", "a", "ReLU", "native", "bfloat16", "é", "日本", "\0", "\n", "\x1b[2J", "..", "/", "*", "[*"]
+TEXTS += ["x" * 5000]
+BYTES = [b"\xff", b"\0", b"=", b"[", b"]", b'"', b"\n", b"9", b"-", b".", b"{", b""]
 
 
 class Fuzz:
@@ -64,7 +66,7 @@ class Fuzz:
             elif change == 1:
                 raw[at:at] = self.rng.bytes(self.rng.integers(1, 4))
             elif change == 2:
-                raw[at : at + 1] = self.one([b"\xff", b"\0", b"=", b"[", b"]", b'"', b"\n", b"9", b"-", b".", b"{", b""])
+                raw[at : at + 1] = self.one(BYTES)
             else:
                 del raw[at : at + self.rng.integers(1, 30)]
         return bytes(raw)
@@ -117,7 +119,8 @@ class Fuzz:
             holder[self.one([key + "s", key.upper(), key[:-1], *TEXTS])] = holder.pop(key)
         elif change < 0.75:
             part, name, default = self.one(KEYS)
-            table[part] = (table[part] if isinstance(table.get(part), dict) else {}) | {name: self.near(default)}
+            given = table.get(part)
+            table[part] = (given if isinstance(given, dict) else {}) | {name: self.near(default)}
         else:
             net = table.get("net")
             layers = net.get("layers") if isinstance(net, dict) else None
@@ -246,7 +249,8 @@ def test_every_key_is_named(part, name, default, tmp_path):
     wrong = {bool: "true", int: "7", float: "0.5", str: '"a\\nb"', list: "[[]]", dict: "{ a = 1 }"}
     kind = list if type(default) is tuple else type(default)
     values = [v for k, v in wrong.items() if k is not kind and not (kind is float and k is int)]
-    for value in (*values, "1979-05-27", "07:32:00", "nan", "-inf", "1e40", "-1e300", str(2**63), hex(16**5000)):
+    values += ["1979-05-27", "07:32:00", "nan", "-inf", "1e40", "-1e300", str(2**63), hex(16**5000)]
+    for value in values:
         (tmp_path / "c.toml").write_text(f"{part}.{name} = {value}\n")
         with pytest.raises(UsageError) as e:
             config.load(tmp_path / "c.toml")
@@ -287,7 +291,8 @@ def test_layers_in_layers(deep, tmp_path):
     nested = '{ type = "Sequential", layers = [' * deep + '"ReLU"' + "] }" * deep
     (tmp_path / "c.toml").write_text(LIKE.format(", " + nested))
     if deep < 24:
-        assert make_net(config.load(tmp_path / "c.toml"), (1, 8, 8), 10).params.keys() == {"1.weight", "1.bias"}
+        net = make_net(config.load(tmp_path / "c.toml"), (1, 8, 8), 10)
+        assert net.params.keys() == {"1.weight", "1.bias"}
         return
     with pytest.raises(UsageError, match="net.layers.*: nested too deeply"):
         config.load(tmp_path / "c.toml")
@@ -304,7 +309,8 @@ def test_layers_in_layers(deep, tmp_path):
 def test_more_weights_than_memory_are_refused_before_there_are_any(layers, told, tmp_path):
     (tmp_path / "c.toml").write_text(LIKE.format(layers))
     before = peak()
-    with pytest.raises(UsageError, match=rf"net.layers: [\d,]+ MB for the weights, most of them in .*{told}, are"):
+    said = rf"net.layers: [\d,]+ MB for the weights, most of them in .*{told}, are"
+    with pytest.raises(UsageError, match=said):
         make_net(config.load(tmp_path / "c.toml"), (1, 8, 8), 10)
     assert peak() - before < 50
 

@@ -237,7 +237,7 @@ def malformed(count: int):
     """Yield (name, bytes): good files, cut off or with bytes changed."""
     rng = np.random.default_rng(0)
     kinds = [("jpg", {}), ("png", {}), ("gif", {}), ("webp", {}), ("bmp", {}), ("jpg", {"progressive": True})]
-    kinds += [("tif", {}), ("tif", {"compression": "tiff_lzw"}), ("tif", {"compression": "tiff_adobe_deflate"})]
+    kinds += [("tif", {"compression": c}) for c in (None, "tiff_lzw", "tiff_adobe_deflate")]
     for i in range(count):
         kind, options = kinds[i % len(kinds)]
         buffer = io.BytesIO()
@@ -276,7 +276,8 @@ def test_malformed_files_are_decoded_or_named(tmp_path, capfd):
 def test_more_pixels_than_pillow_likes_are_named_in_one_line(tmp_path):
     """By a process of its own, as pytest keeps warnings to itself."""
     large(tmp_path / "large.png")
-    code = "import sys; from nets import cli, pictures\nwith cli.one_line_errors(): pictures.decode(sys.argv[1])"
+    code = "import sys; from nets import cli, pictures\n"
+    code += "with cli.one_line_errors(): pictures.decode(sys.argv[1])"
     args = [sys.executable, "-c", code, str(tmp_path / "large.png")]
     done = subprocess.run(args, capture_output=True, text=True)
     assert done.returncode == 3 and done.stderr.endswith("(10000 × 10000 pixels are too many)\n")

@@ -408,8 +408,9 @@ def test_half_a_checkpoint_of_a_killed_process_is_cleared_away(stopped_run, tmp_
 def test_a_test_without_a_number_is_never_the_best(tmp_path):
     """Weights that overflow in the last step of all, whose loss still is a number."""
     layers = 'net.layers=[{ type = "Linear", outputs = 1, spread = 100.0 }]'
-    over = ["train.rate=9e37", "train.epochs=1", "train.batch_size=2", "train.loss=mean_squared_error", layers]
-    result = trainer.Run(config.load(ROOT / "configs/two_weight.toml", over), CPU, tmp_path).train()
+    over = ["train.rate=9e37", "train.epochs=1", "train.batch_size=2", "train.loss=mean_squared_error"]
+    conf = config.load(ROOT / "configs/two_weight.toml", [*over, layers])
+    result = trainer.Run(conf, CPU, tmp_path).train()
     assert not math.isfinite(result.score())
     assert checkpoint.read(tmp_path / "last.safetensors")[1]["progress"]["best"] is None
 
