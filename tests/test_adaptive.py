@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nets import config, trainer
+from nets import config, make, trainer
 from nets.adaptive import LEAST, REACH, Adaptive
 from nets.errors import UsageError
 from nets.loss import Performance
@@ -163,4 +163,4 @@ def test_train_py_can_use_it(tmp_path, rate):
 def test_what_it_does_not_have_is_a_usage_error(key):
     conf = config.load("configs/two_weight.toml", ['train.optimizer="adaptive"', f"train.{key}"])
     with pytest.raises(UsageError, match=key.split("=")[0]):
-        trainer.make_optimiser(conf, trainer.make_net(conf, (1,), 1), Performance())
+        make.make_optimiser(conf, make.make_net(conf, (1,), 1), Performance())

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from nets import batches, color, config, data, enlarge, trainer
+from nets import batches, color, config, data, enlarge, make, trainer
 from nets.batches import Plan
 from nets.bench import same_curve
 from nets.errors import DataError, MismatchError, UsageError
@@ -32,7 +32,7 @@ PAPER = {  # weights a neuron, neurons: figure 2 of the paper
 
 def test_60_965_224_parameters_layer_by_layer():
     with torch.device("meta"):
-        net = trainer.make_net(CONF, *data.shapes(CONF.data))
+        net = make.make_net(CONF, *data.shapes(CONF.data))
     assert sum(p.numel() for p in net.params.values()) == 60_965_224
     found = {}
     for name, p in net.params.items():
@@ -42,7 +42,7 @@ def test_60_965_224_parameters_layer_by_layer():
 
 def test_the_papers_places_norms_and_recipe():
     with torch.device("meta"):
-        net = trainer.make_net(CONF, *data.shapes(CONF.data))
+        net = make.make_net(CONF, *data.shapes(CONF.data))
         x, sides = torch.empty(1, 3, 224, 224), []
         for layer in net.children.values():
             x = layer.forward(x)[0]
@@ -59,7 +59,7 @@ def test_the_papers_places_norms_and_recipe():
 
 def test_start_values_are_a_gaussians_and_biases_constants():
     conf = config.load(PATH, narrow(PATH))
-    params = trainer.make_net(conf, *data.shapes(conf.data)).params
+    params = make.make_net(conf, *data.shapes(conf.data)).params
     weights = torch.cat([p.flatten() for name, p in params.items() if name.endswith("weight")])
     assert abs(weights.std() - 0.01) < 3e-4 and abs(weights.mean()) < 5e-4 and weights.abs().max() > 0.03
     biases = {int(name.split(".")[0]): p for name, p in params.items() if name.endswith("bias")}
@@ -302,8 +302,8 @@ def test_the_residual_net_learns():
     """A few steps of configs/cifar10_resnet.toml, narrow, in its own dtype."""
     path = PATH.with_name("cifar10_resnet.toml")
     conf = config.load(path, [*narrow(path), "train.rate=0.05"])
-    net, loss = trainer.make_net(conf, (3, 32, 32), 10), trainer.make_loss(conf, True)
-    step = trainer.train_step(net, loss, trainer.make_optimiser(conf, net, loss))
+    net, loss = make.make_net(conf, (3, 32, 32), 10), make.make_loss(conf, True)
+    step = trainer.train_step(net, loss, make.make_optimiser(conf, net, loss))
     target = torch.arange(30) % 10
     x = torch.randn(10, 3, 1, 1)[target] + 0.3 * torch.randn(30, 3, 32, 32)
     values = [step(x.bfloat16(), target, 1.0)[0].item() for _ in range(25)]

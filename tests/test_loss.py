@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nets import config, trainer, twin
+from nets import config, make, twin
 from nets.errors import BatchError
 from nets.gradcheck import compare
 from nets.loss import CrossEntropy, MeanSquaredError, Performance
@@ -104,7 +104,7 @@ def test_the_twin_knows_every_loss(loss):
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_config_chooses_the_loss(name):
     conf = config.load(Path(__file__).parents[1] / "configs" / "dense.toml", [f"train.loss={name}"])
-    assert type(trainer.make_loss(conf, classes=True)) is LOSSES[name]
+    assert type(make.make_loss(conf, classes=True)) is LOSSES[name]
 
 
 @pytest.mark.parametrize("loss", [Performance(), MeanSquaredError()])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nets import config, trainer
+from nets import config, make
 from nets.loss import CrossEntropy
 from nets.muon import A, B, C, Muon, orthogonal
 from nets.optim import SGD, factor
@@ -125,8 +125,8 @@ def test_muon_steps_filters_along_the_orthogonal_and_the_rest_as_sgd(options, ma
 
 def test_muon_by_its_name_in_a_config():
     conf = config.load(ROOT / "configs/digits.toml", ["train.optimizer=muon", "train.rate=0.1"])
-    net = trainer.make_net(conf, (1, 8, 8), 10)
-    optimiser = trainer.make_optimiser(conf, net, CrossEntropy())
+    net = make.make_net(conf, (1, 8, 8), 10)
+    optimiser = make.make_optimiser(conf, net, CrossEntropy())
     assert type(optimiser) is Muon
     step = train_step(net, CrossEntropy(), optimiser)
     x, target = torch.randn(64, 1, 8, 8), torch.arange(64) % 10
