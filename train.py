@@ -18,7 +18,7 @@ def main():
     parser.add_argument("--seed", type=int, help="override the config's seed")
     parser.add_argument("--out", default="runs", metavar="DIR", help="runs go to DIR/<name>/")
     parser.add_argument("--data-root", metavar="DIR", help="override data.root")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if any")
     parser.add_argument("--force", action="store_true", help="begin anew over a run that is there")
     args = parser.parse_args()
     if args.seed is not None:

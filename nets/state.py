@@ -5,6 +5,7 @@ and how far the log is. What can be computed again from config, data and step is
 """
 
 import tomllib
+from dataclasses import dataclass
 
 import torch
 
@@ -14,15 +15,18 @@ from nets.errors import CheckpointError, DataError, UsageError
 
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test
 # keys that don't change what is learned
-FREE = {
-    "data.root",
-    "data.memory_limit",
-    "data.workers",
-    "log",
-    "save",
-    "parallel.shard",
-    "parallel.bucket_mb",
-}
+FREE = {"data.root", "data.memory_limit", "data.workers", "log", "save"}
+FREE |= {"parallel.shard", "parallel.bucket_mb"}
+
+
+@dataclass
+class Progress:
+    """How far a run is: whole epochs, steps of the next one, seconds of training, the best score so far."""
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best: float | None = None
 
 
 def standing(run) -> dict[str, torch.Tensor]:
@@ -30,11 +34,7 @@ def standing(run) -> dict[str, torch.Tensor]:
     tensors = {f"net.{k}": v for k, v in (run.net.params | run.net.buffers).items()}
     tensors |= {f"optimizer.{k}": v for k, v in run.optimiser.state().items()}
     tensors |= {"epoch.sums": run.epoch_tally.sums, "line.sums": run.line_tally.sums}
-    tensors |= {
-        "guard.good": run.guard.good,
-        "guard.skipped": run.guard.skipped,
-        "guard.loss": run.guard.loss,
-    }
+    tensors |= {f"guard.{k}": getattr(run.guard, k) for k in ("good", "skipped", "loss")}
     if run.config.train.skip:
         tensors |= {"selection.lessons": run.feed.selection.lessons}
         tensors |= {"selection.weight": run.feed.selection.weight}
@@ -45,9 +45,8 @@ def save(run, path):
     """Write a run's checkpoint. All processes have to ask, and the first one writes."""
     d, p = run.data, run.progress
     run.feed.selection.merge(run.world)
-    tensors = standing(run) | {
-        f"random.{k}": run.world.gather(v[None], run.world.size) for k, v in _random(run)
-    }
+    draws = {f"random.{k}": run.world.gather(v[None], run.world.size) for k, v in _random(run)}
+    tensors = standing(run) | draws
     if not run.world.first:
         return
     if d.mean is not None:
@@ -72,9 +71,8 @@ def _random(run):
 def _set_random(run, tensors: dict, progress: dict):
     """Each process's own random numbers go on, or begin anew where there were more or fewer processes."""
     if len(tensors["random.cpu"]) != run.world.size or tensors["random.cpu"].dim() != 2:
-        torch.manual_seed(
-            seed(run.config.seed, progress["epoch"] * 65_537 + progress["step"], run.world.rank)
-        )
+        at = progress["epoch"] * 65_537 + progress["step"]
+        torch.manual_seed(seed(run.config.seed, at, run.world.rank))
         return
     torch.set_rng_state(tensors["random.cpu"][run.world.rank].clone())  # which reads from a storage's start
     if run.device.type == "cuda" and "random.cuda" in tensors:

@@ -253,11 +253,11 @@ def box(width: int, height: int, least: float, rng) -> tuple[int, int, int, int]
 
 
 def workers(config) -> int:
-    """How many processes decode: data.workers, or by default one core less than there are."""
+    """How many processes decode: data.workers, or by default one core less than this process's share of them."""
     if config.workers >= 0:
         return config.workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, max(1, cores - 1))
+    return min(16, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1))
 
 
 class Wait:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import math
 import time
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
@@ -29,33 +28,14 @@ from nets.optim import constants, factor
 from nets.parallel.agree import Agreement
 from nets.parallel.together import together
 from nets.parallel.world import World
-from nets.state import BEST, LAST
+from nets.state import BEST, LAST, Progress
 from nets.step import hold, train_step
 from nets.stop import SIGNALS, Stop
 from nets.tally import Tally
 
 BAD = "nonfinite.json"
-FILES = (
-    "metrics.jsonl",
-    "times.jsonl",
-    "result.json",
-    LAST,
-    BEST,
-    BAD,
-    "curves.png",
-    "top5.png",
-    "guesses.png",
-)
-
-
-@dataclass
-class Progress:
-    """How far a run is: whole epochs, steps of the next one, seconds of training, the best score so far."""
-
-    epoch: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    best: float | None = None
+PICTURES = ("curves.png", "top5.png", "guesses.png")
+FILES = ("metrics.jsonl", "times.jsonl", "result.json", LAST, BEST, BAD, *PICTURES)
 
 
 class Run:
@@ -280,13 +260,10 @@ class Run:
     def test(self, asked: Eval = Eval()):
         d, wide = self.data, self.config.train.channels_last
         with self._uncounted():
-            check = (
-                self.stop.check if self.world.size == 1 else lambda: None
-            )  # several stop after a step alone
-            z = outputs(
-                self.fast, d.test_x, d, self.dtype, wide, asked=asked, between=check, world=self.world
-            )
-            self.z = z
+            # of several processes none may stop by itself: they do after a step
+            check = self.stop.check if self.world.size == 1 else lambda: None
+            how = {"asked": asked, "between": check, "world": self.world}
+            z = self.z = outputs(self.fast, d.test_x, d, self.dtype, wide, **how)
         return report(z, d.test_y) if d.classes else toy_report(z, d.test_y)
 
     def _now(self, look: bool = False, now: bool = False) -> tuple[bool, int, bool]:
