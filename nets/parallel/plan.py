@@ -11,9 +11,13 @@ clusters of workstations"; Li et al. 2020, "PyTorch Distributed".
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from nets import cli, config, summary
 from nets.bench.report import grid
+from nets.checkpoint import whole
 
 BUCKET = 25e6  # bytes
 
@@ -102,9 +106,29 @@ def table(work: Work, batch: float, machines: dict[str, Machine], counts=(1, 2, 
     return grid(rows, left=())
 
 
+def draw(path, plans, machines: dict[str, Machine], counts=tuple(2**k for k in range(9))):
+    """How much faster N GPUs are than one, for each net."""
+    figure = Figure(figsize=(3.1 * len(plans), 3.4), layout="constrained")
+    for axes, (work, batch) in zip(figure.subplots(1, len(plans), sharey=True), plans):
+        some = [n for n in counts if batch / n >= 1]
+        axes.plot(some, some, color="#bbbbbb", lw=1, label="N times")
+        one = step(work, batch, 1, next(iter(machines.values()))).seconds
+        for (name, m), colour in zip(machines.items(), ("#d1495b", "#6c8ebf", "#333333")):
+            axes.plot(some, [one / step(work, batch, n, m).seconds for n in some], color=colour, label=name)
+        axes.set(xscale="log", yscale="log", xlabel="GPUs", ylim=(0.02, 300))
+        axes.set_title(f"{work.name}, batches of {batch:,}", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xticks([1, 4, 16, 64, 256], ["1", "4", "16", "64", "256"])
+    figure.axes[0].set_ylabel("times faster than one")
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    with whole(Path(path)) as part:
+        figure.savefig(part, dpi=110, facecolor="white", format="png")
+
+
 def main():
-    parser = cli.parser(__doc__)
-    parser.add_argument("--rate", type=float, default=400e12, help="a second that a GPU reaches in a step")
+    parser = cli.parser(__doc__.split("\n")[0])
+    parser.add_argument("--rate", type=float, default=400e12, help="FLOP/s that a GPU reaches (%(default)g)")
+    parser.add_argument("--plot", metavar="FILE", help="draw it, as PNG")
     args = parser.parse_args()
     links = {"NVLink, 450 GB/s": (450e9, 3e-6), "400 Gb/s": (50e9, 10e-6), "25 Gb/s": (3.1e9, 30e-6)}
     machines = {name: Machine(rate=args.rate, link=link, hop=hop) for name, (link, hop) in links.items()}
@@ -117,6 +141,8 @@ def main():
     for work, batch in plans:
         print(f"{work.name}: {work.weights:,.0f} weights, batches of {batch:,}")
         print(table(work, batch, machines), end="\n\n")
+    if args.plot:
+        draw(args.plot, plans, machines)
 
 
 if __name__ == "__main__":
