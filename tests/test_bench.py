@@ -19,9 +19,10 @@ from nets.bench.__main__ import main
 from nets.conv import Conv2d
 from nets.errors import MismatchError, NonFiniteError, Problem, UsageError
 from nets.gradcheck.targets import narrow
-from nets.linear import Linear
+from nets.linear import Flatten, Linear
 from nets.net import Sequential
 from nets.torch_nn import to_torch
+from nets.response_norm import LocalResponseNorm
 from nets.whiten import Whiten2d
 
 ROOT = Path(__file__).parent.parent
@@ -195,6 +196,18 @@ def test_useful_arithmetic_is_what_torch_counts_in_autograds_step(name):
     with FlopCounterMode(display=False) as counter:
         to_torch(net)(x).sum().backward()
     assert work.useful_flops(net, x) == counter.get_total_flops()
+
+
+def test_a_net_whose_forward_writes_into_its_output():
+    """LocalResponseNorm does, which autograd's recording wouldn't have."""
+    net = Sequential(Conv2d(3, 4, 3), LocalResponseNorm(3), Flatten(), Linear(4 * 4 * 4, 2))
+    x, dtype = torch.empty(5, 3, 6, 6), 4
+    conv, norm, dense = 5 * 3 * 6 * 6, 5 * 4 * 4 * 4, 5 * 2
+    first = dtype * (2 * conv + 2 * norm)  # nobody wants the pictures' gradient
+    middle = dtype * (3 * norm + 2 * norm)
+    last = dtype * (3 * norm + 2 * dense)
+    weights = 4 * 3 * 9 + 4 + 64 * 2 + 2
+    assert work.fewest_bytes(net, x, False) == first + middle + last + 6 * dtype * weights
 
 
 def test_fewest_bytes_of_a_known_net():

@@ -28,6 +28,7 @@ def race(task: forms.Task, field: list[forms.Form], rounds: int, steps: int = 0,
     with torch.device("meta"):  # does every layer take such a batch? before anything is started
         net, _ = build(conf.net.layers, task.shape)
         net.forward(torch.empty(conf.train.batch_size, *task.shape))
+    least = needed(task)
     workers = [Worker(Rival, task, form, name=form.name) for form in field]
     dtype = getattr(torch, conf.train.dtype)
     peak = Worker(work.Peak, task.device, dtype, name="the machine's peak")
@@ -46,7 +47,7 @@ def race(task: forms.Task, field: list[forms.Form], rounds: int, steps: int = 0,
     finally:
         for worker in (*workers, peak):
             worker.close()
-    facts = {"rounds": rounds, "steps": steps, "peak_flop_per_s": best} | needed(task)
+    facts = {"rounds": rounds, "steps": steps, "peak_flop_per_s": best} | least
     for row in rows:
         _judge(row, facts, times, rows)
     return facts | {"forms": rows} | ({"profiles": profiles} if profile else {})

@@ -58,7 +58,7 @@ def fewest_bytes(net, x: Tensor, momentum: bool) -> int:
 def _places(net, x: Tensor) -> list[tuple]:
     """(layer, x, y) of every place in the net, shapes without memory; requires_grad where dx is wanted.
 
-    That is where something before is trained, which autograd's flag tells.
+    That is where something before is trained, which the flag tells.
     """
     net, found = copy.deepcopy(net).to("meta"), []
     for p in net.params.values():
@@ -68,7 +68,10 @@ def _places(net, x: Tensor) -> list[tuple]:
         forward = layer.forward
 
         def watched(x):
-            y, saved = forward(x)
+            with torch.no_grad():  # a layer may write where autograd would have it not
+                y, saved = forward(x)
+            trained = any(p.requires_grad for p in layer.params.values())
+            y = y.detach().requires_grad_(x.requires_grad or trained)
             found.append((layer, x, y))
             return y, saved
 
