@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nets import batches, color, config, data
 from nets.gradcheck.targets import narrow
+from nets.guard import Guard
 from nets.make import make_loss, make_net, make_optimiser
 from nets.net import Sequential
 from nets.step import hits, train_step
@@ -25,7 +26,7 @@ def set_up(path, device="cpu", batch=4, overrides=()):
     toy = len(shape) == 1
     net = make_net(conf, shape, outputs).to(device)
     loss = make_loss(conf, not toy)
-    step = train_step(net, loss, make_optimiser(conf, net, loss))
+    step = train_step(net, loss, make_optimiser(conf, net, loss), guard=Guard("stop", device))
     dtype = getattr(torch, conf.train.dtype)
     if toy:
         x = torch.rand(batch, *shape, device=device, dtype=dtype)
@@ -89,8 +90,8 @@ def test_a_step_stays_on_a_fake_cuda_device(path, monkeypatch):
         assert x.device.type == "cuda"
         factor = torch.ones((), device="cuda")
         with OnlyOn("cuda"):
-            loss, hit = step(x, target, factor)
-        assert loss.device.type == hit.device.type == "cuda"
+            loss, hit, ok = step(x, target, factor)
+        assert loss.device.type == hit.device.type == ok.device.type == "cuda"
         assert all(p.device.type == "cuda" for p in net.params.values())
 
 

@@ -9,7 +9,9 @@ them, so that all take the same step. In reading order:
     backward.py   the backward of a step, of the whole batch
     sync_norm.py  BatchNorm over the whole batch
     shard.py      each process keeps a part of the momentum, and updates a part of the weights
+    together.py   what a config asks of the parts above
     agree.py      steps at which the processes speak to one another
     alive.py      a process that dies ends the others, with one line that says which it was
-    plan.py       how long a step would take on many GPUs: a model
+    plan.py       how long would a step take on N GPUs?
+    measure.py    what do sums cost here, and how much of them does backward hide?
 """
