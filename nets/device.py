@@ -61,6 +61,13 @@ def memory() -> float:
         return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1)
 
 
+def generator_state(where: torch.device, state=None):
+    """The state of a device's random numbers; set it where a state is given."""
+    of = torch.cuda if where.type == "cuda" else torch
+    args = (where,) if where.type == "cuda" else ()
+    return of.get_rng_state(*args) if state is None else of.set_rng_state(state, *args)
+
+
 def called(device: torch.device) -> str:
     """A device's name, for people."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -11,6 +11,7 @@ import torch
 
 from nets import checkpoint
 from nets.config import dumps, plain
+from nets.device import generator_state
 from nets.errors import CheckpointError, DataError, UsageError
 
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test
@@ -45,7 +46,8 @@ def save(run, path):
     """Write a run's checkpoint. All processes have to ask, and the first one writes."""
     d, p = run.data, run.progress
     run.feed.selection.merge(run.world)
-    draws = {f"random.{k}": run.world.gather(v[None], run.world.size) for k, v in _random(run)}
+    draws = {f"random.{kind}": generator_state(where)[None] for kind, where in _random(run)}
+    draws = {name: run.world.gather(own, run.world.size) for name, own in draws.items()}
     tensors = standing(run) | draws
     if not run.world.first:
         return
@@ -62,10 +64,8 @@ def seed(seed: int, step: int, rank: int) -> int:
 
 
 def _random(run):
-    """(kind, state) of each generator that a step draws from."""
-    yield "cpu", torch.get_rng_state()
-    if run.device.type == "cuda":
-        yield "cuda", torch.cuda.get_rng_state(run.device)
+    """(kind, device) of each generator that a step draws from."""
+    return {"cpu": torch.device("cpu"), run.device.type: run.device}.items()
 
 
 def _set_random(run, tensors: dict, progress: dict):
@@ -74,9 +74,10 @@ def _set_random(run, tensors: dict, progress: dict):
         at = progress["epoch"] * 65_537 + progress["step"]
         torch.manual_seed(seed(run.config.seed, at, run.world.rank))
         return
-    torch.set_rng_state(tensors["random.cpu"][run.world.rank].clone())  # which reads from a storage's start
-    if run.device.type == "cuda" and "random.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random.cuda"][run.world.rank].clone(), run.device)
+    for kind, where in _random(run):
+        if f"random.{kind}" in tensors:
+            own = tensors[f"random.{kind}"][run.world.rank].clone()  # it is read from a storage's start
+            generator_state(where, own)
 
 
 def load(run, path) -> dict:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from nets.device import generator_state
 from nets.layer import Layer
 
 
@@ -79,10 +80,3 @@ def _names(layer, path):
 
 def copied(tensors: dict) -> dict:
     return {k: v.clone() for k, v in tensors.items()}
-
-
-def generator_state(where: torch.device, state=None):
-    """The state of a device's random numbers; set it where a state is given."""
-    of = torch.cuda if where.type == "cuda" else torch
-    args = (where,) if where.type == "cuda" else ()
-    return of.get_rng_state(*args) if state is None else of.set_rng_state(state, *args)

@@ -3,10 +3,11 @@
 import torch
 
 from nets import twin
+from nets.device import generator_state
 from nets.gradcheck import differences
 from nets.gradcheck.report import Row
 from nets.net import back
-from nets.trace import Call, generator_state
+from nets.trace import Call
 
 
 def largest(*tensors) -> float:
