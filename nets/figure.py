@@ -107,7 +107,7 @@ def top5(path, pictures, z, classes, labels=None, rows=None, captions=None):
             name = Path(captions[i]).name if captions else None if label is None else classes[label]
             _picture(above, pictures[i], name)
             _bars(below, p[i], ranked[i].tolist(), classes, label)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _picture(axes, pixels, name):
@@ -146,10 +146,10 @@ def _finish(figure, path, title: str):
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=10, parse_math=False)  # a "$" is a "$"
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure, path):
+def save(figure, path, dpi: int = 110):
     """The same figure is the same bytes: no word of who wrote it."""
     with whole(Path(path)) as part:
-        figure.savefig(part, dpi=110, facecolor="white", format="png", metadata={"Software": None})
+        figure.savefig(part, dpi=dpi, facecolor="white", format="png", metadata={"Software": None})

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nets.bench.report import count, number, size
-from nets.checkpoint import whole
+from nets.figure import save
 
 MANUAL, AUTOGRAD, EDGE = ("#d1495b", "#e8a0a8", "#8f2636"), ("#4a6fa5", "#a9c0de", "#274060"), "#333333"
 
@@ -54,7 +54,7 @@ def race(path: Path, facts: dict):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
     figure.suptitle(_title(facts), fontsize=11)
-    _save(figure, path)
+    save(figure, path, dpi=120)
 
 
 def _tell(axes, x: float, y: float, text: str):
@@ -95,7 +95,7 @@ def scaling(path: Path, facts: dict):
     grid[0, 0].set_ylabel("milliseconds a step")
     grid[1, 0].set_ylabel("peak memory of tensors, MB")
     figure.suptitle(_title(facts), fontsize=11)
-    _save(figure, path)
+    save(figure, path, dpi=120)
 
 
 def _plain_ticks(axis):
@@ -114,8 +114,3 @@ def _title(facts: dict) -> str:
     if "flops" in facts:
         title += f": a step of {facts['batch']} samples, {count(facts['flops'])}FLOP"
     return title
-
-
-def _save(figure, path: Path):
-    with whole(path) as part:
-        figure.savefig(part, dpi=120, facecolor="white", format="png")

@@ -11,13 +11,12 @@ clusters of workstations"; Li et al. 2020, "PyTorch Distributed".
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from nets import cli, config, summary
 from nets.bench.report import grid
-from nets.checkpoint import whole
+from nets.figure import save
 
 BUCKET = 25e6  # bytes
 
@@ -121,8 +120,7 @@ def draw(path, plans, machines: dict[str, Machine], counts=tuple(2**k for k in r
         axes.set_xticks([1, 4, 16, 64, 256], ["1", "4", "16", "64", "256"])
     figure.axes[0].set_ylabel("times faster than one")
     figure.axes[0].legend(frameon=False, fontsize=8)
-    with whole(Path(path)) as part:
-        figure.savefig(part, dpi=110, facecolor="white", format="png")
+    save(figure, path)
 
 
 def main():
