@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from nets.optim import change
+
 LEAST = 0.15  # a rise of less than this share of what the slope promised counts as none
 REACH = 2.0  # no weight moves further in one step
 
@@ -87,7 +89,7 @@ class Adaptive:
         before = [t.clone() for t in standing]
         self._step(grads, factor, value)
         for t, old in zip(standing, before):
-            t.copy_(torch.where(ok, t, old))
+            change(t, old, ~ok)
 
     def _step(self, grads: dict[str, Tensor], factor, value: Tensor):
         value = value * self.sign

@@ -37,9 +37,10 @@ def _check_memory(config: Config, shape, copies: int):
         return
     with torch.device("meta"):
         net, _ = build(config.net.layers, shape, config.net.kernel)
-    size = copies * sum(t.nbytes for t in (*net.params.values(), *net.buffers.values()))
+    sizes = {name: t.nbytes for name, t in (net.params | net.buffers).items()}
+    size = copies * sum(sizes.values())
     if size > capacity():
-        largest = max(net.params | net.buffers, key=lambda k: (net.params | net.buffers)[k].nbytes)
+        largest = max(sizes, key=sizes.get)
         raise UsageError(
             f"net.layers: {size / 1e6:,.0f} MB for the weights, most of them in {largest}, are more than"
             f" this machine's memory, {capacity() / 1e6:,.0f} MB"

@@ -89,9 +89,8 @@ def survive(conf, where, folder: Path, kills: int, saves: int, alone: int = 0, s
     draw = random.Random(seed)
     os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"  # which minds that the dead left semaphores
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["nets.trainer", "torch._dynamo", "sklearn.model_selection"]
-    )  # slow to import
+    # slow to import
+    context.set_forkserver_preload(["nets.trainer", "torch._dynamo", "sklearn.model_selection"])
 
     def whole(out):
         told = _finish(*_start(context, conf, where, out, False, None))
