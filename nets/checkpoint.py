@@ -183,14 +183,19 @@ def restore(net, tensors: dict[str, Tensor], path):
     """Copy the tensors called net.<name> into the net. CheckpointError names the first that differs."""
     here = net.params | net.buffers
     saved = {k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")}
-    for name in [*here, *(saved.keys() - here.keys())]:
-        if name not in saved:
-            raise CheckpointError(f"{path}: doesn't match its config: has no tensor {name}")
-        if name not in here:
-            raise CheckpointError(f"{path}: doesn't match its config: the net has no {name}")
-        for kind in (lambda t: tuple(t.shape), lambda t: t.dtype):
-            a, b = kind(saved[name]), kind(here[name])
-            if a != b:
-                raise CheckpointError(f"{path}: doesn't match its config: {name} is {a}, not {b}")
+    check(here, saved, path)
+    for name in saved.keys() - here.keys():
+        raise CheckpointError(f"{path}: doesn't match its config: the net has no {name}")
     for name, t in here.items():
         t.copy_(saved[name])
+
+
+def check(here: dict[str, Tensor], saved: dict[str, Tensor], path):
+    """CheckpointError names the first tensor of `here` that isn't saved alike."""
+    for name, t in here.items():
+        if name not in saved:
+            raise CheckpointError(f"{path}: doesn't match its config: has no tensor {name}")
+        for kind in (lambda t: tuple(t.shape), lambda t: t.dtype):
+            a, b = kind(saved[name]), kind(t)
+            if a != b:
+                raise CheckpointError(f"{path}: doesn't match its config: {name} is {a}, not {b}")

@@ -101,11 +101,7 @@ def load(run, path) -> dict:
     if samples != run.feed.n or any(not _equal(tensors.get(k), v) for k, v in known.items()):
         raise DataError(f"{run.config.data.root}: not the pictures that {path} was trained on")
     here = standing(run)
-    for name, t in here.items():
-        found = tensors.get(name)
-        if found is None or found.shape != t.shape or found.dtype != t.dtype:
-            is_now = "missing" if found is None else f"{tuple(found.shape)} {found.dtype}"
-            raise CheckpointError(f"{path}: {name} is {is_now}, not {tuple(t.shape)} {t.dtype}")
+    checkpoint.check(here, tensors, path)
     try:
         _set_random(run, tensors, progress)
     except (KeyError, RuntimeError, TypeError) as e:
