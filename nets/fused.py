@@ -12,14 +12,12 @@ from torch.nn.functional import conv2d, conv_transpose2d
 from nets import native
 from nets.activations import GELU, ReLU
 from nets.conv import Conv2d
-from nets.layer import Layer, Net, blocks
+from nets.layer import Layer, Net
 from nets.net import Residual, Sequential
 from nets.norm import BatchNorm2d
 from nets.pool import MaxPool2d
 from nets.whiten import Whiten2d
 from nets.windows import Windows
-
-CACHED = 2**21  # numbers that a convolution gives each thread at a time: 4 MB in bfloat16, for the cache
 
 
 class Stage(Layer):
@@ -97,35 +95,26 @@ class NormAct(Stage):
 
 
 class ConvPool(Stage):
-    """Conv2d with a 2 × 2 MaxPool2d behind it, some pictures at a time.
+    """A 3 × 3 Conv2d with a 2 × 2 MaxPool2d behind it.
 
-    What lies between them, the largest thing of all, is never there as a whole: not in forward,
-    and not its gradient in backward. Saved are x, and of every 2 × 2 which was the largest.
+    What lies between them, the largest thing of all, is never there: a window's four results are
+    compared as they are made, and in backward dy is put at its winner's place as it is read. A row or
+    column that no window reaches isn't computed. Saved are x, and of every window which was the largest.
     """
 
-    def __init__(self, *layers: Layer):
-        super().__init__(*layers)
-        self.most = CACHED * torch.get_num_threads()
-
     def forward(self, x: Tensor):
-        conv = self.layers[0]
-        parts = [native.pool_forward(conv.forward(xs)[0]) for (xs,) in self._blocks(x)]
-        y, winner = (torch.cat(part) for part in zip(*parts))
+        self.layers[0].windows.check(self.layers[0], x)
+        y, winner = native.conv_pool(x, self.params["weight"], self.params.get("bias"))
         return y, (x, winner)
 
     def backward(self, saved, dy: Tensor):
-        conv, (x, winner) = self.layers[0], saved
-        h, w = conv.windows.out_size(x.shape)
-        dx, grads = [], {}
-        for xs, winners, dys in self._blocks(x, winner, dy):
-            part, new = conv.backward(xs, native.pool_backward(dys, winners, h, w))
-            dx.append(part)
-            grads = {name: grads[name] + g if grads else g for name, g in new.items()}
-        return torch.cat(dx) if conv.input_grad else None, grads
-
-    def _blocks(self, x: Tensor, *others: Tensor):
-        h, w = self.layers[0].windows.out_size(x.shape)
-        return blocks(x, *others, each=len(self.params["weight"]) * h * w, most=self.most)
+        x, winner = saved
+        grads = {"weight": native.conv_pool_weight_gradient(x, dy, winner)}
+        if "bias" in self.params:
+            grads["bias"] = dy.sum((0, 2, 3), dtype=torch.float32)
+        wanted = (winner, self.params["weight"], *x.shape[2:])
+        dx = native.conv_pool_input_gradient(dy, *wanted) if self.input_grad else None
+        return dx, {name: g.to(self.params[name].dtype) for name, g in grads.items()}
 
 
 def _name(stage: Stage) -> str:
@@ -146,7 +135,7 @@ def _stage(layer: Layer, after: Layer | None) -> Stage | None:
         return NormAct(layer, after) if _is_act(after) else NormAct(layer)
     if type(layer) is Whiten2d and _is_act(after):
         return WhitenAct(layer, after)
-    if type(layer) is Conv2d and _is_pool(after) and len(layer.params["weight"]) >= native.LANES:
+    if type(layer) is Conv2d and layer.is_same_3x3() and _is_pool(after):
         return ConvPool(layer, after)
     return None
 

@@ -1,8 +1,9 @@
 """Our own kernels for a CPU, in C++: compiled once by the machine's compiler, and called as operators.
 
     common.h       vectors of 16 numbers, bfloat16
-    conv.cpp       the weight gradient of a 3 x 3 convolution
-    pointwise.cpp  norm, activation and pool in one pass each
+    winograd.h     a 3 x 3 convolution of 2 x 2 places with 16 multiplications, and its derivatives
+    conv.cpp       3 x 3 convolutions and their gradients, with and without a pool behind them
+    pointwise.cpp  a norm and its activation in one pass
 
 Each is a formula that a layer has in plain form too. Where there is no compiler, or on a device or
 for a type that these don't serve, `serve` says no, and layers do without.
@@ -21,10 +22,10 @@ import torch
 from torch import Tensor
 
 SOURCES = ("conv.cpp", "pointwise.cpp")
+HEADERS = ("common.h", "winograd.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp")
 TYPES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 ACTS = ("none", "relu", "gelu")
-LANES = 16  # numbers in a vector: a pool has at least so many channels
 
 
 @functools.cache
@@ -34,7 +35,7 @@ def library():
     compiler = os.environ.get("CXX", "c++")
     try:
         version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-        code = b"".join((here / name).read_bytes() for name in ("common.h", *SOURCES))
+        code = b"".join((here / name).read_bytes() for name in (*HEADERS, *SOURCES))
         key = hashlib.sha256(b"\0".join([code, version, repr(FLAGS).encode(), _processor()])).hexdigest()
         path = _cache() / f"kernels-{key[:16]}.so"
         if not path.exists():
@@ -125,17 +126,95 @@ def _operator(signature: str, fake):
     return register
 
 
+def _sizes(x: Tensor, o: int, hw=None):
+    """N, H, W, C and O, as the kernels take them."""
+    n, c, h, w = x.shape
+    return n, *(hw or (h, w)), c, o
+
+
+def _filters(w: Tensor, bias: Tensor | None = None):
+    """w as float32 in order, bias likewise, and how many numbers lie between w's filters, its channels."""
+    w = w.float().contiguous()
+    bias = w.new_zeros(len(w)) if bias is None else bias.float().contiguous()
+    return w, bias, (ctypes.c_long(9 * w.shape[1]), ctypes.c_long(9))
+
+
+def _turned(w: Tensor):
+    """The same of w with inputs for outputs."""
+    w, _, (filters, channels) = _filters(w)
+    return w, w.new_zeros(w.shape[1]), (channels, filters)
+
+
+@_operator(
+    "conv(Tensor x, Tensor w, Tensor? bias) -> Tensor",
+    lambda x, w, bias: _like(x, (x.shape[0], w.shape[0], *x.shape[2:])),
+)
+def conv(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    """A 3 × 3 convolution, stride 1, padding 1: x (N, C, H, W), w (O, C, 3, 3), bias (O) or None."""
+    y, a = _like(x, (len(x), len(w), *x.shape[2:])), rows(x)
+    w, bias, apart = _filters(w, bias)
+    _call("convolve", x, a, w, bias, y, *_sizes(x, len(w)), *apart, 0)
+    return y
+
+
+@_operator(
+    "conv_input_gradient(Tensor dy, Tensor w) -> Tensor",
+    lambda dy, w: _like(dy, (dy.shape[0], w.shape[1], *dy.shape[2:])),
+)
+def conv_input_gradient(dy: Tensor, w: Tensor) -> Tensor:
+    """Its dx (N, C, H, W): dy (N, O, H, W) convolved with w turned round."""
+    dx, a = _like(dy, (len(dy), w.shape[1], *dy.shape[2:])), rows(dy)
+    w, nothing, apart = _turned(w)
+    _call("convolve", dy, a, w, nothing, dx, *_sizes(dy, w.shape[1]), *apart, 1)
+    return dx
+
+
 def _no_dw(x, dy):
     return x.new_empty((dy.shape[1], 3, 3, x.shape[1]), dtype=torch.float32).permute(0, 3, 1, 2)
 
 
 @_operator("conv_weight_gradient(Tensor x, Tensor dy) -> Tensor", _no_dw)
 def conv_weight_gradient(x: Tensor, dy: Tensor) -> Tensor:
-    """dw (O, C, 3, 3), float32, of a 3 × 3 convolution, stride 1, padding 1: x (N, C, H, W), dy (N, O, H, W)."""
-    dw = _no_dw(x, dy)
-    n, c, h, w = x.shape
-    a, b = rows(x), rows(dy)
-    _call("conv_weight_gradient", x, a, b, dw, n, h, w, c, dy.shape[1])
+    """Its dw (O, C, 3, 3), float32."""
+    dw, a, b = _no_dw(x, dy), rows(x), rows(dy)
+    _call("weight_gradient", x, a, b, dw, *_sizes(x, dy.shape[1]))
+    return dw
+
+
+def _pooled(x, w, bias):
+    shape = x.shape[0], w.shape[0], x.shape[2] // 2, x.shape[3] // 2
+    return _like(x, shape), _like(x, shape, torch.uint8)
+
+
+@_operator("conv_pool(Tensor x, Tensor w, Tensor? bias) -> (Tensor, Tensor)", _pooled)
+def conv_pool(x: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The same, then the largest of each 2 × 2, and which it was, 0 to 3 in row order, a byte each."""
+    (y, winner), a = _pooled(x, w, bias), rows(x)
+    w, bias, apart = _filters(w, bias)
+    _call("convolve_pool", x, a, w, bias, y, winner, *_sizes(x, len(w)), *apart)
+    return y, winner
+
+
+@_operator(
+    "conv_pool_input_gradient(Tensor dy, Tensor winner, Tensor w, SymInt height, SymInt width) -> Tensor",
+    lambda dy, winner, w, height, width: _like(dy, (dy.shape[0], w.shape[1], height, width)),
+)
+def conv_pool_input_gradient(dy: Tensor, winner: Tensor, w: Tensor, height: int, width: int) -> Tensor:
+    """dx of both, for pictures of height × width."""
+    dx, a, b = _like(dy, (len(dy), w.shape[1], height, width)), rows(dy), rows(winner)
+    w, nothing, apart = _turned(w)
+    _call("unpool_convolve", dy, a, b, w, nothing, dx, *_sizes(dy, w.shape[1], (height, width)), *apart)
+    return dx
+
+
+@_operator(
+    "conv_pool_weight_gradient(Tensor x, Tensor dy, Tensor winner) -> Tensor",
+    lambda x, dy, winner: _no_dw(x, dy),
+)
+def conv_pool_weight_gradient(x: Tensor, dy: Tensor, winner: Tensor) -> Tensor:
+    """dw of both, float32."""
+    dw, a, b, c = _no_dw(x, dy), rows(x), rows(dy), rows(winner)
+    _call("unpool_weight_gradient", x, a, b, c, dw, *_sizes(x, dy.shape[1]))
     return dw
 
 
@@ -192,30 +271,3 @@ def norm_act_backward(x, dy, mean, rstd, scale, bias, act: str, training: bool):
     of = (mean, rstd, scale, bias, sums, ACTS.index(act), int(training))
     _call("norm_act_backward", x, a, b, dx, _count(x), x.shape[1], *of)
     return dx, sums
-
-
-def _pooled(x):
-    n, c, h, w = x.shape
-    return _like(x, (n, c, h // 2, w // 2)), _like(x, (n, c, h // 2, w // 2), torch.uint8)
-
-
-@_operator("pool_forward(Tensor x) -> (Tensor, Tensor)", _pooled)
-def pool_forward(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest of each 2 × 2, and which it was, 0 to 3 in row order, a byte each."""
-    y, winner = _pooled(x)
-    n, c, h, w = x.shape
-    a = rows(x)
-    _call("pool_forward", x, a, y, winner, n, h, w, c)
-    return y, winner
-
-
-@_operator(
-    "pool_backward(Tensor dy, Tensor winner, SymInt h, SymInt w) -> Tensor",
-    lambda dy, winner, h, w: _like(dy, (*dy.shape[:2], h, w)),
-)
-def pool_backward(dy: Tensor, winner: Tensor, h: int, w: int) -> Tensor:
-    """Each dy at its winner's place in pictures of h × w, zeros elsewhere."""
-    dx = _like(dy, (*dy.shape[:2], h, w))
-    a = rows(dy)
-    _call("pool_backward", dy, a, winner, dx, dy.shape[0], h, w, dy.shape[1])
-    return dx

@@ -1,197 +1,232 @@
-// The weight gradient of a 3 x 3 convolution, stride 1, padding 1:
+// A 3 x 3 convolution, stride 1, padding 1, and its two gradients, by winograd.h's formulas; each also
+// with a 2 x 2 max pool behind it, of which nothing but its result and its winners is ever written.
 //
-//     dw[o][c][i][j] = sum over n, p, q of dy[n][p][q][o] * x[n][p + i - 1][q + j - 1][c]
-//
-// For each (i, j) it is a product of two matrices, dy' (O, places) and x (places, C), of the places
-// where both lie in the picture: what would be multiplied by padding is left out, row by row.
-//
-// Such a product runs at the processor's full rate if its operands lie in the order in which they
-// are used. So some pictures at a time are laid out anew ("packed"): dy in panels of 32 outputs, x
-// in panels of 8 channels, place after place. A tile of 8 x 32 sums then stays in registers while
-// all places of these pictures pass by. In bfloat16 one instruction multiplies pairs: two places
-// side by side, so that neighbours (q, q + 1) are packed into one 32-bit word. Moved by j - 1 = +-1
-// the neighbours are others; therefore dy and x are each packed twice, with pairs that begin at
-// even places and with pairs that begin at odd ones:
-//
-//     j = 1:  dy even * x even      j = 0:  dy odd * x even      j = 2:  dy even * x odd
-//
-// The missing neighbour at a row's end is 0. In float32 a "pair" is one place, and "odd" the same
-// places from the second on. Each thread has tiles of its own, so that the order in which
-// anything is added up doesn't depend on their number.
-#include "common.h"
+// A block of tiles at a time is transformed, multiplied and transformed back, while it lies in the
+// cache. A tile of results is a window of the pool. Forward then writes their largest; a row or
+// column that no window reaches isn't computed. Backward has dy at each window's winner and zeros
+// beside it, and puts them there as it loads them.
+#include "winograd.h"
 
 #include <omp.h>
 #include <vector>
 
 namespace {
 
-constexpr int MR = 8, NR = 2, OB = NR * LANES;  // a tile: channels, vectors of outputs, outputs
-constexpr size_t CACHE = 384 * 1024;           // bytes of dy to keep near: 192 to 768 kB do alike
+constexpr long FORWARD = 32, BACKWARD = 128;  // tiles in a block: half or twice as many do alike
 
-template <class T> struct Pairs;  // what is multiplied at once
+// Pictures (H, W) in tiles of 2 x 2: whole ones, or as many as cover every place.
+struct Tiles {
+    int H, W, h, w;
+    long count;
+    Tiles(int N, int H, int W, bool whole)
+        : H(H), W(W), h((H + !whole) / 2), w((W + !whole) / 2), count((long)N * h * w) {}
 
-template <> struct Pairs<float> {
-    static constexpr int P = 1;
-    using word = float;
-    static word make(float a, float) { return a; }
-    static vec dot(vec acc, word a, vec b) { return acc + a * b; }
-    static vec load(const word* p) { return load_vec(p); }
-};
-
-template <> struct Pairs<bf16> {
-    static constexpr int P = 2;
-    using word = uint32_t;
-    static word make(bf16 a, bf16 b) { return a | (uint32_t)b << 16; }
-#ifdef __AVX512BF16__
-    static vec dot(vec acc, word a, ivec b) {
-        return (vec)_mm512_dpbf16_ps((__m512)acc, (__m512bh)_mm512_set1_epi32(a), (__m512bh)b);
-    }
-#else
-    static vec dot(vec acc, word a, ivec b) {  // the same in two multiplications
-        ivec av = a + ivec{};
-        return acc + (vec)(av << 16) * (vec)(b << 16) + (vec)(av & 0xffff0000u) * (vec)(b & 0xffff0000u);
-    }
-#endif
-    static ivec load(const word* p) { return load_words(p); }
-};
-
-// Some pictures laid out anew: words[panel][picture][row][t][WIDTH], a layout for the pairs that begin
-// at even places and one for those that begin at odd ones.
-template <class T, int WIDTH> struct Packed {
-    using word = typename Pairs<T>::word;
-    static constexpr int P = Pairs<T>::P;
-    int pictures, rows, columns, channels, panels;
-    int steps[P];    // pairs in a row
-    word* words[P];  // even, odd
-
-    Packed(int pictures, int rows, int columns, int channels)
-        : pictures(pictures), rows(rows), columns(columns), channels(channels),
-          panels((channels + WIDTH - 1) / WIDTH) {
-        for (int odd = 0; odd < P; odd++) steps[odd] = (columns - odd + P - 1) / P;
-    }
-
-    size_t row(int odd) const { return (size_t)steps[odd] * WIDTH; }
-    size_t panel(int odd) const { return pictures * rows * row(odd); }
-
-    // Use the memory from `at` on; returns its end.
-    word* place(word* at) {
-        for (int odd = 0; odd < P; odd++) {
-            words[odd] = at;
-            at += panels * panel(odd);
-        }
-        return at;
-    }
-
-    // Row r of picture n of source (pictures, rows, columns, channels).
-    void fill(const T* source, int n, int r) {
-        static const T zeros[WIDTH] = {};
-        const T* line = source + ((size_t)n * rows + r) * columns * channels;
-        for (int q = 0; q < columns; q++, line += channels) {
-            const int odd = q % P;
-            word* to = words[odd] + ((size_t)n * rows + r) * row(odd) + q / P * WIDTH;
-            const bool beside = P == 2 && q + 1 < columns;
-            int c = 0;
-            for (; c + WIDTH <= channels; c += WIDTH, to += panel(odd)) {
-                const T *one = line + c, *other = beside ? one + channels : zeros;
-                for (int k = 0; k < WIDTH; k++) to[k] = Pairs<T>::make(one[k], other[k]);
+    // Where the 4 x 4 places lie of which tile t is the middle, or its own 2 x 2; `outside` for those
+    // that don't exist. x are the pictures (SHIFT 0), or has one place for every 2 x 2 (SHIFT 1).
+    template <int SIZE, int SHIFT, class T> void places(T* x, int C, T* outside, long t, T* at[SIZE][SIZE]) const {
+        const int before = SIZE == 4, p = t / w % h * 2 - before, q = t % w * 2 - before;
+        const int rows = H >> SHIFT, columns = W >> SHIFT;
+        T* picture = x + t / w / h * rows * columns * C;
+        for (int i = 0; i < SIZE; i++)
+            for (int j = 0; j < SIZE; j++) {
+                const int r = (p + i) >> SHIFT, s = (q + j) >> SHIFT;
+                const bool in = r >= 0 && r < rows && s >= 0 && s < columns;
+                at[i][j] = in ? picture + ((long)r * columns + s) * C : outside;
             }
-            for (int k = 0; c < channels && k < WIDTH; k++)
-                to[k] = c + k < channels ? Pairs<T>::make(line[c + k], beside ? line[c + k + channels] : T{})
-                                         : word{};
-        }
     }
 };
 
-// tile[MR][OB] += over pictures and rows: sum over t of x[t][0..MR) * dy[t][0..OB)
-template <class T>
-__attribute__((noinline)) void tile(float* sums, const typename Pairs<T>::word* x, const typename Pairs<T>::word* dy,
-          int pictures, int rows, int steps, size_t x_row, size_t dy_row, size_t x_picture, size_t dy_picture) {
-    vec acc[MR][NR];
-    for (int m = 0; m < MR; m++)
-        for (int v = 0; v < NR; v++) acc[m][v] = load_vec(sums + m * OB + v * LANES);
-    for (int n = 0; n < pictures; n++) {
-        for (int r = 0; r < rows; r++) {
-            const auto* a = x + n * x_picture + r * x_row;
-            const auto* b = dy + n * dy_picture + r * dy_row;
-            for (int t = 0; t < steps; t++, a += MR, b += OB) {
-                auto b0 = Pairs<T>::load(b), b1 = Pairs<T>::load(b + LANES);
-#pragma GCC unroll 8
-                for (int m = 0; m < MR; m++) {
-                    acc[m][0] = Pairs<T>::dot(acc[m][0], a[m], b0);
-                    acc[m][1] = Pairs<T>::dot(acc[m][1], a[m], b1);
+// The largest of a tile's four results, and which it is, 0 to 3 in row order: the first of equals,
+// the last NaN.
+static inline vec largest(const vec y[2][2], ivec& which) {
+    vec best = y[0][0];
+    which = ivec{};
+    UNROLL for (uint32_t k = 1; k < 4; k++) {
+        vec v = y[k / 2][k % 2];
+        auto better = (v > best) | (v != v);
+        best = better ? v : best;
+        which = better ? k + ivec{} : which;
+    }
+    return best;
+}
+
+// y (N, H, W, O) = x (N, H, W, C) convolved with w, as `filters` has it, + bias (O).
+// POOLED: y (N, H / 2, W / 2, O) is the largest of 2 x 2 of these, y_winner (bytes) which it is.
+// UNPOOLED: x (N, H / 2, W / 2, C) stands at its winners' places, among zeros.
+template <class T, bool POOLED, bool UNPOOLED>
+void convolve(const T* x, const uint8_t* x_winner, const float* w, const float* bias, T* y, uint8_t* y_winner,
+              int N, int H, int W, int C, int O, long of_o, long of_c, bool turned) {
+    constexpr int P = PAIR<T>, UNIT = P * LANES;  // channels that are transformed at once
+    const Tiles tiles(N, H, W, POOLED);
+    const int K = (C + P - 1) / P, panels = (O + OB - 1) / OB;
+    const long row = (long)(K + LANES - 1) / LANES * LANES, blocks = (tiles.count + FORWARD - 1) / FORWARD;
+    // a little apart, so that the 16 don't fall on one line of the cache
+    const long d_apart = FORWARD * row + LANES, m_apart = FORWARD * OB + LANES;
+    static thread_local Room filter_room;
+    Word<T>* u = filter_room.of<Word<T>>((size_t)XI * panels * K * OB);
+    filters<T>(w, u, C, O, of_o, of_c, turned);
+    const std::vector<T> zeros(C);
+    const std::vector<uint8_t> none(C);
+#pragma omp parallel
+    {
+        static thread_local Room room;
+        Word<T>* d = room.of<Word<T>>(XI * (d_apart + m_apart));  // [xi][tile][word of channels]
+        float* m = (float*)(d + XI * d_apart);                    // [xi][tile][OB]
+        std::vector<T> nowhere(O);
+#pragma omp for schedule(static)
+        for (long block = 0; block < blocks; block++) {
+            const long first = block * FORWARD;
+            const int n = std::min(FORWARD, tiles.count - first);
+            for (int t = 0; t < n; t++) {
+                const T* from[4][4];
+                const uint8_t* winner[4][4];
+                tiles.places<4, UNPOOLED>(x, C, zeros.data(), first + t, from);
+                if (UNPOOLED) tiles.places<4, 1>(x_winner, C, none.data(), first + t, winner);
+                for (int c = 0; c < C; c += UNIT) {
+                    vec part[P][4][4];
+                    UNROLL for (int e = 0; e < XI; e++) {
+                        const int i = e / 4, j = e % 4, k = (i + 1) % 2 * 2 + (j + 1) % 2;  // which of its window
+                        auto words = load_some(from[i][j] + c, C - c);
+                        if (UNPOOLED) words = where(words, winner[i][j] + c, C - c, k);
+                        split<T>(words, part[0][i][j], part[P - 1][i][j]);
+                    }
+                    UNROLL for (int s = 0; s < P; s++) patch_transform(part[s]);
+                    UNROLL for (int e = 0; e < XI; e++)
+                        store_words(d + e * d_apart + t * row + c / P, part[0][e / 4][e % 4], part[P - 1][e / 4][e % 4]);
+                }
+            }
+            for (int o = 0; o < O; o += OB) {
+                for (int e = 0; e < XI; e++)
+                    for (int t = 0; t < n; t += MR)
+                        product<T, false>(d + e * d_apart + t * row, row, u + ((long)e * panels * OB + o) * K, K,
+                                          m + e * m_apart + t * OB);
+                for (int t = 0; t < n; t++) {
+                    T* to[2][2];
+                    if (!POOLED) tiles.places<2, 0>(y, O, nowhere.data(), first + t, to);
+                    for (int l = o; l < std::min(O, o + OB); l += LANES) {
+                        vec out[2][2], b = load(bias + l, O - l);
+                        result(m + t * OB + l % OB, m_apart, out);
+                        if (POOLED) {
+                            ivec which;
+                            store(y + (first + t) * O + l, largest(out, which) + b, O - l);
+                            store_bytes(y_winner + (first + t) * O + l, which, O - l);
+                        } else
+                            UNROLL for (int e = 0; e < 4; e++) store(to[e / 2][e % 2] + l, out[e / 2][e % 2] + b, O - l);
+                    }
                 }
             }
         }
     }
-    for (int m = 0; m < MR; m++)
-        for (int v = 0; v < NR; v++) store_vec(sums + m * OB + v * LANES, acc[m][v]);
 }
 
-// sums[panel of dy][panel of x][i][j][MR][OB] += what N pictures give.
-template <class T> void add_up(const T* x, const T* dy, float* sums, int N, int H, int W, int C, int O) {
-    constexpr int P = Pairs<T>::P;
-    using word = typename Pairs<T>::word;
-    // as many pictures at a time as let one panel of dy stay in the second-level cache
-    const size_t each = (size_t)H * (W + 1) * OB * sizeof(word);
-    const int block = std::max<size_t>(1, std::min<size_t>(N, CACHE / each));
-    Packed<T, MR> xs(block, H, W, C);
-    Packed<T, OB> dys(block, H, W, O);
-    static thread_local Room room;
-    dys.place(xs.place(room.of<word>((size_t)block * H * (W + 1) * (xs.panels * MR + dys.panels * OB))));
-    for (int from = 0; from < N; from += block) {
-        const int n = std::min(block, N - from);
-        for (int k = 0; k < n; k++)
-            for (int r = 0; r < H; r++) {
-                xs.fill(x + (size_t)from * H * W * C, k, r);
-                dys.fill(dy + (size_t)from * H * W * O, k, r);
-            }
-        for (int o = 0; o < dys.panels; o++)
-            for (int c = 0; c < xs.panels; c++)
-                for (int i = 0; i < 3; i++)
-                    for (int j = 0; j < 3; j++) {
-                        const int a = j == 2 ? P - 1 : 0, b = j == 0 ? P - 1 : 0;  // even or odd
-                        // where there are no pairs, "odd" is from the second place on
-                        const int skip_a = P == 1 && j == 2, skip_b = P == 1 && j == 0;
-                        const int rows = H - (i != 1);
-                        const int steps = std::min(xs.steps[a] - skip_a, dys.steps[b] - skip_b);
-                        if (rows < 1 || steps < 1) continue;
-                        tile<T>(sums + (((size_t)o * xs.panels + c) * 9 + i * 3 + j) * MR * OB,
-                                xs.words[a] + c * xs.panel(a) + (i == 2) * xs.row(a) + skip_a * MR,
-                                dys.words[b] + o * dys.panel(b) + (i == 0) * dys.row(b) + skip_b * OB,
-                                n, rows, steps, xs.row(a), dys.row(b), H * xs.row(a), H * dys.row(b));
+// 16 channels of P tiles, transformed, are put down as words of P tiles, at to[16][apart].
+template <class T> static inline void put(const vec part[][4][4], Word<T>* to, long apart) {
+    UNROLL for (int e = 0; e < XI; e++)
+        store_words(to + e * apart, part[0][e / 4][e % 4], part[PAIR<T> - 1][e / 4][e % 4]);
+}
+
+// dw (O, 3, 3, C) of x (N, H, W, C) and dy (N, H, W, O).
+// UNPOOLED: dy (N, H / 2, W / 2, O) stands at its winners' places, among zeros.
+template <class T, bool UNPOOLED>
+void weight_gradient(const T* x, const T* dy, const uint8_t* winner, float* dw, int N, int H, int W, int C, int O) {
+    constexpr int P = PAIR<T>, STEPS = BACKWARD / P;
+    const Tiles tiles(N, H, W, UNPOOLED);
+    const int os = (O + OB - 1) / OB * OB, cs = (C + LANES - 1) / LANES * LANES;
+    const long d_apart = (long)cs * STEPS + LANES, z_apart = (long)os * STEPS + LANES;
+    const long size = (long)XI * os * cs, blocks = (tiles.count + BACKWARD - 1) / BACKWARD;
+    const std::vector<T> zeros(std::max(cs, os));
+    std::vector<float*> sums(std::max(1l, std::min<long>(omp_get_max_threads(), blocks)));
+#pragma omp parallel num_threads(sums.size())
+    {
+        static thread_local Room room;
+        float* sum = room.of<float>(size + XI * (d_apart + z_apart));  // [xi][panel of o][c][OB]
+        Word<T>*d = (Word<T>*)(sum + size), *z = d + XI * d_apart;     // [xi][panel][step][LANES or OB]
+        sums[omp_get_thread_num()] = sum;
+        std::memset(sum, 0, size * sizeof(float));
+#pragma omp for schedule(static)
+        for (long block = 0; block < blocks; block++) {
+            const long first = block * BACKWARD, last = std::min(tiles.count, first + BACKWARD);
+            const int steps = (last - first + P - 1) / P;
+            for (int k = 0; k < steps; k++) {
+                const T *patch[P][4][4], *slope[P][2][2];
+                vec part[P][4][4];
+                for (int s = 0; s < P; s++) {
+                    const long t = first + k * P + s;
+                    const T* missing[2][2] = {{zeros.data(), zeros.data()}, {zeros.data(), zeros.data()}};
+                    tiles.places<4, 0>(x, C, zeros.data(), std::min(t, last - 1), patch[s]);
+                    if (t < last) tiles.places<2, UNPOOLED>(dy, O, zeros.data(), t, slope[s]);
+                    else std::memcpy(slope[s], missing, sizeof missing);  // the last word may be of one tile
+                }
+                for (int c = 0; c < cs; c += LANES) {
+                    UNROLL for (int s = 0; s < P; s++) {
+                        UNROLL for (int e = 0; e < XI; e++)
+                            part[s][e / 4][e % 4] = load(patch[s][e / 4][e % 4] + c, C - c);
+                        patch_transform(part[s]);
                     }
+                    put<T>(part, d + c * STEPS + k * LANES, d_apart);
+                }
+                for (int o = 0; o < os; o += LANES) {
+                    UNROLL for (int s = 0; s < P; s++) {
+                        const long t = std::min(first + k * P + s, last - 1);
+                        ivec which{};
+                        if (UNPOOLED) which = load_bytes(winner + t * O + o, O - o);
+                        UNROLL for (int e = 0; e < 4; e++) {
+                            vec v = load(slope[s][e / 2][e % 2] + o, O - o);
+                            part[s][e / 2][e % 2] = !UNPOOLED || which == (uint32_t)e ? v : vec{};
+                        }
+                        slope_transform(part[s]);
+                    }
+                    put<T>(part, z + o / OB * OB * STEPS + k * OB + o % OB, z_apart);
+                }
+            }
+            for (int e = 0; e < XI; e++)
+                for (int o = 0; o < os; o += OB)
+                    for (int c = 0; c < C; c += MR)
+                        product<T, true>(d + e * d_apart + c / LANES * LANES * STEPS + c % LANES, 0,
+                                         z + e * z_apart + o * STEPS, steps, sum + ((long)e * os + o) * cs + c * OB);
+        }
+        const int threads = omp_get_num_threads();
+#pragma omp for schedule(static)
+        for (long k = 0; k < size; k += LANES)
+            for (int t = 1; t < threads; t++) store(sums[0] + k, load(sums[0] + k) + load(sums[t] + k));
+#pragma omp for schedule(static)
+        for (int o = 0; o < os; o += LANES)
+            for (int c = 0; c < C; c++) {
+                vec m[4][4], dg[3][3];
+                for (int e = 0; e < XI; e++)
+                    m[e / 4][e % 4] = load(sums[0] + ((long)e * os + o / OB * OB) * cs + c * OB + o % OB);
+                filter_back(m, dg);
+                for (int l = 0; l < LANES && o + l < O; l++)
+                    for (int e = 0; e < 9; e++) dw[((o + l) * 9l + e) * C + c] = dg[e / 3][e % 3][l];
+            }
     }
-}
-
-template <class T>
-void weight_gradient(const T* x, const T* dy, float* dw, int N, int H, int W, int C, int O) {
-    const int xp = (C + MR - 1) / MR, dyp = (O + OB - 1) / OB;
-    const size_t size = (size_t)xp * dyp * 9 * MR * OB;
-    const int threads = std::max(1, std::min(omp_get_max_threads(), N / 4));  // fewer aren't worth the sums
-    std::vector<std::vector<float>> sums(threads);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int t = 0; t < threads; t++) {
-        const long from = (long)N * t / threads, to = (long)N * (t + 1) / threads;
-        sums[t].assign(size, 0.f);
-        add_up(x + from * H * W * C, dy + from * H * W * O, sums[t].data(), to - from, H, W, C, O);
-    }
-#pragma omp parallel for schedule(static)
-    for (size_t k = 0; k < size; k++)
-        for (int t = 1; t < threads; t++) sums[0][k] += sums[t][k];
-    for (int o = 0; o < O; o++)  // dw (O, 3, 3, C)
-        for (int ij = 0; ij < 9; ij++)
-            for (int c = 0; c < C; c++)
-                dw[((size_t)o * 9 + ij) * C + c] =
-                    sums[0][(((size_t)(o / OB) * xp + c / MR) * 9 + ij) * MR * OB + (c % MR) * OB + o % OB];
 }
 
 }  // namespace
 
+#define EXPORT(T, suffix)                                                                                   \
+    void convolve_##suffix(const T* x, const float* w, const float* bias, T* y, int n, int h, int width,    \
+                           int c, int o, long of_o, long of_c, int turned) {                                \
+        convolve<T, false, false>(x, nullptr, w, bias, y, nullptr, n, h, width, c, o, of_o, of_c, turned);  \
+    }                                                                                                       \
+    void convolve_pool_##suffix(const T* x, const float* w, const float* bias, T* y, uint8_t* winner,       \
+                                int n, int h, int width, int c, int o, long of_o, long of_c) {              \
+        convolve<T, true, false>(x, nullptr, w, bias, y, winner, n, h, width, c, o, of_o, of_c, false);     \
+    }                                                                                                       \
+    void unpool_convolve_##suffix(const T* x, const uint8_t* winner, const float* w, const float* bias,     \
+                                  T* y, int n, int h, int width, int c, int o, long of_o, long of_c) {      \
+        convolve<T, false, true>(x, winner, w, bias, y, nullptr, n, h, width, c, o, of_o, of_c, true);      \
+    }                                                                                                       \
+    void weight_gradient_##suffix(const T* x, const T* dy, float* dw, int n, int h, int width, int c,       \
+                                  int o) {                                                                  \
+        weight_gradient<T, false>(x, dy, nullptr, dw, n, h, width, c, o);                                   \
+    }                                                                                                       \
+    void unpool_weight_gradient_##suffix(const T* x, const T* dy, const uint8_t* winner, float* dw, int n,  \
+                                         int h, int width, int c, int o) {                                  \
+        weight_gradient<T, true>(x, dy, winner, dw, n, h, width, c, o);                                     \
+    }
+
 extern "C" {
-void conv_weight_gradient_f32(const float* x, const float* dy, float* dw, int n, int h, int w, int c, int o) {
-    weight_gradient(x, dy, dw, n, h, w, c, o);
-}
-void conv_weight_gradient_bf16(const bf16* x, const bf16* dy, float* dw, int n, int h, int w, int c, int o) {
-    weight_gradient(x, dy, dw, n, h, w, c, o);
-}
+EXPORT(float, f32)
+EXPORT(bf16, bf16)
 }
