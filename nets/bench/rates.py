@@ -1,4 +1,7 @@
-"""Rates: how fast each convolution's three products run, by whose kernel; python -m nets.bench.rates."""
+"""Rates: how fast each convolution's three products run, by whose kernel; python -m nets.bench.rates.
+
+Work counts as the definition of a convolution has it, whatever a kernel really multiplies.
+"""
 
 import time
 from statistics import median
@@ -13,7 +16,7 @@ from nets.device import keep_memory
 from nets.make import make_net
 from nets.trace import Trace
 
-HEADS = ["convolution", "at", "forward", "dx", "dw, native", "dw, vendor"]
+HEADS = ["convolution", "at", "forward", "the library's", "dx", "the library's", "dw", "the library's"]
 
 
 def rate(work: float, product, times: int) -> str:
@@ -42,14 +45,17 @@ def rows(conf: config.Config, batch: int, times: int):
             torch.randn(batch, *t.shape[1:]).to(dtype).contiguous(memory_format=torch.channels_last)
             for t in (call.x, call.y)
         )
-        w = layer.params["weight"].to(dtype)
+        weight = layer.params["weight"]
+        w = weight.to(dtype)
         (o, c), (h, width) = w.shape[:2], x.shape[2:]
         work = 2 * 9 * x.numel() * o
         layer.input_grad = False  # of the library's kernel, dw alone
         yield [
             f"{c} → {o}",
             f"{h} × {width}",
+            rate(work, lambda: native.conv(x, weight, None), times),
             rate(work, lambda: conv2d(x, w, None, 1, 1), times),
+            rate(work, lambda: native.conv_input_gradient(dy, weight), times),
             rate(work, lambda: conv_transpose2d(dy, w, None, 1, 1), times),
             rate(work, lambda: native.conv_weight_gradient(x, dy), times),
             rate(work, lambda: layer.vendor_gradients(x, dy, w), times),
