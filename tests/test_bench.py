@@ -90,7 +90,7 @@ def test_rates_of_every_convolution(capsys, monkeypatch):
     assert [line.split()[:3] for line in lines[1:]] == [
         [a, "→", b] for a, b in [("24", "64"), ("64", "64"), ("64", "256"), *[("256", "256")] * 3]
     ]
-    assert all(float(v.replace(",", "")) > 0 for line in lines[1:] for v in line.split()[-4:])
+    assert all(float(v.replace(",", "")) > 0 for line in lines[1:] for v in line.split()[-6:])
 
 
 def test_every_row_and_finite_numbers(here, monkeypatch, capsys, tmp_path):
@@ -142,6 +142,7 @@ def test_compiled_forms_in_their_own_processes(monkeypatch, capsys, tmp_path):
         ("digits", ["train.batch_size=8", "train.dtype=float64", "train.channels_last=false"]),
         ("digits", ["train.batch_size=8", f"train.groups=[{GROUP}]"]),
         ("cifar10", ["train.batch_size=4"]),
+        ("cifar10", ["train.batch_size=32", "train.dtype=float32"]),
         ("alexnet", [*narrow("alexnet"), "train.batch_size=4"]),
         ("cifar10", ["train.batch_size=4", "net.recompute=true", "net.kernel=vendor"]),
     ],
@@ -150,7 +151,7 @@ def test_compiled_forms_in_their_own_processes(monkeypatch, capsys, tmp_path):
 def test_both_sides_train_the_same_net(name, overrides):
     todo = task(name, *overrides)
     losses = {side: worker.Rival(todo, forms.Form(side)).losses(5) for side in forms.SIDES}
-    race.compare(losses, race.APART[todo.config.train.dtype])
+    race.compare(losses, race.apart(todo.config, todo.device))
     assert len(set(losses["manual"])) == 5  # and it moves
 
 

@@ -14,7 +14,7 @@ from nets.errors import MismatchError, NonFiniteError
 
 LOSSES = 5  # first steps whose losses are compared
 # how far apart they may be, relative: by the order of adding up, and by what some steps make of that
-APART = {"float64": 1e-9, "float32": 1e-5, "tf32": 2e-3, "bfloat16": 2e-3}
+APART = {"float64": 1e-9, "float32": 1e-5, "muon": 1e-4, "tf32": 2e-3, "bfloat16": 2e-3}
 TURN = 0.5  # seconds that a form's turn takes at least, unless told otherwise
 
 
@@ -39,8 +39,7 @@ def race(task: forms.Task, field: list[forms.Form], rounds: int, steps: int = 0,
                 bar.set_description(f"{worker.name}, building")
                 losses[worker.name] = worker.ask("losses", LOSSES)
                 bar.update()
-            tf32 = dtype == torch.float32 and task.device.type == "cuda" and torch.backends.cudnn.allow_tf32
-            compare(losses, APART["tf32" if tf32 else conf.train.dtype])
+            compare(losses, apart(conf, task.device))
             times, best, steps = _rounds(workers, peak, rounds, steps, bar)
         rows = [_row(conf, w, times[w.name], losses[w.name]) for w in workers]
         profiles = {w.name: w.ask("profile", profile) for w in workers} if profile else {}
@@ -59,6 +58,15 @@ def needed(task: forms.Task) -> dict:
     fewest = work.fewest_bytes(net, x, task.config.train.momentum > 0)
     parameters = sum(p.numel() for p in net.params.values())
     return {"flops": work.useful_flops(net, x), "fewest_bytes": fewest, "parameters": parameters}
+
+
+def apart(conf: Config, device: torch.device) -> float:
+    """How far losses may be apart, a share. In float32 some products are of fewer bits: Muon's, CUDA's."""
+    kind = conf.train.dtype
+    if kind == "float32":
+        kind = "muon" if conf.train.optimizer == "muon" else kind
+        kind = "tf32" if device.type == "cuda" and torch.backends.cudnn.allow_tf32 else kind
+    return APART[kind]
 
 
 def compare(losses: dict[str, list[float]], apart: float):

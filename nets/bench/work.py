@@ -46,7 +46,8 @@ def fewest_bytes(net, x: Tensor, momentum: bool) -> int:
                   gradient of it (READ_AGAIN)
 
     and a parameter is read forward, read backward, read and written by the update; its gradient
-    is written and read, its momentum read and written.
+    is written and read, its momentum read and written. Layers that are done as one, with nothing
+    written between them, can stay below that.
     """
     total = (8 if momentum else 6) * sum(p.nbytes for p in net.params.values())
     for layer, x, y in _places(net, x):

@@ -152,10 +152,10 @@ void weight_gradient(const T* x, const T* dy, const uint8_t* winner, float* dw, 
                 vec part[P][4][4];
                 for (int s = 0; s < P; s++) {
                     const long t = first + k * P + s;
-                    const T* missing[2][2] = {{zeros.data(), zeros.data()}, {zeros.data(), zeros.data()}};
                     tiles.places<4, 0>(x, C, zeros.data(), std::min(t, last - 1), patch[s]);
                     if (t < last) tiles.places<2, UNPOOLED>(dy, O, zeros.data(), t, slope[s]);
-                    else std::memcpy(slope[s], missing, sizeof missing);  // the last word may be of one tile
+                    else  // the last word may be of one tile
+                        for (auto& line : slope[s]) line[0] = line[1] = zeros.data();
                 }
                 for (int c = 0; c < cs; c += LANES) {
                     UNROLL for (int s = 0; s < P; s++) {

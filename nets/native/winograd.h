@@ -28,14 +28,14 @@
 constexpr int MR = 8, OB = 2 * LANES;  // a product's tile in registers: MR x OB sums
 constexpr int XI = 16;                 // places of a 4 x 4
 
-static inline void to_columns(vec& a, vec& b, vec& c, vec& d) {  // B'
+static inline void one_way(vec& a, vec& b, vec& c, vec& d) {  // B'
     vec d0 = a - c, d1 = b + c, d2 = c - b, d3 = d - b;
     a = d0, b = d1, c = d2, d = d3;
 }
 
 static inline void patch_transform(vec d[4][4]) {  // B' d B
-    UNROLL for (int j = 0; j < 4; j++) to_columns(d[0][j], d[1][j], d[2][j], d[3][j]);
-    UNROLL for (int i = 0; i < 4; i++) to_columns(d[i][0], d[i][1], d[i][2], d[i][3]);
+    UNROLL for (int j = 0; j < 4; j++) one_way(d[0][j], d[1][j], d[2][j], d[3][j]);
+    UNROLL for (int i = 0; i < 4; i++) one_way(d[i][0], d[i][1], d[i][2], d[i][3]);
 }
 
 static inline void slope_transform(vec d[4][4]) {  // A dy A', dy being the first 2 x 2
