@@ -86,18 +86,17 @@ class Conv2d(Layer):
 
     def backward(self, saved, dy: Tensor):
         x, win, weight = saved, self.windows, self.params["weight"]
-        w = weight.to(dy.dtype)
         if self.in_native(x):
             dw = native.conv_weight_gradient(x, dy)
             dx = native.conv_input_gradient(dy, weight) if self.input_grad else None
         elif self.kernel != "written":
-            dx, dw = self.vendor_gradients(x, dy, w)
+            dx, dw = self.vendor_gradients(x, dy, weight.to(dy.dtype))
         else:
             dw, dx = self._weight_gradient(x, dy), None
             if self.input_grad:
                 left = win.left_over(x.shape)  # else odd sizes come back too small
                 dx = conv_transpose2d(
-                    dy, w, None, win.stride, win.padding, left, self.groups, win.dilation
+                    dy, weight.to(dy.dtype), None, win.stride, win.padding, left, self.groups, win.dilation
                 )
         grads = {"weight": dw.to(weight.dtype)}
         if "bias" in self.params:
