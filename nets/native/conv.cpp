@@ -91,8 +91,7 @@ void convolve(const T* x, const uint8_t* x_winner, const float* w, const float* 
                         split<T>(words, part[0][i][j], part[P - 1][i][j]);
                     }
                     UNROLL for (int s = 0; s < P; s++) patch_transform(part[s]);
-                    UNROLL for (int e = 0; e < XI; e++)
-                        store_words(d + e * d_apart + t * row + c / P, part[0][e / 4][e % 4], part[P - 1][e / 4][e % 4]);
+                    put<T>(part, d + t * row + c / P, d_apart);
                 }
             }
             for (int o = 0; o < O; o += OB) {
@@ -117,12 +116,6 @@ void convolve(const T* x, const uint8_t* x_winner, const float* w, const float* 
             }
         }
     }
-}
-
-// 16 channels of P tiles, transformed, are put down as words of P tiles, at to[16][apart].
-template <class T> static inline void put(const vec part[][4][4], Word<T>* to, long apart) {
-    UNROLL for (int e = 0; e < XI; e++)
-        store_words(to + e * apart, part[0][e / 4][e % 4], part[PAIR<T> - 1][e / 4][e % 4]);
 }
 
 // dw (O, 3, 3, C) of x (N, H, W, C) and dy (N, H, W, O).

@@ -105,6 +105,12 @@ __attribute__((noinline)) void product(const Word<T>* a, long a_row, const Word<
         UNROLL for (int v = 0; v < 2; v++) store(m + r * OB + v * LANES, acc[r][v]);
 }
 
+// Two sets of 16 places' numbers (of float32 the first alone) as words, at to[16][apart].
+template <class T> static inline void put(const vec part[][4][4], Word<T>* to, long apart) {
+    UNROLL for (int e = 0; e < XI; e++)
+        store_words(to + e * apart, part[0][e / 4][e % 4], part[PAIR<T> - 1][e / 4][e % 4]);
+}
+
 // u[xi][panel of OB filters][word of channels][OB]: G g G' of the filters w[o * of_o + c * of_c + 0..8].
 template <class T>
 void filters(const float* w, Word<T>* u, int C, int O, long of_o, long of_c, bool turned) {
@@ -121,8 +127,6 @@ void filters(const float* w, Word<T>* u, int C, int O, long of_o, long of_c, boo
                         g[e / 3][e % 3][l] = w[(o * LANES + l) * of_o + (k * P + s) * of_c + (turned ? 8 - e : e)];
                 filter_transform(g, out[s]);
             }
-            Word<T>* to = u + ((long)o / 2 * K + k) * OB + o % 2 * LANES;
-            UNROLL for (int e = 0; e < XI; e++)
-                store_words(to + (long)e * panels * K * OB, out[0][e / 4][e % 4], out[P - 1][e / 4][e % 4]);
+            put<T>(out, u + ((long)o / 2 * K + k) * OB + o % 2 * LANES, (long)panels * K * OB);
         }
 }
