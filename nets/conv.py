@@ -120,7 +120,7 @@ class Conv2d(Layer):
 
     def in_native(self, x: Tensor) -> bool:
         """Is it nets/native that does this convolution?"""
-        return self.kernel == "native" and self.is_same_3x3() and native.serve(x.device, x.dtype)
+        return self.kernel == "native" and self.is_same_3x3() and native.convolves(x.device, x.dtype)
 
     def is_same_3x3(self) -> bool:
         """Is it of 3 × 3, giving pictures of the same size, in one group?"""

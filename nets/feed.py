@@ -40,14 +40,27 @@ class Feed:
         return self.selection.chosen(plan) if again else self.selection.choose(plan, seed, epoch)
 
     def __call__(self, epoch: int, start: int = 0):
-        d, sizes = self.data, self.config.train.sizes
+        d = self.data
         plan = shares.part(self.plan(epoch, again=start > 0), self.batch, self.world)
         size = shares.rows(self.batch, self.world)
-        smaller = sizes[min(epoch, len(sizes) - 1)] if sizes else 0
         samples = stream.feed(d.train_x, plan, size, self.config.seed, epoch, start, d.side)
         for i in range(start, len(plan.order) // size):
             part = plan.rows(i * size, (i + 1) * size)
-            yield part.order, self._seen(part, next(samples), smaller), d.train_y[part.order]
+            yield part.order, self._seen(part, next(samples), self._side(epoch)), d.train_y[part.order]
+
+    def blank(self, epoch: int):
+        """(x, target) made as those of the epoch are, of nothing: to get ready with."""
+        d, size = self.data, self.batch
+        c, *sides = d.shape
+        kind = torch.uint8 if sides else torch.float32
+        x = torch.zeros((size, *sides, c), dtype=kind, device=self.device)
+        part = batches.plan(size, d.shape, self.config.data, 0, epoch, self.device)
+        return self._seen(part, x, self._side(epoch)), torch.zeros_like(d.train_y[:size])
+
+    def _side(self, epoch: int) -> int:
+        """How large the epoch's pictures are; 0: as they come."""
+        sizes = self.config.train.sizes
+        return sizes[min(epoch, len(sizes) - 1)] if sizes else 0
 
     def _seen(self, part: batches.Plan, x, side: int):
         """Samples x as the net wants them, at side × side if one is given."""

@@ -1,8 +1,8 @@
 """Stages: layers that stand behind one another, done together in as few passes as there can be.
 
 A stage obeys the contract and has the very parameters of the layers that it stands for, under the
-same names; what it gives is theirs but for rounding. Its kernels are those of nets/native: on a
-CPU, in float32 and bfloat16.
+same names; what it gives is theirs but for rounding. Its kernels are those of nets/native, on a CPU
+and on a GPU.
 """
 
 import torch
@@ -117,6 +117,19 @@ class ConvPool(Stage):
         return dx, {name: g.to(self.params[name].dtype) for name, g in grads.items()}
 
 
+class Pool(Stage):
+    """A 2 × 2 MaxPool2d by itself, on a GPU. Saved is of every window which was the largest, a byte."""
+
+    def forward(self, x: Tensor):
+        self.layers[0].windows.check(self.layers[0], x)
+        y, winner = native.pool(x)
+        return y, (winner, x.shape[2:])
+
+    def backward(self, saved, dy: Tensor):
+        winner, (h, w) = saved
+        return native.unpool(dy, winner, h, w), {}
+
+
 def _name(stage: Stage) -> str:
     """The activation behind a stage's first layer, as the kernels call it."""
     return {GELU: "gelu", ReLU: "relu"}[type(stage.layers[1])] if len(stage.layers) > 1 else "none"
@@ -130,13 +143,15 @@ def _is_pool(layer: Layer) -> bool:
     return type(layer) is MaxPool2d and layer.windows == Windows.of(2, 2, 0)
 
 
-def _stage(layer: Layer, after: Layer | None) -> Stage | None:
+def _stage(layer: Layer, after: Layer | None, convolves: bool) -> Stage | None:
     if type(layer) is BatchNorm2d:
         return NormAct(layer, after) if _is_act(after) else NormAct(layer)
     if type(layer) is Whiten2d and _is_act(after):
         return WhitenAct(layer, after)
-    if type(layer) is Conv2d and layer.is_same_3x3() and _is_pool(after):
+    if convolves and type(layer) is Conv2d and layer.is_same_3x3() and _is_pool(after):
         return ConvPool(layer, after)
+    if not convolves and _is_pool(layer):
+        return Pool(layer)
     return None
 
 
@@ -153,18 +168,19 @@ def fuse(net: Layer, device: torch.device, dtype: torch.dtype, kernel: str = "na
 
     The net itself where the kernels aren't to be had, or `kernel`, a config's, asks for others.
     """
-    return _fuse(net) if kernel == "native" and native.serve(device, dtype) else net
+    serves = kernel == "native" and native.serve(device, dtype)
+    return _fuse(net, native.convolves(device, dtype)) if serves else net
 
 
-def _fuse(layer: Layer) -> Layer:
+def _fuse(layer: Layer, convolves: bool) -> Layer:
     if type(layer) is Residual:
-        return Residual(*(_fuse(child) for child in layer.children.values()))
+        return Residual(*(_fuse(child, convolves) for child in layer.children.values()))
     if type(layer) is not Sequential:
         return layer
     stages, names, i = {}, list(layer.children), 0
     layers = list(layer.children.values())
     while i < len(layers):
-        stage = _stage(layers[i], layers[i + 1] if i + 1 < len(layers) else None)
-        stages[names[i]] = stage or _fuse(layers[i])
+        stage = _stage(layers[i], layers[i + 1] if i + 1 < len(layers) else None, convolves)
+        stages[names[i]] = stage or _fuse(layers[i], convolves)
         i += len(stage.layers) if stage else 1
     return Fused(stages)

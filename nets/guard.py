@@ -8,6 +8,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 
 class Guard:
@@ -28,7 +29,8 @@ class Guard:
         self.loss = torch.zeros((), device=device)
 
     def judge(self, loss: Tensor, grads: dict[str, Tensor]) -> Tensor:
-        ok = self.every(torch.stack([t.isfinite().all() for t in (loss, *grads.values())]).all())
+        largest = get_total_norm([loss, *grads.values()], norm_type=math.inf)  # NaN is larger than all
+        ok = self.every(largest.isfinite())
         self.loss.copy_(torch.where(self.good & ~ok, loss, self.loss))
         if self.policy == "skip":
             self.skipped.add_(~ok)

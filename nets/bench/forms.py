@@ -21,7 +21,7 @@ from nets.step import hits, hold, train_step
 from nets.torch_nn import to_torch
 from nets.twin import loss_value
 
-SIDES, WAYS = ("manual", "autograd"), ("", "-compiled", "-graph")
+SIDES, WAYS = ("manual", "autograd"), ("", "-compiled", "-graph", "-compiled-graph")
 NAMES = [side + way for way in WAYS for side in SIDES]
 # times the config's rate: as in the first steps of a run, when a rate warms up, so that no net runs away
 FACTOR = 1 / 16
@@ -39,6 +39,14 @@ class Form:
     @property
     def name(self) -> str:
         return self.side + self.way + ("+keep" if self.marked else "")
+
+    @property
+    def compiled(self) -> bool:
+        return "-compiled" in self.way
+
+    @property
+    def captured(self) -> bool:
+        return "-graph" in self.way
 
 
 @dataclass(frozen=True)

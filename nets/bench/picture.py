@@ -17,7 +17,7 @@ def colours(names: list[str]) -> list[str]:
 
 
 def _shade(name: str) -> int:
-    return 1 if "-compiled" in name else 2 if "-graph" in name else 0
+    return 2 if "-graph" in name else 1 if "-compiled" in name else 0
 
 
 def race(path: Path, facts: dict):

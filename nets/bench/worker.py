@@ -26,7 +26,7 @@ class Rival:
         self.loaded = measure.resident_peak()
         if form.keep and self.device.type == "cpu":
             keep_memory()
-        if form.way == "-compiled":
+        if form.compiled:
             measure.watch_compiler()
 
     def losses(self, steps: int) -> list[float]:
@@ -45,7 +45,7 @@ class Rival:
 
     def _build(self, dropout: bool) -> bool:
         """Make the step anew; True if the net has layers that drop."""
-        if self.form.way == "-compiled":
+        if self.form.compiled:
             measure.compiled_bytes()
         net, loss, self.x, self.target = forms.prepare(self.task)
         droppers = [layer for layer in net.walk() if getattr(layer, "p", 0)]
@@ -53,10 +53,10 @@ class Rival:
             for layer in droppers:
                 layer.p, layer.scale = 0.0, 1.0
         side = forms.Manual if self.form.side == "manual" else forms.Autograd
-        self.made = self.step = side(self.task, net, loss, self.form.way == "-compiled")
+        self.made = self.step = side(self.task, net, loss, self.form.compiled)
         self.net = self.made.net if self.form.side == "manual" else None
         self.labels = profile.labels(net)
-        if self.form.way == "-graph":
+        if self.form.captured:
             self.step = Captured(self.made, self.made.standing)
         return bool(droppers)
 
@@ -108,7 +108,7 @@ class Rival:
 
     def _compiled_bytes(self) -> int | None:
         """By the compiler's count, and for the twin those of its update, which isn't compiled."""
-        total = measure.compiled_bytes() if self.form.way == "-compiled" else None
+        total = measure.compiled_bytes() if self.form.compiled else None
         if total is None or self.form.side == "manual":
             return total
         self.made.forward(self.x, self.target)[0].backward()

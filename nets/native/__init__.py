@@ -1,9 +1,11 @@
-"""Our own kernels for a CPU, in C++: compiled once by the machine's compiler, and called as operators.
+"""Our own kernels, called as operators: in C++ for a CPU, in Triton for a GPU.
 
+    cpp.py         C++ is compiled once, by the machine's compiler
     common.h       vectors of 16 numbers, bfloat16
     winograd.h     a 3 x 3 convolution of 2 x 2 places with 16 multiplications, and its derivatives
     conv.cpp       3 x 3 convolutions and their gradients, with and without a pool behind them
     pointwise.cpp  a norm and its activation in one pass
+    gpu.py         the same for a GPU, and a pool
 
 Each is a formula that a layer has in plain form too. Where there is no compiler, or on a device or
 for a type that these don't serve, `serve` says no, and layers do without.
@@ -11,82 +13,48 @@ for a type that these don't serve, `serve` says no, and layers do without.
 
 import ctypes
 import functools
-import hashlib
-import os
-import platform
-import subprocess
-import tempfile
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-SOURCES = ("conv.cpp", "pointwise.cpp")
-HEADERS = ("common.h", "winograd.h")
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp")
+from nets.native.cpp import library, reason
+
 TYPES = {torch.float32: "f32", torch.bfloat16: "bf16"}
+ON_A_GPU = (*TYPES, torch.float16)
 ACTS = ("none", "relu", "gelu")
-
-
-@functools.cache
-def library():
-    """The compiled kernels, or None where they can't be had (`reason` says why)."""
-    here = Path(__file__).parent
-    compiler = os.environ.get("CXX", "c++")
-    try:
-        version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-        code = b"".join((here / name).read_bytes() for name in (*HEADERS, *SOURCES))
-        key = hashlib.sha256(b"\0".join([code, version, repr(FLAGS).encode(), _processor()])).hexdigest()
-        path = _cache() / f"kernels-{key[:16]}.so"
-        if not path.exists():
-            part = path.with_name(f".{path.name}.{os.getpid()}")
-            command = [compiler, *FLAGS, "-o", str(part), *(str(here / name) for name in SOURCES)]
-            subprocess.run(command, capture_output=True, check=True)
-            os.replace(part, path)  # whole or not at all, whoever else compiles
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.CalledProcessError) as e:
-        reason.append(str(e))
-        return None
-
-
-reason: list[str] = []  # why there is no library
-
-
-def _processor() -> bytes:
-    """What the machine's code depends on: a cache may be shared by unlike machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "\n".join(sorted({s for s in lines if s.startswith(("flags", "Features"))})).encode()
-    except OSError:
-        return (platform.machine() + platform.processor()).encode()
-
-
-def _cache() -> Path:
-    """The user's cache folder, or one for this process alone where that can't be written."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(base) / "handwritten-backprop"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if os.access(path, os.W_OK):
-            return path
-    except OSError:
-        pass
-    return Path(_own_folder().name)
-
-
-@functools.cache
-def _own_folder():
-    return tempfile.TemporaryDirectory(prefix="handwritten-backprop-")
 
 
 def serve(device: torch.device, dtype: torch.dtype) -> bool:
     """Are there kernels for this device and type? They are compiled when this is first asked."""
+    if device.type == "cuda":
+        return dtype in ON_A_GPU and _have_triton()
+    return convolves(device, dtype)
+
+
+def convolves(device: torch.device, dtype: torch.dtype) -> bool:
+    """Are there kernels for convolutions too? A GPU's are the library's."""
     return device.type == "cpu" and dtype in TYPES and _have()
 
 
 @torch.compiler.assume_constant_result
 def _have() -> bool:
     return library() is not None
+
+
+@torch.compiler.assume_constant_result
+@functools.cache
+def _have_triton() -> bool:
+    """Is there Triton, and a GPU that its kernels run on? They are then known as the operators below."""
+    if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):  # without bfloat16
+        return False
+    try:
+        from nets.native import gpu
+    except ImportError as e:
+        reason.append(str(e))
+        return False
+    for name in ("moments", "act_forward", "bias_act_backward", "norm_act_backward", "pool", "unpool"):
+        _operators.impl(name, getattr(gpu, name), "CUDA")
+    return True
 
 
 def rows(x: Tensor) -> Tensor:
@@ -113,15 +81,21 @@ def _call(name: str, x: Tensor, *args):
 _operators = torch.library.Library("handwritten", "DEF")
 
 
+def _declare(signature: str, fake):
+    """An operator, which a compiler calls and doesn't look into; fake gives results without numbers."""
+    name = signature.partition("(")[0]
+    _operators.define(signature, tags=[torch.Tag.needs_exact_strides])
+    torch.library.register_fake(f"handwritten::{name}", fake, lib=_operators)
+    return getattr(torch.ops.handwritten, name)
+
+
 def _operator(signature: str, fake):
-    """Register a function as an operator, which a compiler calls and doesn't look into."""
+    """The same, with a function that does it on a CPU."""
 
     def register(function):
-        name = signature.partition("(")[0]
-        _operators.define(signature, tags=[torch.Tag.needs_exact_strides])
-        _operators.impl(name, function, "CPU")
-        torch.library.register_fake(f"handwritten::{name}", fake, lib=_operators)
-        return getattr(torch.ops.handwritten, name)
+        operator = _declare(signature, fake)
+        _operators.impl(signature.partition("(")[0], function, "CPU")
+        return operator
 
     return register
 
@@ -271,3 +245,14 @@ def norm_act_backward(x, dy, mean, rstd, scale, bias, act: str, training: bool):
     of = (mean, rstd, scale, bias, sums, ACTS.index(act), int(training))
     _call("norm_act_backward", x, a, b, dx, _count(x), x.shape[1], *of)
     return dx, sums
+
+
+# on a GPU alone: on a CPU a pool is done with the convolution before it
+pool = _declare(
+    "pool(Tensor x) -> (Tensor, Tensor)",
+    lambda x: tuple(_like(x, (*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2), t) for t in (x.dtype, torch.uint8)),
+)
+unpool = _declare(
+    "unpool(Tensor dy, Tensor winner, SymInt height, SymInt width) -> Tensor",
+    lambda dy, winner, height, width: _like(dy, (*dy.shape[:2], height, width)),
+)
