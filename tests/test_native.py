@@ -10,6 +10,7 @@ from nets.conv import Conv2d
 from nets.fused import ConvPool, Fused, NormAct, WhitenAct, fuse
 from nets.gradcheck import compare
 from nets.linear import Linear
+from nets.native import cpp
 from nets.net import Residual, Sequential
 from nets.norm import BatchNorm2d
 from nets.pool import GlobalMaxPool, MaxPool2d
@@ -313,6 +314,34 @@ def test_the_library_is_compiled_once_into_the_cache(monkeypatch, tmp_path):
         native.library.cache_clear()
         before = made.stat().st_mtime_ns
         assert native.library() is not None and made.stat().st_mtime_ns == before
+    finally:
+        native.library.cache_clear()
+
+
+@pytest.mark.parametrize("without", ["-mno-amx-tile", "-mno-avx512bf16"])
+def test_a_processor_that_can_less_gives_the_same(without, monkeypatch, tmp_path):
+    """Its matrix unit, and its products of bfloat16, are ways to the same sums."""
+    torch.manual_seed(0)
+    x, dy = (pictures(5, k, 7, 6, dtype=torch.bfloat16) for k in (40, 70))
+    weight, bias = torch.randn(70, 40, 3, 3), torch.randn(70)
+
+    def results():
+        y, winner = native.conv_pool(x, weight, bias)
+        return [
+            native.conv(x, weight, bias), y,
+            native.conv_input_gradient(dy, weight), native.conv_weight_gradient(x, dy),
+            native.conv_pool_weight_gradient(x, y, winner),
+        ]  # fmt: skip
+
+    here = results()
+    monkeypatch.setattr(cpp, "FLAGS", (*cpp.FLAGS, without))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.library.cache_clear()
+    try:
+        if native.library() is None:
+            pytest.skip(f"the compiler doesn't know {without}")
+        for mine, other in zip(here, results()):
+            assert off(mine, other.double()) < 5e-3
     finally:
         native.library.cache_clear()
 

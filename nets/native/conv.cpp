@@ -5,6 +5,7 @@
 // cache. A tile of results is a window of the pool. Forward then writes their largest; a row or
 // column that no window reaches isn't computed. Backward has dy at each window's winner and zeros
 // beside it, and puts them there as it loads them.
+#include "amx.h"
 #include "winograd.h"
 
 #include <omp.h>
@@ -12,7 +13,13 @@
 
 namespace {
 
-constexpr long FORWARD = 32, BACKWARD = 128;  // tiles in a block: half or twice as many do alike
+// Tiles in a block, multiples of SIDE. Half or twice as many do alike; a matrix unit is through with
+// a block sooner than the filters or the sums have come from a farther cache, and wants larger ones.
+static long forward_tiles(bool amx) { return amx ? 64 : 32; }
+static long backward_tiles(bool amx) { return amx ? 256 : 128; }
+
+template <class T> bool use_amx() { return PAIR<T> == 2 && have_amx(); }
+static inline long rounded(long n, long to) { return (n + to - 1) / to * to; }
 
 // Pictures (H, W) in tiles of 2 x 2: whole ones, or as many as cover every place.
 struct Tiles {
@@ -58,13 +65,14 @@ void convolve(const T* x, const uint8_t* x_winner, const float* w, const float* 
               int N, int H, int W, int C, int O, long of_o, long of_c, bool turned) {
     constexpr int P = PAIR<T>, UNIT = P * LANES;  // channels that are transformed at once
     const Tiles tiles(N, H, W, POOLED);
-    const int K = (C + P - 1) / P, panels = (O + OB - 1) / OB;
-    const long row = (long)(K + LANES - 1) / LANES * LANES, blocks = (tiles.count + FORWARD - 1) / FORWARD;
+    const bool amx = use_amx<T>();
+    const long words = (C + P - 1) / P, row = rounded(words, LANES), tall = forward_tiles(amx);
+    const int K = amx ? row : words, panels = (O + OB - 1) / OB;
     // a little apart, so that the 16 don't fall on one line of the cache
-    const long d_apart = FORWARD * row + LANES, m_apart = FORWARD * OB + LANES;
+    const long d_apart = tall * row + LANES, m_apart = tall * OB + LANES;
     static thread_local Room filter_room;
     Word<T>* u = filter_room.of<Word<T>>((size_t)XI * panels * K * OB);
-    filters<T>(w, u, C, O, of_o, of_c, turned);
+    filters<T>(w, u, C, K, O, of_o, of_c, turned);
     const std::vector<T> zeros(C);
     const std::vector<uint8_t> none(C);
 #pragma omp parallel
@@ -73,10 +81,10 @@ void convolve(const T* x, const uint8_t* x_winner, const float* w, const float* 
         Word<T>* d = room.of<Word<T>>(XI * (d_apart + m_apart));  // [xi][tile][word of channels]
         float* m = (float*)(d + XI * d_apart);                    // [xi][tile][OB]
         std::vector<T> nowhere(O);
+        const Unit unit(amx);
 #pragma omp for schedule(static)
-        for (long block = 0; block < blocks; block++) {
-            const long first = block * FORWARD;
-            const int n = std::min(FORWARD, tiles.count - first);
+        for (long first = 0; first < tiles.count; first += tall) {
+            const int n = std::min(tall, tiles.count - first);
             for (int t = 0; t < n; t++) {
                 const T* from[4][4];
                 const uint8_t* winner[4][4];
@@ -96,9 +104,12 @@ void convolve(const T* x, const uint8_t* x_winner, const float* w, const float* 
             }
             for (int o = 0; o < O; o += OB) {
                 for (int e = 0; e < XI; e++)
-                    for (int t = 0; t < n; t += MR)
-                        product<T, false>(d + e * d_apart + t * row, row, u + ((long)e * panels * OB + o) * K, K,
-                                          m + e * m_apart + t * OB);
+                    for (int t = 0; t < n; t += amx ? SIDE : MR) {
+                        const Word<T>*a = d + e * d_apart + t * row, *b = u + ((long)e * panels * OB + o) * K;
+                        float* to = m + e * m_apart + t * OB;
+                        if (amx) square<false>((const uint32_t*)a, row, LANES, LANES * row, (const uint32_t*)b, K, to);
+                        else product<T, false>(a, row, b, K, to);
+                    }
                 for (int t = 0; t < n; t++) {
                     T* to[2][2];
                     if (!POOLED) tiles.places<2, 0>(y, O, nowhere.data(), first + t, to);
@@ -122,11 +133,13 @@ void convolve(const T* x, const uint8_t* x_winner, const float* w, const float* 
 // UNPOOLED: dy (N, H / 2, W / 2, O) stands at its winners' places, among zeros.
 template <class T, bool UNPOOLED>
 void weight_gradient(const T* x, const T* dy, const uint8_t* winner, float* dw, int N, int H, int W, int C, int O) {
-    constexpr int P = PAIR<T>, STEPS = BACKWARD / P;
+    constexpr int P = PAIR<T>;
     const Tiles tiles(N, H, W, UNPOOLED);
-    const int os = (O + OB - 1) / OB * OB, cs = (C + LANES - 1) / LANES * LANES;
-    const long d_apart = (long)cs * STEPS + LANES, z_apart = (long)os * STEPS + LANES;
-    const long size = (long)XI * os * cs, blocks = (tiles.count + BACKWARD - 1) / BACKWARD;
+    const bool amx = use_amx<T>();
+    const long tall = backward_tiles(amx), room_steps = tall / P, blocks = (tiles.count + tall - 1) / tall;
+    const int os = rounded(O, OB), cs = rounded(C, amx ? SIDE : LANES);
+    const long d_apart = cs * room_steps + LANES, z_apart = os * room_steps + LANES;
+    const long size = (long)XI * os * cs;
     const std::vector<T> zeros(std::max(cs, os));
     std::vector<float*> sums(std::max(1l, std::min<long>(omp_get_max_threads(), blocks)));
 #pragma omp parallel num_threads(sums.size())
@@ -136,10 +149,11 @@ void weight_gradient(const T* x, const T* dy, const uint8_t* winner, float* dw, 
         Word<T>*d = (Word<T>*)(sum + size), *z = d + XI * d_apart;     // [xi][panel][step][LANES or OB]
         sums[omp_get_thread_num()] = sum;
         std::memset(sum, 0, size * sizeof(float));
+        const Unit unit(amx);
 #pragma omp for schedule(static)
-        for (long block = 0; block < blocks; block++) {
-            const long first = block * BACKWARD, last = std::min(tiles.count, first + BACKWARD);
-            const int steps = (last - first + P - 1) / P;
+        for (long first = 0; first < tiles.count; first += tall) {
+            const long last = std::min(tiles.count, first + tall);
+            const int steps = rounded(rounded(last - first, P) / P, amx ? LANES : 1);
             for (int k = 0; k < steps; k++) {
                 const T *patch[P][4][4], *slope[P][2][2];
                 vec part[P][4][4];
@@ -147,7 +161,7 @@ void weight_gradient(const T* x, const T* dy, const uint8_t* winner, float* dw, 
                     const long t = first + k * P + s;
                     tiles.places<4, 0>(x, C, zeros.data(), std::min(t, last - 1), patch[s]);
                     if (t < last) tiles.places<2, UNPOOLED>(dy, O, zeros.data(), t, slope[s]);
-                    else  // the last word may be of one tile
+                    else  // the last words may have none
                         for (auto& line : slope[s]) line[0] = line[1] = zeros.data();
                 }
                 for (int c = 0; c < cs; c += LANES) {
@@ -156,7 +170,7 @@ void weight_gradient(const T* x, const T* dy, const uint8_t* winner, float* dw, 
                             part[s][e / 4][e % 4] = load(patch[s][e / 4][e % 4] + c, C - c);
                         patch_transform(part[s]);
                     }
-                    put<T>(part, d + c * STEPS + k * LANES, d_apart);
+                    put<T>(part, d + c * room_steps + k * LANES, d_apart);
                 }
                 for (int o = 0; o < os; o += LANES) {
                     UNROLL for (int s = 0; s < P; s++) {
@@ -169,14 +183,23 @@ void weight_gradient(const T* x, const T* dy, const uint8_t* winner, float* dw, 
                         }
                         slope_transform(part[s]);
                     }
-                    put<T>(part, z + o / OB * OB * STEPS + k * OB + o % OB, z_apart);
+                    put<T>(part, z + o / OB * OB * room_steps + k * OB + o % OB, z_apart);
                 }
+                if (amx && k % LANES == LANES - 1)  // the unit wants a channel's tiles side by side
+                    for (int e = 0; e < XI; e++)
+                        for (int c = 0; c < cs; c += LANES)
+                            turn((uint32_t*)d + e * d_apart + c * room_steps + (k - k % LANES) * LANES);
             }
             for (int e = 0; e < XI; e++)
                 for (int o = 0; o < os; o += OB)
-                    for (int c = 0; c < C; c += MR)
-                        product<T, true>(d + e * d_apart + c / LANES * LANES * STEPS + c % LANES, 0,
-                                         z + e * z_apart + o * STEPS, steps, sum + ((long)e * os + o) * cs + c * OB);
+                    for (int c = 0; c < C; c += amx ? SIDE : MR) {
+                        const Word<T>* a = d + e * d_apart + c / LANES * LANES * room_steps + c % LANES;
+                        const Word<T>* b = z + e * z_apart + o * room_steps;
+                        float* to = sum + ((long)e * os + o) * cs + c * OB;
+                        if (amx) square<true>((const uint32_t*)a, LANES, LANES * LANES, LANES * room_steps,
+                                              (const uint32_t*)b, steps, to);
+                        else product<T, true>(a, 0, b, steps, to);
+                    }
         }
         const int threads = omp_get_num_threads();
 #pragma omp for schedule(static)

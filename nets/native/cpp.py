@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 SOURCES = ("conv.cpp", "pointwise.cpp")
-HEADERS = ("common.h", "winograd.h")
+HEADERS = ("common.h", "amx.h", "winograd.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp")
 
 

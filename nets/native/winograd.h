@@ -111,11 +111,11 @@ template <class T> static inline void put(const vec part[][4][4], Word<T>* to, l
         store_words(to + e * apart, part[0][e / 4][e % 4], part[PAIR<T> - 1][e / 4][e % 4]);
 }
 
-// u[xi][panel of OB filters][word of channels][OB]: G g G' of the filters w[o * of_o + c * of_c + 0..8].
+// u[xi][panel of OB filters][K words of channels][OB]: G g G' of the filters w[o * of_o + c * of_c + 0..8].
 template <class T>
-void filters(const float* w, Word<T>* u, int C, int O, long of_o, long of_c, bool turned) {
+void filters(const float* w, Word<T>* u, int C, int K, int O, long of_o, long of_c, bool turned) {
     constexpr int P = PAIR<T>;
-    const int K = (C + P - 1) / P, panels = (O + OB - 1) / OB;
+    const int panels = (O + OB - 1) / OB;
 #pragma omp parallel for collapse(2) schedule(static)
     for (int o = 0; o < panels * 2; o++)
         for (int k = 0; k < K; k++) {
