@@ -15,7 +15,7 @@ Read the files in this order; each has one idea.
       norm.py         every channel to mean 0 and variance 1
       response_norm.py  every channel damped by its neighbours
       net.py          nets are layers: in a row, or around
-      native/         the same in C++, with fewer multiplications: winograd.h, conv.cpp, pointwise.cpp
+      native/         the same in kernels of our own, for a CPU and for a GPU; its __init__ lists them
       fused.py        layers that stand behind one another, in one pass
     Learning
       loss.py         how wrong is the output, and which way should it move

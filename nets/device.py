@@ -29,6 +29,12 @@ def pick(name: str) -> torch.device:
     return torch.device(kind, int(number)) if number else torch.device(kind)
 
 
+def settle(device: torch.device):
+    """Make a GPU the one that kernels and graphs go to where they name none."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
 def keep_memory():
     """Let the process keep the memory that it frees, and use it again.
 

@@ -5,6 +5,7 @@ import torch
 from nets import batches, color, stream
 from nets.config import Config
 from nets.data import Dataset
+from nets.graph import Captured
 from nets.parallel import shares
 from nets.parallel.world import World
 from nets.selective import Selection
@@ -16,7 +17,7 @@ class Feed:
     B: of `batch` samples the share of this process, all where it is alone.
 
     data: on the device. Everything that an epoch draws is a function of the seed and its number, but
-    for who sits it out, which `selection` knows.
+    for who sits it out, which `selection` knows. On CUDA x and target are overwritten by the next.
     """
 
     def __init__(self, config: Config, data: Dataset, device: torch.device, world: World = World()):
@@ -27,6 +28,9 @@ class Feed:
         self.dtype = getattr(torch, t.dtype)
         self.selection = Selection(self.n, t.skip, t.skip_after, device)
         self.axes = color.axes(data.train_x) if config.data.color_jitter else None
+        self.side, self.made = 0, self._made
+        if device.type == "cuda" and world.size == 1:
+            self.made = Captured(self._made, lambda: [], lambda: self.side)
 
     def steps(self, epoch: int) -> int:
         """Steps in an epoch: a remainder that doesn't fill a batch sits it out."""
@@ -40,32 +44,41 @@ class Feed:
         return self.selection.chosen(plan) if again else self.selection.choose(plan, seed, epoch)
 
     def __call__(self, epoch: int, start: int = 0):
-        d = self.data
+        d, size = self.data, shares.rows(self.batch, self.world)
         plan = shares.part(self.plan(epoch, again=start > 0), self.batch, self.world)
-        size = shares.rows(self.batch, self.world)
-        samples = stream.feed(d.train_x, plan, size, self.config.seed, epoch, start, d.side)
+        streamed = isinstance(d.train_x, stream.Pictures)
+        if streamed:
+            samples = d.train_x.batches(plan, size, self.config.seed, epoch, start, d.side)
         for i in range(start, len(plan.order) // size):
             part = plan.rows(i * size, (i + 1) * size)
-            yield part.order, self._seen(part, next(samples), self._side(epoch)), d.train_y[part.order]
+            self.side = self._side(epoch)
+            made = self._seen(part, next(samples)) if streamed else self.made(*vars(part).values())
+            yield part.order, *made
 
     def blank(self, epoch: int):
-        """(x, target) made as those of the epoch are, of nothing: to get ready with."""
+        """A batch made as those of the epoch are, whatever it shows: to get ready with."""
         d, size = self.data, self.batch
-        c, *sides = d.shape
-        kind = torch.uint8 if sides else torch.float32
-        x = torch.zeros((size, *sides, c), dtype=kind, device=self.device)
         part = batches.plan(size, d.shape, self.config.data, 0, epoch, self.device)
-        return self._seen(part, x, self._side(epoch)), torch.zeros_like(d.train_y[:size])
+        self.side = self._side(epoch)
+        if not isinstance(d.train_x, stream.Pictures):
+            return part.order, *self.made(*vars(part).values())
+        c, h, w = d.shape
+        return part.order, *self._seen(part, torch.zeros(size, h, w, c, dtype=torch.uint8, device=self.device))
 
     def _side(self, epoch: int) -> int:
         """How large the epoch's pictures are; 0: as they come."""
         sizes = self.config.train.sizes
         return sizes[min(epoch, len(sizes) - 1)] if sizes else 0
 
-    def _seen(self, part: batches.Plan, x, side: int):
-        """Samples x as the net wants them, at side × side if one is given."""
+    def _made(self, *plan):
+        """The batch of a plan's parts, from memory: (x as the net wants it, target)."""
+        part = batches.Plan(*plan)
+        return self._seen(part, batches.take(self.data.train_x, part, self.data.side))
+
+    def _seen(self, part: batches.Plan, x):
+        """Samples x as the net wants them, at side × side if there is a side, and their targets."""
+        d, side = self.data, self.side
         if x.dim() == 4:
-            d = self.data
             x = batches.normalise(x, d.mean, d.std, self.dtype, self.config.train.channels_last)
             if part.color is not None:
                 x = color.jitter(x, part.color, self.axes, d.std)
@@ -73,4 +86,4 @@ class Feed:
                 x = batches.blank(x, part.hole, self.config.data.cutout)
             if side and side != x.shape[-1]:
                 x = batches.resize(x, side)
-        return x.to(self.dtype)
+        return x.to(self.dtype), d.train_y[part.order]

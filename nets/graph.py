@@ -1,4 +1,4 @@
-"""A train step as a CUDA graph: captured once for each shape of batch, then only replayed.
+"""A train step, or the making of a batch, as a CUDA graph: captured once for each shape, then only replayed.
 
 A step launches hundreds of kernels, and a fast GPU is done with one before the next is launched. A
 graph launches them all at once. What it reads and writes lies where it lay at capture: parameters
@@ -22,7 +22,7 @@ class Captured:
     key        () -> what else decides what a step does: another key, another capture
 
     Where a step can't be captured, it is run as it is, after one warning that says why. A step's
-    results are overwritten by the next one of the same shapes.
+    results are overwritten by the next.
     """
 
     def __init__(self, step, standing, key=lambda: None):
@@ -66,21 +66,22 @@ class Captured:
         """Capture the step; what stands is afterwards as it was before, and nothing was trained."""
         inputs = [None if t is None else t.clone() for t in tensors]
         before = [t.detach().clone() for t in self.standing()]
-        draws = torch.cuda.get_rng_state()
+        draws, stream = torch.cuda.get_rng_state(), torch.cuda.current_stream()
         searches, cudnn.benchmark = cudnn.benchmark, True  # the fastest kernels: these shapes come often
         try:
             side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
+            side.wait_stream(stream)
             with torch.cuda.stream(side):
                 for _ in range(WARM_UPS):
                     self.step(*inputs)
-            torch.cuda.current_stream().wait_stream(side)
+            stream.wait_stream(side)
             self.pool = self.pool or torch.cuda.graph_pool_handle()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self.pool):
                 out = self.step(*inputs)
         finally:
             cudnn.benchmark = searches
+            torch.cuda.set_stream(stream)  # a capture that fails may leave its own
             torch.cuda.set_rng_state(draws)
             with torch.no_grad():
                 after = self.standing()

@@ -20,7 +20,7 @@ KERNELS = ("written", "vendor", "native")
 
 def check_kernel(kernel: str) -> str:
     """Which backward: "written", our formulas in tensor code, "vendor", the library's own kernel, or
-    "native", our formulas in C++ where nets/native has them, and else the library's."""
+    "native", our formulas in kernels of our own where nets/native has them, and else the library's."""
     if kernel not in KERNELS:
         raise ValueError(f'kernel is "written", "vendor" or "native", not "{kernel}"')
     return kernel

@@ -45,6 +45,8 @@ class Sequential(Net):
         First layers that are left with nothing to train get no backward, and give no gradients.
         """
         layers = list(self.children.items())
+        for leaf in self.places():
+            leaf.input_grad = True  # of whoever was first before
         trains = [any(f"{child}.{name}" not in names for name in layer.params) for child, layer in layers]
         self.frozen = trains.index(True) if True in trains else len(layers)
         often = Counter(id(leaf) for leaf in self.places())

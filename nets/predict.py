@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nets import checkpoint, config, data, stream
 from nets.data import Dataset
-from nets.device import keep_memory
+from nets.device import keep_memory, settle
 from nets.errors import CheckpointError, DataError, UsageError
 from nets.evaluate import Report, outputs, ranking, report, toy_report
 from nets.fused import fuse
@@ -38,6 +38,7 @@ class Trained:
         path = self.run / (BEST if best else LAST)
         tensors, words = checkpoint.read(path)
         self.classes, self.shape = _words(words, path)
+        settle(device)
         if device.type == "cpu":
             keep_memory()
         t = self.config.train

@@ -46,7 +46,7 @@ class Selection:
     def note(self, order: Tensor, lessons: Tensor):
         """What samples `order` (B) have taught."""
         self.lessons[order] = lessons
-        self.mine[order] = True
+        self.mine.index_fill_(0, order, True)  # = True would send a number from the host
 
     def merge(self, world):
         """Learn what other processes have noted; all have to ask."""

@@ -52,18 +52,6 @@ def load(splits: dict[str, Files], config) -> tuple["Pictures", "Pictures"]:
     return train, test
 
 
-def feed(x, plan: Plan, batch: int, seed: int, epoch: int, start: int = 0, side: int = 0):
-    """Yield an epoch's batches of x, a tensor or a stream, flipped and shifted, from number `start` on.
-
-    side: what is cut out of each picture, see batches.take.
-    """
-    if isinstance(x, Pictures):
-        yield from x.batches(plan, batch, seed, epoch, start, side)
-    else:
-        for i in range(start, len(plan.order) // batch):
-            yield take(x, plan.rows(i * batch, (i + 1) * batch), side)
-
-
 def waited(x, seconds: float) -> dict[str, float]:
     """{"wait": share of an epoch's seconds so far in which the step stood still for a stream's pictures}."""
     return {"wait": round(x.wait.seconds() / seconds, 4)} if isinstance(x, Pictures) else {}

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from nets import checkpoint, data, fits, lock, outcome, state, stream
 from nets.config import Config, Eval, dumps
-from nets.device import keep_memory, memory
+from nets.device import keep_memory, memory, settle
 from nets.errors import NonFiniteError, Stopped, UsageError
 from nets.evaluate import outputs, report, toy_report
 from nets.feed import Feed
@@ -43,6 +43,7 @@ class Run:
 
     def __init__(self, config: Config, device: torch.device, out: Path, world: World = World()):
         self.config, self.device, self.out, self.world = config, device, Path(out), world
+        settle(device)
         if device.type == "cpu":
             keep_memory()
         # whatever can be wrong with data, net or settings is found before anything is written
@@ -66,9 +67,10 @@ class Run:
         self.fast = fuse(self.net, device, self.dtype, config.net.kernel)
         guard = None if t.on_nonfinite == "ignore" else self.guard
         self.step = train_step(self.fast, self.loss, self.optimiser, bool(t.skip), guard, backward)
+        self.captured = None
         if device.type == "cuda" and t.optimizer != "adaptive" and world.size == 1:
-            standing = lambda: [*state.standing(self).values()]  # noqa: E731
-            self.step = Captured(self.step, standing, lambda: tuple(self.frozen))
+            standing = lambda: [*state.standing(self).values(), self.feed.selection.mine]  # noqa: E731
+            self.captured = self.learn = Captured(self.learn, standing, lambda: tuple(self.frozen))
         self.per_epoch = [self.feed.steps(epoch) for epoch in range(t.epochs)]
         *self.starts, self.steps = accumulate(self.per_epoch, initial=0)
         self.epoch_tally, self.line_tally = Tally(device), Tally(device)
@@ -121,17 +123,16 @@ class Run:
             self._save()
 
     def _prepare(self):
-        """Have the step captured for every size of picture, with whatever is constant then: no training."""
-        if not isinstance(self.step, Captured):
+        """Have a step captured for every size of picture, with whatever is constant then: no training."""
+        if self.captured is None:
             return
         t, p = self.config.train, self.progress
         ends = {group["until"] for group in t.groups if "until" in group}
         for epoch in range(p.epoch, t.epochs):
-            x, target = self.feed.blank(epoch)
-            weight = torch.ones(len(x), device=self.device)
+            batch = self.feed.blank(epoch)
             for moment in sorted({epoch, *(end for end in ends if epoch < end < epoch + 1)}):
                 self._freeze(moment)
-                self.step.prepare(x, target, torch.zeros((), device=self.device), *[weight] * bool(t.skip))
+                self.captured.prepare(*batch, torch.zeros((), device=self.device))
         self._freeze(p.epoch + p.step / self.per_epoch[p.epoch] if p.epoch < t.epochs else t.epochs)
 
     def _train(self):
@@ -162,7 +163,7 @@ class Run:
         result = result or self.test()  # resumed after its last step
         parameters = sum(w.numel() for w in self.net.params.values())
         facts = {"parameters": parameters, "seconds": round(p.seconds, 3)}
-        if isinstance(self.step, Captured):
+        if self.captured:
             facts["capture_seconds"] = round(prepared, 3)  # not in those above
         if c.eval.views != "one":
             facts["one_view"] = result.scores()

@@ -15,7 +15,8 @@ from nets.make import make_loss, make_net, make_optimiser
 ABOUT = """Time a train step, written by hand and by autograd, of the same net on the same data.
 
 Each form runs in a process of its own, and they take turns. Forms: manual and autograd (the net
-in torch.nn), eagerly; -compiled, by torch.compile; and on CUDA -graph, as a captured graph."""
+in torch.nn), eagerly; -compiled, by torch.compile; and on CUDA -graph, as a captured graph, and
+-compiled-graph, both."""
 
 
 def main():

@@ -8,7 +8,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from nets.bench.report import count, number, size
 from nets.figure import save
 
-MANUAL, AUTOGRAD, EDGE = ("#d1495b", "#e8a0a8", "#8f2636"), ("#4a6fa5", "#a9c0de", "#274060"), "#333333"
+MANUAL, AUTOGRAD = ("#d1495b", "#e8a0a8", "#8f2636", "#c97b84"), ("#4a6fa5", "#a9c0de", "#274060", "#7d93b2")
+EDGE = "#333333"
 
 
 def colours(names: list[str]) -> list[str]:
@@ -17,7 +18,7 @@ def colours(names: list[str]) -> list[str]:
 
 
 def _shade(name: str) -> int:
-    return 2 if "-graph" in name else 1 if "-compiled" in name else 0
+    return ("-compiled" in name) + 2 * ("-graph" in name)
 
 
 def race(path: Path, facts: dict):
@@ -75,7 +76,7 @@ def scaling(path: Path, facts: dict):
                 rows = [p["forms"][i] for p in points]
                 y = [r[key] / unit for r in rows]
                 power = found["exponents"][name][kind]
-                style = dict(color=colour, label=f"{name}: {power:.2f}", marker="os^"[_shade(name)], ms=4)
+                style = dict(color=colour, label=f"{name}: {power:.2f}", marker="os^D"[_shade(name)], ms=4)
                 axes.plot(at, y, ":" if name.endswith("+keep") else "-", **style)
                 if kind == "ms":
                     low, high = ([r[k] for r in rows] for k in ("low_ms", "high_ms"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from nets.bench import forms, measure, profile
-from nets.device import keep_memory
+from nets.device import keep_memory, settle
 from nets.errors import Problem
 from nets.gradcheck.targets import told
 from nets.graph import Captured
@@ -24,6 +24,7 @@ class Rival:
     def __init__(self, task: forms.Task, form: forms.Form):
         self.task, self.form, self.device = task, form, task.device
         self.loaded = measure.resident_peak()
+        settle(self.device)
         if form.keep and self.device.type == "cpu":
             keep_memory()
         if form.compiled:

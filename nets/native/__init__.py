@@ -2,6 +2,7 @@
 
     cpp.py         C++ is compiled once, by the machine's compiler
     common.h       vectors of 16 numbers, bfloat16
+    amx.h          a processor's matrix unit
     winograd.h     a 3 x 3 convolution of 2 x 2 places with 16 multiplications, and its derivatives
     conv.cpp       3 x 3 convolutions and their gradients, with and without a pool behind them
     pointwise.cpp  a norm and its activation in one pass
@@ -13,6 +14,8 @@ for a type that these don't serve, `serve` says no, and layers do without.
 
 import ctypes
 import functools
+import os
+import shutil
 
 import torch
 from torch import Tensor
@@ -41,10 +44,11 @@ def _have() -> bool:
     return library() is not None
 
 
-@torch.compiler.assume_constant_result
 @functools.cache
 def _have_triton() -> bool:
-    """Is there Triton, and a GPU that its kernels run on? They are then known as the operators below."""
+    """Is there Triton, with what it compiles by, and a GPU for it? Then its kernels are operators too."""
+    if not any(shutil.which(name) for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name):
+        return False  # each kernel's launcher is a little C
     if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):  # without bfloat16
         return False
     try:

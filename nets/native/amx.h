@@ -27,6 +27,7 @@ struct Unit {
     explicit Unit(bool on) : on(on) {
         alignas(64) uint8_t setting[64] = {1};
         for (int k = 0; k < 8; k++) setting[16 + 2 * k] = 64, setting[48 + k] = 16;  // bytes a row, rows
+        asm volatile("" ::"r"(setting) : "memory");  // some compilers think that it reads 8 bytes
         if (on) _tile_loadconfig(setting);
     }
     ~Unit() {

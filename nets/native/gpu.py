@@ -206,7 +206,7 @@ def _sums(kernel, a: Tensor, *args, **kw) -> Tensor:
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Each channel's mean and variance (divided by their number), float32 (C)."""
     a, c = rows(x), x.shape[1]
-    mean, var = x.new_empty((2, c), dtype=torch.float32)
+    mean, var = (x.new_empty(c, dtype=torch.float32) for _ in range(2))
     sums = _sums(_moments, a)
     grid = (triton.cdiv(c, WIDE),)
     _finish_moments[grid](a, sums, mean, var, a.numel() // c, c, len(sums), tall=TALL, wide=WIDE)
