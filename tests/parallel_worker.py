@@ -414,6 +414,8 @@ def fork(size: int, work, agent=True, alone=False, limit=100) -> tuple[list[int]
             if not pid:
                 _child(rank, work, said[rank])
             pids[pid] = rank
+        while not all(file.exists() for file in said):  # on a busy machine one may be ended before it began
+            time.sleep(0.001)
         begin = time.monotonic()
         signal.signal(signal.SIGALRM, lambda *_: [os.kill(pid, signal.SIGKILL) for pid in pids])
         signal.alarm(limit)
