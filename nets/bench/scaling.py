@@ -11,7 +11,7 @@ from nets.bench.race import race
 from nets.config import Config
 from nets.errors import UsageError
 
-SIZES = {"batch": (1 / 8, 1 / 4, 1 / 2, 1), "width": (1 / 2, 1, 2, 4), "depth": (1, 2, 3, 4)}
+SIZES = {"batch": (1 / 8, 1 / 4, 1 / 2, 1), "width": (1 / 4, 1 / 2, 1, 2), "depth": (1, 2, 3, 4)}
 PRODUCTS = {"Conv2d": "out_channels", "Linear": "outputs"}
 POOLS, NESTED = ("MaxPool2d", "AvgPool2d"), ("Sequential", "Residual")
 FLATTENERS = ("Flatten", "GlobalAvgPool", "GlobalMaxPool")
