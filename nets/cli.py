@@ -36,6 +36,8 @@ def one_line_errors():
         os._exit(e.code)  # in this process too something may wait for the dead, for ever
     except Problem as e:
         _say(e)
+        if hasattr(signal, "SIGCHLD"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # that a loader's workers end now is no news
         raise SystemExit(e.code) from None
     except torch.OutOfMemoryError as e:
         _leave(f"out of memory on the device; a smaller train.batch_size needs less ({e})", UsageError.code)
