@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nets.native import _like, rows
+
 LINE = 1024  # numbers that a program takes of a long line
 TALL, WIDE = 32, 64  # rows and channels that a program takes at once where it adds up
 SHARES = 512  # programs that share the rows: some for every multiprocessor of a large GPU
@@ -179,16 +181,6 @@ def _unpool(dy, winner, dx, oh, ow, h, w, c: tl.constexpr, line: tl.constexpr):
     tl.store(dx + row.to(tl.int64) * w * c + at, g, there)
 
 
-def rows(x: Tensor) -> Tensor:
-    """Pictures (N, C, H, W) as (N, H, W, C), without a gap: a view of what is channels_last."""
-    return x.permute(0, 2, 3, 1).contiguous()
-
-
-def _like(x: Tensor, h: int, w: int, dtype=None) -> Tensor:
-    shape = len(x), h, w, x.shape[1]
-    return x.new_empty(shape, dtype=dtype or x.dtype).permute(0, 3, 1, 2)
-
-
 def _lines(n: int) -> tuple[int]:
     return (triton.cdiv(n, LINE),)
 
@@ -215,7 +207,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def act_forward(x: Tensor, mean: Tensor, scale: Tensor, bias: Tensor, act: str) -> Tensor:
     """f((x − mean)·scale + bias), each of them float32 (C); act names f."""
-    y, a = _like(x, *x.shape[2:]), rows(x)
+    y, a = _like(x), rows(x)
     n = x.numel()
     _act_forward[_lines(n)](a, y, mean, scale, bias, n, c=x.shape[1], act=act, line=LINE)
     return y
@@ -232,7 +224,7 @@ def norm_act_backward(x, dy, mean, rstd, scale, bias, act: str, training: bool, 
     _finish_sums[(triton.cdiv(c, WIDE),)](sums, total, c, len(sums), tall=TALL, wide=WIDE)
     if not wanted:
         return x.new_empty(0), total
-    dx = _like(x, *x.shape[2:])
+    dx = _like(x)
     of = (mean, rstd, scale, bias, total, n, n // c)
     _act_backward[_lines(n)](a, b, dx, *of, c=c, act=act, training=training, line=LINE)
     return dx, total
@@ -249,7 +241,7 @@ def pool(x: Tensor) -> tuple[Tensor, Tensor]:
     """The largest of each 2 × 2 of x (N, C, H, W), and which it was, 0 to 3 in row order, a byte each."""
     a, (n, c, h, w) = rows(x), x.shape
     oh, ow = h // 2, w // 2
-    y, winner = _like(x, oh, ow), _like(x, oh, ow, torch.uint8)
+    y, winner = (_like(x, (n, c, oh, ow), dtype) for dtype in (x.dtype, torch.uint8))
     _pool[n * oh, triton.cdiv(ow * c, LINE)](a, y, winner, oh, ow, h, w, c=c, line=LINE)
     return y, winner
 
@@ -257,6 +249,6 @@ def pool(x: Tensor) -> tuple[Tensor, Tensor]:
 def unpool(dy: Tensor, winner: Tensor, h: int, w: int) -> Tensor:
     """Its backward, for pictures of h × w: dy at its winner's place, 0 elsewhere."""
     a, b, (n, c, oh, ow) = rows(dy), rows(winner), dy.shape
-    dx = _like(dy, h, w)
+    dx = _like(dy, (n, c, h, w))
     _unpool[n * h, triton.cdiv(w * c, LINE)](a, b, dx, oh, ow, h, w, c=c, line=LINE)
     return dx
