@@ -4,7 +4,11 @@ RUN may also be a model of torchvision with its published weights, such as torch
 guesses are drawn as guesses.png in the run's folder, or in runs/torchvision-alexnet.
 """
 
-from nets import cli, device, figure, predict, pretrained
+from nets.commands import cli
+from nets.common import device
+from nets.report import figure
+from nets.training import predict
+from nets.convert import pretrained
 
 
 def main():

@@ -5,9 +5,11 @@ On several processes: torchrun --nproc-per-node N train.py [CONFIG].
 
 from pathlib import Path
 
-from nets import cli, config, trainer
-from nets.parallel.alive import watched
-from nets.parallel.world import join
+from nets.commands import cli
+from nets.training import config
+from nets.training import trainer
+from nets.distributed.alive import watched
+from nets.distributed.world import join
 
 
 def main():

@@ -20,18 +20,18 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
-from nets.activations import GELU, ReLU, Sigmoid, SiLU, Tanh
-from nets.adaptive_pool import AdaptiveAvgPool2d
-from nets.conv import Conv2d
-from nets.dropout import Dropout
-from nets.errors import Problem
+from nets.layers.activations import GELU, ReLU, Sigmoid, SiLU, Tanh
+from nets.layers.adaptive_pool import AdaptiveAvgPool2d
+from nets.layers.conv import Conv2d
+from nets.layers.dropout import Dropout
+from nets.common.errors import Problem
 from nets.gradcheck import compare
-from nets.layer import KERNELS, Layer
-from nets.linear import Flatten, Linear
-from nets.loss import CrossEntropy, MeanSquaredError
-from nets.norm import BatchNorm2d
-from nets.pool import AvgPool2d, GlobalMaxPool, MaxPool2d
-from nets.response_norm import LocalResponseNorm
+from nets.layers.base import KERNELS, Layer
+from nets.layers.linear import Flatten, Linear
+from nets.losses import CrossEntropy, MeanSquaredError
+from nets.layers.norm import BatchNorm2d
+from nets.layers.pool import AvgPool2d, GlobalMaxPool, MaxPool2d
+from nets.layers.response_norm import LocalResponseNorm
 
 PROFILE = settings.get_current_profile_name()  # of hypothesis: torch sets its own
 with mock.patch("torch.backends.disable_global_flags"):  # else nobody may set a flag afterwards

@@ -18,23 +18,24 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from nets import batches, cli
-from nets.build import build
-from nets.errors import CheckpointError, DataError, Stopped
-from nets.guard import Guard
-from nets.loss import CrossEntropy, MeanSquaredError, Performance
-from nets.muon import Muon
-from nets.norm import BatchNorm2d
-from nets.optim import SGD
-from nets.parallel import shares
-from nets.parallel.agree import Agreement
-from nets.parallel.alive import watched
-from nets.parallel.backward import Backward, local_statistics, weight
-from nets.parallel.buckets import Reducer
-from nets.parallel.shard import Scatterer, ShardedSGD
-from nets.parallel.sync_norm import SyncBatchNorm2d, synchronise
-from nets.parallel.world import World, join
-from nets.step import hold, train_step
+from nets.data import batches
+from nets.commands import cli
+from nets.training.build import build
+from nets.common.errors import CheckpointError, DataError, Stopped
+from nets.training.guard import Guard
+from nets.losses import CrossEntropy, MeanSquaredError, Performance
+from nets.optim.muon import Muon
+from nets.layers.norm import BatchNorm2d
+from nets.optim.sgd import SGD
+from nets.distributed import shares
+from nets.distributed.agree import Agreement
+from nets.distributed.alive import watched
+from nets.distributed.backward import Backward, local_statistics, weight
+from nets.distributed.buckets import Reducer
+from nets.distributed.shard import Scatterer, ShardedSGD
+from nets.distributed.sync_norm import SyncBatchNorm2d, synchronise
+from nets.distributed.world import World, join
+from nets.training.step import hold, train_step
 
 CLOSE = 1e-10
 CONV = {"type": "Conv2d", "out_channels": 4, "kernel_size": 3, "padding": 1}

@@ -15,11 +15,13 @@ import torch
 import torch._dynamo  # noqa: F401
 from parallel_worker import fork
 
-from nets import cli, config, trainer
-from nets.parallel.alive import watched
-from nets.parallel.world import join
+from nets.commands import cli
+from nets.training import config
+from nets.training import trainer
+from nets.distributed.alive import watched
+from nets.distributed.world import join
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 SMALL = [f"net.layers.{i}.out_channels=8" for i in (0, 3, 7)] + ["train.epochs=2", "log.every=2"]
 EXACT = [*SMALL, "train.dtype=float64", "parallel.batch_norm=synchronised", "net.layers.12.p=0"]
 # batches of 231 aren't whole for 2 or 4 processes, nor is the test set of 360 pictures' doubtful part

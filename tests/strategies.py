@@ -12,17 +12,17 @@ import torch
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from nets import activations
-from nets.adaptive_pool import AdaptiveAvgPool2d
-from nets.conv import Conv2d
-from nets.dropout import Dropout
-from nets.linear import Flatten, Linear
-from nets.loss import CrossEntropy, MeanSquaredError, Performance
-from nets.net import Residual, Sequential
-from nets.norm import BatchNorm2d
-from nets.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
-from nets.response_norm import LocalResponseNorm
-from nets.whiten import Whiten2d
+from nets.layers import activations
+from nets.layers.adaptive_pool import AdaptiveAvgPool2d
+from nets.layers.conv import Conv2d
+from nets.layers.dropout import Dropout
+from nets.layers.linear import Flatten, Linear
+from nets.losses import CrossEntropy, MeanSquaredError, Performance
+from nets.layers.containers import Residual, Sequential
+from nets.layers.norm import BatchNorm2d
+from nets.layers.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
+from nets.layers.response_norm import LocalResponseNorm
+from nets.layers.whiten import Whiten2d
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 LAYOUTS = ("contiguous", "channels_last", "gaps", "transposed", "expanded")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "gradients.md"
 BLOCK = re.compile(r"```(python)?\n(.*?)```\n", re.S)
 

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from nets import batches
-from nets.config import Config
-from nets.errors import UsageError, nearest
-from nets.fused import fuse
-from nets.guard import Guard
-from nets.layer import sum_dtype
-from nets.make import make_loss, make_net, make_optimiser
-from nets.optim import SGD, constants
-from nets.step import hits, hold, train_step
-from nets.torch_nn import to_torch
-from nets.twin import loss_value
+from nets.data import batches
+from nets.training.config import Config
+from nets.common.errors import UsageError, nearest
+from nets.kernels.fused import fuse
+from nets.training.guard import Guard
+from nets.layers.base import sum_dtype
+from nets.training.make import make_loss, make_net, make_optimiser
+from nets.optim.sgd import SGD, constants
+from nets.training.step import hits, hold, train_step
+from nets.convert.to_torch import to_torch
+from nets.gradcheck.reference import loss_value
 
 SIDES, WAYS = ("manual", "autograd"), ("", "-compiled", "-graph", "-compiled-graph")
 NAMES = [side + way for way in WAYS for side in SIDES]

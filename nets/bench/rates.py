@@ -1,4 +1,4 @@
-"""Rates: how fast each convolution's three products run, by whose kernel; python -m nets.bench.rates.
+"""Rates: how fast each convolution's three products run, by whose kernel; nets bench.rates.
 
 Work counts as the definition of a convolution has it, whatever a kernel really multiplies.
 """
@@ -9,12 +9,15 @@ from statistics import median
 import torch
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from nets import cli, config, data, native
+from nets.commands import cli
+from nets.training import config
+from nets.data import datasets as data
+from nets.kernels import native
 from nets.bench.report import grid, number
-from nets.conv import Conv2d
-from nets.device import keep_memory
-from nets.make import make_net
-from nets.trace import Trace
+from nets.layers.conv import Conv2d
+from nets.common.device import keep_memory
+from nets.training.make import make_net
+from nets.gradcheck.trace import Trace
 
 HEADS = ["convolution", "at", "forward", "the library's", "dx", "the library's", "dw", "the library's"]
 

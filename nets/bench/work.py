@@ -5,10 +5,16 @@ import copy
 import torch
 from torch import Tensor
 
-from nets import activations, conv, dropout, linear, norm, response_norm, whiten
+from nets.layers import activations
+from nets.layers import conv
+from nets.layers import dropout
+from nets.layers import linear
+from nets.layers import norm
+from nets.layers import response_norm
+from nets.layers import whiten
 from nets.bench.forms import now
-from nets.device import keep_memory
-from nets.layer import Net
+from nets.common.device import keep_memory
+from nets.layers.base import Net
 
 # one number in, one number out: done while a neighbour reads or writes
 FREE = (

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from nets.bench import forms, measure, profile
-from nets.device import keep_memory, settle
-from nets.errors import Problem
-from nets.gradcheck.targets import told
-from nets.graph import Captured
+from nets.common.device import keep_memory, settle
+from nets.common.errors import Problem
+from nets.commands.targets import told
+from nets.training.cuda_graph import Captured
 
 CACHE = None  # a folder for compiled code; None: each worker compiles from nothing, as a first run does
 

@@ -4,7 +4,7 @@
     assert_gradients(layer, x)  the same in a test: fails with the table
     breaches(layer, x)          the contract alone: sentences on what a layer does wrong
 
-`python -m nets.gradcheck --help` is the command. Read measure.py (how far apart is too far),
+`nets gradcheck --help` is the command. Read measure.py (how far apart is too far),
 differences.py, contract.py, report.py, alone.py, module.py and check.py, then precision.py, targets.py,
 picture.py.
 """

@@ -2,12 +2,12 @@
 
 import torch
 
-from nets import twin
-from nets.device import generator_state
+from nets.gradcheck import reference as twin
+from nets.common.device import generator_state
 from nets.gradcheck import differences
 from nets.gradcheck.report import Row
-from nets.net import back
-from nets.trace import Call
+from nets.layers.containers import back
+from nets.gradcheck.trace import Call
 
 
 def largest(*tensors) -> float:

@@ -6,15 +6,15 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from nets import twin
+from nets.gradcheck import reference as twin
 from nets.gradcheck import differences
 from nets.gradcheck import module as torch_module
 from nets.gradcheck.alone import alone, largest
 from nets.gradcheck.contract import breaches
 from nets.gradcheck.report import Report, Row
-from nets.layer import Net
-from nets.net import Sequential
-from nets.trace import Call, Trace, named_layers
+from nets.layers.base import Net
+from nets.layers.containers import Sequential
+from nets.gradcheck.trace import Call, Trace, named_layers
 
 
 def check(
@@ -32,7 +32,7 @@ def check(
     """Compare a layer's or net's gradients at x with autograd's and with finite differences.
 
     dy        the gradient at its output; drawn at random by default
-    loss      instead of dy, with target: a loss of nets.loss that ends the net
+    loss      instead of dy, with target: a loss of nets.losses that ends the net
     samples   entries a tensor that finite differences are made for (in float64; else none)
     contract  also call every layer in all the ways that the contract allows (see `breaches`)
     watch     called with (row, manual, autograd) for every row, the tensors too

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from nets.gradcheck.measure import compare, tolerance
-from nets.layer import Net
-from nets.net import back
+from nets.layers.base import Net
+from nets.layers.containers import back
 
 
 def breaches(layer, x: Tensor, seed: int = 0) -> list[str]:

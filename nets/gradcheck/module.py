@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from nets.gradcheck.report import Row
-from nets.twin import Answer
+from nets.gradcheck.reference import Answer
 
 
 class Draws(nn.Dropout):
-    """Dropout that, after the same seed, drops what nets.dropout.Dropout drops."""
+    """Dropout that, after the same seed, drops what nets.layers.dropout.Dropout drops."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p in (0, 1):

@@ -11,7 +11,7 @@ from statistics import median
 import torch
 
 from nets.gradcheck.check import check
-from nets.gradcheck.targets import Case
+from nets.commands.targets import Case
 
 MOST = 1.1  # the manual gradient may be this much further from the truth than autograd's
 

@@ -1,6 +1,6 @@
 """The lecture, run and seen: every claim of MIT 6.034's lecture on neural nets as an experiment.
 
-    python -m nets.lecture [NAME ...] [--device D] [--seed N] [--out DIR]
+    nets lecture [NAME ...] [--device D] [--seed N] [--out DIR]
 
 An experiment is a function of a seed and a device that returns a `Result`. Source: MIT 6.034,
 Fall 2010 and 2015, Patrick Winston, lectures 12a and 12b, "Neural nets".

@@ -3,7 +3,7 @@
 import torch
 from tqdm import tqdm
 
-from nets.adaptive import LEAST, REACH, Adaptive
+from nets.optim.adaptive import LEAST, REACH, Adaptive
 from nets.lecture import plot
 from nets.lecture.many import SOLVED, band, slopes
 from nets.lecture.rate import CAP, SWEEP, nets_at, sweep, task

@@ -5,14 +5,14 @@ import math
 import torch
 from tqdm import tqdm
 
-from nets.activations import Sigmoid
-from nets.adaptive import Adaptive
+from nets.layers.activations import Sigmoid
+from nets.optim.adaptive import Adaptive
 from nets.lecture import plot
 from nets.lecture.result import Result
-from nets.linear import Linear
-from nets.loss import Performance
-from nets.net import Sequential
-from nets.step import train_step
+from nets.layers.linear import Linear
+from nets.losses import Performance
+from nets.layers.containers import Sequential
+from nets.training.step import train_step
 
 FUNCTIONS = {
     "sin 3x": lambda x: torch.sin(3 * x),

@@ -6,7 +6,7 @@ from tqdm import tqdm
 from nets.lecture import plot
 from nets.lecture.many import SOLVED, band, chain, rows, slopes, train, truth_table
 from nets.lecture.result import Result
-from nets.optim import SGD
+from nets.optim.sgd import SGD
 
 
 def xor(x):

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from nets.activations import Sigmoid
-from nets.layer import Layer, uniform
-from nets.loss import Performance
-from nets.net import Sequential
-from nets.optim import SGD
+from nets.layers.activations import Sigmoid
+from nets.layers.base import Layer, uniform
+from nets.losses import Performance
+from nets.layers.containers import Sequential
+from nets.optim.sgd import SGD
 
 SOLVED = 0.1  # the largest error that counts as learnt, as in the lecture
 

@@ -2,11 +2,11 @@
 
 import torch
 
-from nets.layer import Layer
+from nets.layers.base import Layer
 from nets.lecture import plot
 from nets.lecture.many import truth_table
 from nets.lecture.result import Result
-from nets.linear import Linear
+from nets.layers.linear import Linear
 
 
 def fires(neuron: Layer, x) -> torch.Tensor:

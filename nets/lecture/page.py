@@ -6,7 +6,7 @@ import io
 import json
 import re
 
-from nets.checkpoint import write as write_file
+from nets.common.tensorfile import write as write_file
 from nets.lecture import plot
 
 STYLE = """

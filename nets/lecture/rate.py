@@ -8,7 +8,7 @@ from nets.lecture import plot
 from nets.lecture.many import SOLVED, band, chain, rows, slopes, train, worst
 from nets.lecture.page import number
 from nets.lecture.result import Result
-from nets.optim import SGD
+from nets.optim.sgd import SGD
 
 LECTURE = {0.5: (694, 823), 5.0: (57, 67), 50.0: (124, 117)}  # iterations in the demonstration
 # twenty-one, five a decade, from 0.05 to 500: 0.5, 5 and 50 are among them

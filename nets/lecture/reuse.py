@@ -9,12 +9,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from nets.activations import Sigmoid
+from nets.layers.activations import Sigmoid
 from nets.lecture import plot
 from nets.lecture.result import Result
-from nets.linear import Linear
-from nets.loss import Performance
-from nets.net import Sequential
+from nets.layers.linear import Linear
+from nets.losses import Performance
+from nets.layers.containers import Sequential
 
 DEPTHS, DEEP_WIDTH, DEEP_BATCH = (4, 8, 16, 32, 64), 384, 64
 WIDTHS, WIDE_DEPTH, WIDE_BATCH = (512, 724, 1024, 1448, 2048), 2, 256

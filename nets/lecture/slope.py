@@ -2,10 +2,10 @@
 
 import torch
 
-from nets.activations import Sigmoid
+from nets.layers.activations import Sigmoid
 from nets.lecture import plot
 from nets.lecture.result import Result
-from nets.loss import Performance
+from nets.losses import Performance
 
 
 def sigmoid(seed: int = 0, device="cpu", points: int = 2001, box=Sigmoid) -> Result:

@@ -2,13 +2,13 @@
 
 import torch
 
-from nets import twin
-from nets.activations import Sigmoid
+from nets.gradcheck import reference as twin
+from nets.layers.activations import Sigmoid
 from nets.lecture import plot
 from nets.lecture.result import Result
-from nets.linear import Linear
-from nets.loss import Performance
-from nets.net import Sequential
+from nets.layers.linear import Linear
+from nets.losses import Performance
+from nets.layers.containers import Sequential
 
 
 def simplest(w1: float, w2: float, device) -> Sequential:

@@ -1,0 +1,163 @@
+"""The command: nets gradcheck [TARGET ...]"""
+
+import json
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from nets.common import tensorfile as checkpoint
+from nets.commands import cli
+from nets.common import device
+from nets.common.errors import MismatchError, UsageError
+from nets.gradcheck import check, precision
+from nets.report import differences as picture
+from nets.commands.targets import Case, cases, everything, told
+
+ABOUT = """Compare hand-written gradients with autograd's and with finite differences.
+
+A TARGET is a config (configs/digits.toml), a layer or loss of the project (Conv2d), a model of
+torchvision (torchvision:resnet18), or module:callable, which returns a layer of your own or a
+torch.nn model, or (either, x). A torch model is turned into layers (nets.convert.from_torch), and these
+are compared with autograd of the model itself."""
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+
+
+def main():
+    args = _arguments()
+    where, dtype = device.pick(args.device), getattr(torch, args.dtype)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32
+    targets = args.target or ["configs/digits.toml"]
+    if args.all:  # by themselves, in a sum of a few terms, layers differ by the order of addition alone
+        targets = [t for t in everything() if t.endswith(".toml") or not args.seeds]
+
+    def named(target, seed):
+        return cases(target, args.set, args.batch, seed, args.shape)
+
+    facts = {"ok": True, "device": str(where), "dtype": args.dtype, "tf32": args.tf32}
+    facts |= {"torch": torch.__version__, "targets": []}
+    tf32 = "on" if args.tf32 else "off"
+    print(f"{args.dtype} on {where}, TF32 {tf32}, torch {torch.__version__}")
+    if args.seeds:
+        bad = _precision(targets, named, where, dtype, args.seeds, facts)
+    else:
+        bad = _check(targets, named, where, dtype, args, facts)
+    facts["ok"] = not bad
+    if args.json:
+        facts = json.loads(json.dumps(facts), parse_constant=lambda _: None)  # JSON has no NaN
+        checkpoint.write(Path(args.json), json.dumps(facts, indent=2) + "\n")
+    if bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise MismatchError(f"gradient mismatch in {bad[0]}{more}")
+
+
+def _check(targets, named, where, dtype, args, facts) -> list[str]:
+    todo = [(target, case) for target in targets for case in named(target, args.seed)]
+    bad, drawn = [], {}
+    with tqdm(total=2 * len(todo), unit="check", disable=None, leave=False) as bar:
+        for target, case in todo:
+            bar.set_description(case.name)
+            case, before = case.to(where, dtype), None
+            for training in (True, False):
+                case.layer.train(training)
+                samples = (1 if case.module else 4) if args.samples is None else args.samples
+                report = _one(case, samples, args.seed or 0)
+                bar.update()
+                facts["targets"].append({"target": target, "case": case.name, **report.facts()})
+                same = before and (before.rows, before.breaches) == (report.rows, report.breaches)
+                if report.ok and len(targets) > 1:
+                    tqdm.write(report.line(case.name))
+                elif same:
+                    tqdm.write(f"{case.name}, {report.mode} mode: the same")
+                else:
+                    tqdm.write(f"\n{case.name}, {report.table()}")
+                before = report
+                if not report.ok and not same:
+                    wrong = report.first_bad or report.breaches[0]
+                    bad.append(f"{case.name}, {report.mode} mode, first at {wrong}")
+            if args.plot and target not in drawn:
+                drawn[target] = _plot(args.plot, target, case, where, len(targets) > 1)
+    if not bad:
+        tensors = sum(len(t["rows"]) for t in facts["targets"])
+        print(f"every gradient agrees: {len(todo)} cases in two modes, {tensors} tensors")
+    return bad
+
+
+def _one(case: Case, samples: int, seed: int, **options):
+    try:
+        wide = case.x.dtype in (torch.float32, torch.float64)  # a module mixes no types
+        options["module"] = case.module if wide else None
+        return check(case.layer, case.x, None, case.loss, case.target, samples, seed, **options)
+    except Exception as e:
+        if not case.tolerant:
+            raise
+        raise UsageError(f"{case.name}: {told(e)}") from None
+
+
+def _plot(file, target, case: Case, where, several: bool) -> Path:
+    """Draw a case in training mode, in each dtype that the device is good at."""
+    found = {}
+    for name in DTYPES:
+        if name == "float16" and where.type != "cuda":
+            continue
+        lower = case.to(where, getattr(torch, name))
+        lower.layer.train()
+        triples = found[name] = []
+        _one(lower, 0, 0, contract=False, watch=lambda *triple, kept=triples: kept.append(triple))
+    path = Path(file)
+    if several:
+        path = path.with_stem(f"{path.stem}-{Path(target).stem.replace(':', '-')}")
+    picture.draw(path, f"{case.name}: manual and autograd gradients", found)
+    return path
+
+
+def _precision(targets, named, where, dtype, seeds, facts) -> list[str]:
+    bad = []
+    counts = [(target, n) for target in targets for n in range(len(named(target, 0)))]
+    with tqdm(total=2 * seeds * len(counts), unit="check", disable=None, leave=False) as bar:
+        for target, n in counts:
+            for training in (True, False):
+                rows = precision.ratios(lambda seed: named(target, seed)[n], where, dtype, seeds, training, bar)
+                name = f"{rows[0].case}, {rows[0].mode} mode"
+                tqdm.write(f"\n{name}: errors against a float64 truth, medians of {seeds} seeds")
+                tqdm.write(precision.table(rows))
+                facts["targets"].append({"target": target, "ratios": [vars(r) | {"ok": r.ok} for r in rows]})
+                bad += [f"{name}, {r.tensor}: {r.ratio:.2f} times autograd's error" for r in rows if not r.ok]
+    if not bad:
+        print(f"no manual gradient is further from the truth than {precision.MOST} times autograd's")
+    return bad
+
+
+def _arguments():
+    parser = cli.parser(ABOUT)
+    add = parser.add_argument
+    add("target", nargs="*", metavar="TARGET", help="default: configs/digits.toml")
+    add("--all", action="store_true", help="every shipped config, layer and loss (--seeds: config)")
+    add("--set", action="append", default=[], metavar="a.b=v", help="override a key of the configs")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--dtype", default="float64", choices=DTYPES)
+    add("--batch", type=int, default=4, help="samples in a config's batch")
+    add("--seed", type=int, help="of weights and inputs; default: the config's")
+    add("--samples", type=int, help="entries a tensor for finite differences (float64): 4, or 1 of a model")
+    add("--shape", type=_shape, metavar="N,C,H,W", help="of the input of a module:callable or torch model")
+    add("--seeds", type=int, default=0, metavar="N", help="below float64: errors against a float64 truth")
+    add("--tf32", action="store_true", help="let CUDA round float32 products to TF32; off by default")
+    add("--json", metavar="FILE", help="write every figure to FILE too")
+    add("--plot", metavar="FILE", help="draw the differences as a PNG, one for each target")
+    args = parser.parse_args()
+    if args.all and args.target:
+        raise UsageError("--all names every target; leave the others out")
+    if args.batch < 1 or (args.samples or 0) < 0 or args.seeds < 0:
+        raise UsageError("--batch must be at least 1, --samples and --seeds at least 0")
+    if args.seeds and (args.dtype == "float64" or args.plot):
+        raise UsageError("--seeds compares a lower --dtype with float64, and draws nothing")
+    return args
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in text.split(","))
+
+
+if __name__ == "__main__":
+    with cli.one_line_errors():
+        main()

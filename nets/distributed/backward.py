@@ -1,0 +1,51 @@
+"""The backward of a step whose batch lies on several processes."""
+
+from torch import Tensor
+
+from nets.layers.containers import Sequential
+from nets.layers.norm import BatchNorm2d
+from nets.distributed.buckets import Reducer
+
+
+def weight(loss, rows: int, batch: int) -> float:
+    """What a loss over `rows` of a batch counts for in the batch's own.
+
+    Of a sum all of it; of a mean L = Σ_i l_i/B = Σ_r (n_r/B)·L_r, with L_r the mean over n_r rows.
+    """
+    return rows / batch if getattr(loss, "reduction", "sum") == "mean" else 1.0
+
+
+def local_statistics(net) -> list[Tensor]:
+    """The running statistics that each process would make of its own rows."""
+    norms = [layer for layer in net.walk() if type(layer) is BatchNorm2d]
+    return list({id(t): t for norm in norms for t in norm.buffers.values()}.values())
+
+
+class Backward:
+    """backward(net, saved, dz, value, hits) -> (grads, value, hits), all of the whole batch.
+
+    Takes the place of `net.backward(saved, dz)[1]` in a train step, which before lets this process's
+    loss and its gradient `weigh` what they count for.
+
+    weight      of this process's loss, see above
+    share       this process's rows by the batch's
+    statistics  running statistics to be averaged over the processes, so that all have the same:
+                those of a mean are the batch's own then, the variances leave out how far the
+                processes' means lie apart, as the net's own normalisation does
+    """
+
+    def __init__(self, reducer: Reducer, weight: float, share: float, statistics=()):
+        self.reducer, self.weight, self.share, self.statistics = reducer, weight, share, list(statistics)
+
+    def weigh(self, value: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:
+        return value * self.weight, dz * self.weight
+
+    def __call__(self, net, saved, dz: Tensor, value: Tensor, hits: Tensor):
+        reducer = self.reducer
+        reducer.along(value, hits, *(t * self.share for t in self.statistics))
+        early = {"take": reducer.take} if isinstance(net, Sequential) else {}
+        reducer.take(net.backward(saved, dz, **early)[1])  # what wasn't given early
+        grads, (value, hits, *means) = reducer.finish()
+        for t, mean in zip(self.statistics, means):
+            t.copy_(mean)
+        return grads, value, hits

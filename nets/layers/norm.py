@@ -1,0 +1,110 @@
+"""BatchNorm: every channel to mean 0 and variance 1 over the batch, then a scale and a shift."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import batch_norm
+
+from nets.common.errors import BatchError
+from nets.layers.base import Layer, check_kernel, pictures, sum_dtype
+
+
+class BatchNorm2d(Layer):
+    """x̂ = (x − μ)·r with r = 1/√(σ² + ε), y = γ·x̂ + β, for each channel of x (N, C, H, W).
+
+    In training μ and σ² are the batch's own over its m = N·H·W values, σ² = Σ(x − μ)²/m, and
+    so depend on x. In evaluation they are running averages, constants:
+
+        dβ = Σ dy        dγ = Σ dy·x̂        in both, and
+        evaluation:  dx = γ·r·dy
+        training:    dx = γ·r·(dy − dβ/m − x̂·dγ/m)
+
+    For the last: dμ/dx = 1/m and dσ²/dx = 2(x − μ)/m give dx̂_k/dx_i = r·(δ_ki − 1/m − x̂_k·x̂_i/m),
+    summed against γ·dy_k. Saved are x, μ and r; x̂ is cheap to make again.
+    Running averages take momentum of the new value, of the variance the unbiased one, σ²·m/(m−1):
+    writing them is the one thing that a forward here does to its layer.
+    Source: Ioffe and Szegedy 2015, "Batch normalization".
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        kernel: str = "written",
+    ):
+        super().__init__()
+        if eps <= 0 or not 0 <= momentum <= 1:
+            raise ValueError(f"eps must be over 0 and momentum 0 to 1, not {eps} and {momentum}")
+        self.eps, self.momentum = eps, momentum
+        self.kernel = check_kernel(kernel)
+        if affine:
+            self.params["weight"] = torch.ones(channels)
+            self.params["bias"] = torch.zeros(channels)
+        self.buffers["running_mean"] = torch.zeros(channels)
+        self.buffers["running_var"] = torch.ones(channels)
+
+    def check(self, x: Tensor):
+        """BatchError unless x is pictures with something to normalise by."""
+        pictures(self, x)
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] <= 1:
+            raise BatchError("BatchNorm2d in training needs more than one value a channel in a batch")
+
+    def forward(self, x: Tensor):
+        self.check(x)
+        gamma, beta = self.params.get("weight"), self.params.get("bias")
+        mean, var = self.buffers["running_mean"], self.buffers["running_var"]
+        y, batch_mean, rstd = torch.native_batch_norm(
+            x, gamma, beta, mean, var, self.training, self.momentum, self.eps
+        )
+        if self.training:
+            return y, (x, batch_mean, rstd, True)
+        return y, (x, mean.clone(), torch.rsqrt(var + self.eps), False)
+
+    def statistics(self, x: Tensor, moments):
+        """Mean and variance (C) to normalise x by: in training its own, which the running averages learn of.
+
+        moments: x -> its channels' mean and variance.
+        """
+        self.check(x)
+        mean, var = self.buffers["running_mean"], self.buffers["running_var"]
+        if not self.training:
+            return mean.clone(), var.clone()
+        own, m = moments(x), x.numel() // x.shape[1]
+        for average, new in zip((mean, var), (own[0], own[1] * (m / (m - 1)))):
+            average.mul_(1 - self.momentum).add_(new * self.momentum)
+        return own
+
+    def output(self, saved):
+        x, mean, rstd, _ = saved
+        gamma, beta = self.params.get("weight"), self.params.get("bias")
+        return batch_norm(x, mean, rstd**-2 - self.eps, gamma, beta, eps=self.eps)
+
+    def backward(self, saved, dy: Tensor):
+        x, mean, rstd, training = saved
+        gamma = self.params.get("weight")
+        if self.kernel != "written" and len(dy):  # of no pictures the library divides by 0, and dies
+            wanted = [True, gamma is not None, gamma is not None]
+            dx, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward(
+                dy, x, gamma, mean, rstd**-2 - self.eps, mean, rstd, training, self.eps, wanted
+            )
+            return dx, {"weight": dgamma, "bias": dbeta} if gamma is not None else {}
+
+        def wide(channel):  # (C) -> (1, C, 1, 1)
+            return channel[None, :, None, None]
+
+        m = dy.numel() // dy.shape[1]
+        centred = x.to(sum_dtype(x)) - wide(mean)  # x − μ
+        dyf = dy.to(sum_dtype(dy))
+        dbeta = dyf.sum((0, 2, 3))
+        dgamma = (dyf * centred).sum((0, 2, 3)) * rstd
+        scale = rstd if gamma is None else gamma * rstd
+        if training:
+            # dx = a·dy + b·(x − μ) + c, with a, b, c one number a channel
+            a, b, c = scale, -scale * rstd * dgamma / m, -scale * dbeta / m
+            dx = centred.mul_(wide(b)).addcmul_(dyf, wide(a)).add_(wide(c)).to(dy.dtype)
+        else:
+            dx = (dyf * wide(scale)).to(dy.dtype)
+        if gamma is None:
+            return dx, {}
+        return dx, {"weight": dgamma.to(gamma.dtype), "bias": dbeta.to(gamma.dtype)}

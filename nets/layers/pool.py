@@ -1,0 +1,116 @@
+"""Pooling: a window becomes one number, its mean or its largest."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, max_pool2d
+
+from nets.common.errors import BatchError
+from nets.layers.base import Layer, check_kernel, pictures
+from nets.layers.windows import Windows
+
+
+class GlobalAvgPool(Layer):
+    """y = the mean over all places, (N, C, H, W) -> (N, C): each place gets dy / (H·W)."""
+
+    def forward(self, x: Tensor):
+        pictures(self, x)
+        return x.mean((2, 3)), x.shape
+
+    def backward(self, saved, dy: Tensor):
+        return (dy / saved[2:].numel())[:, :, None, None].expand(saved), {}
+
+
+class GlobalMaxPool(Layer):
+    """y = the largest over all places, (N, C, H, W) -> (N, C): the first winner gets dy."""
+
+    def forward(self, x: Tensor):
+        pictures(self, x)
+        y, index = max_pool2d(x, x.shape[2:], return_indices=True)
+        return y.flatten(1), (index.flatten(1), x.shape, x.stride(1) == 1)
+
+    def backward(self, saved, dy: Tensor):
+        index, (n, c, h, w), channels_last = saved  # index (N, C), into H·W
+        shape = (n, h * w, c) if channels_last else (n, c, h * w)
+        dx = torch.zeros(shape, dtype=dy.dtype, device=dy.device)
+        if channels_last:
+            return dx.scatter_(1, index[:, None], dy[:, None]).reshape(n, h, w, c).permute(0, 3, 1, 2), {}
+        return dx.scatter_(2, index[..., None], dy[..., None]).reshape(n, c, h, w), {}
+
+
+class AvgPool2d(Layer):
+    """y_ncpq = Σ_ij x_nc(sp+i)(sq+j) / (kh·kw), padding counted as zeros.
+
+    Every input adds 1/(kh·kw) to each window that sees it, so dx is the sum over those
+    windows of dy / (kh·kw): dy added back through the shifted views.
+    """
+
+    def __init__(self, kernel_size, stride=None, padding=0):
+        super().__init__()
+        self.windows = Windows.pool(kernel_size, stride, padding)
+
+    def forward(self, x: Tensor):
+        win = self.windows
+        win.check(self, x)
+        return avg_pool2d(x, win.size, win.stride, win.padding), x.shape
+
+    def backward(self, saved, dy: Tensor):
+        share = dy / math.prod(self.windows.size)
+        return self.windows.spread(dy, saved, lambda i, j: share), {}
+
+
+class MaxPool2d(Layer):
+    """y_ncpq = the largest x in window (p, q); padding never wins, NaN does.
+
+    y equals the one input that won, so that input gets the window's dy and the others nothing;
+    on a tie the first in row order wins. Saved is the winner's index into H·W, in the smallest
+    type that holds it. Where windows don't overlap, dy is put back at the winners' places.
+    Where they do, an input gets the sum over the windows that it won:
+
+        dx_nc(sp+di)(sq+dj) += dy_ncpq · [winner_ncpq = (sp+di)·W + (sq+dj)]  for each (i, j),
+
+    one (i, j) after another and so in the same order every time.
+    kernel = "vendor" is aten.max_pool2d_with_indices_backward.
+    """
+
+    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, kernel: str = "written"):
+        super().__init__()
+        self.windows = Windows.pool(kernel_size, stride, padding, dilation)
+        self.kernel = check_kernel(kernel)
+
+    def forward(self, x: Tensor):
+        win = self.windows
+        win.check(self, x)
+        if any(p and n < d for n, p, d in zip(x.shape[2:], win.padding, win.dilation)):
+            # two neighbours in a window can lie on both sides of the picture: its winner is nowhere
+            raise BatchError(f"MaxPool2d, padded: dilation {win.dilation} is larger than the picture")
+        y, winner = max_pool2d(
+            x, win.size, win.stride, win.padding, win.dilation, return_indices=True
+        )
+        if self.kernel != "written":
+            return y, (winner, x)  # its backward asks for x, if only for the shape
+        small = torch.int16 if x.shape[2] * x.shape[3] <= 2**15 else torch.int32
+        return y, (winner.to(small), x.shape)
+
+    def backward(self, saved, dy: Tensor):
+        winner, like = saved
+        win = self.windows
+        if self.kernel != "written":
+            dx = torch.ops.aten.max_pool2d_with_indices_backward(
+                dy, like, win.size, win.stride, win.padding, win.dilation, False, winner
+            )
+            return dx, {}
+        if win.disjoint():
+            return torch.ops.aten.max_unpool2d(dy, winner.to(torch.int64), like[2:]), {}
+        (sh, sw), (ph, pw), (dh, dw) = win.stride, win.padding, win.dilation
+        row = torch.arange(dy.shape[2], device=dy.device)[:, None] * sh - ph
+        col = torch.arange(dy.shape[3], device=dy.device) * sw - pw
+
+        def won(i, j):
+            # where (i, j) lies in the padding the index can equal another's, but what is
+            # added there is cropped away
+            place = (row + i * dh) * like[3] + (col + j * dw)  # (oh, ow)
+            return torch.where(winner == place.to(winner.dtype), dy, 0)
+
+        return win.spread(dy, like, won), {}

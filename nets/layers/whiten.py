@@ -1,0 +1,53 @@
+"""Whitening: a first layer that isn't trained but read off the pictures' own statistics."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, conv_transpose2d
+
+from nets.layers.base import Layer, sum_dtype
+from nets.layers.windows import Windows
+
+
+class Whiten2d(Layer):
+    """A k × k convolution whose filters make a picture's patches uncorrelated, of variance 1.
+
+    Neighbouring pixels say nearly the same, so that the first layer's gradient is all about
+    brightness. With Σ = Σ_i λ_i v_i v_iᵀ the covariance of the patches, the filters are
+    ±v_i / √(λ_i + ε), two for each of the C·k² directions, for an activation behind that
+    lets one sign through. They are fixed: only the bias is trained, and nothing need be saved:
+
+        y = W ∗ x + b        dx = the adjoint, a transposed convolution        db = Σ dy
+
+    Source: Coates and Ng 2012; Page 2018, "How to train your ResNet 8"; Jordan 2024, airbench94.
+    """
+
+    def __init__(self, channels: int, kernel_size=2, eps: float = 5e-4):
+        super().__init__()
+        if eps <= 0:
+            raise ValueError(f"eps must be over 0, not {eps}")
+        self.eps = eps
+        self.windows = Windows.of(kernel_size, 1, 0)
+        directions = channels * self.windows.size[0] * self.windows.size[1]
+        start = torch.zeros(directions, directions).fill_diagonal_(1)
+        start = start.reshape(directions, channels, *self.windows.size)
+        self.buffers["weight"] = torch.cat([start, -start])  # until `fit`: the patches as they are
+        self.params["bias"] = torch.zeros(2 * directions)
+
+    def fit(self, x: Tensor):
+        """Set the filters from pictures x (N, C, H, W), normalised as the net will see them."""
+        self.windows.check(self, x)
+        patches = self.windows.patches(x.to(torch.float32), self.windows.out_size(x.shape))
+        rows = patches.permute(0, 1, 2, 5, 3, 4).flatten(3).flatten(0, 2)  # (N·oh·ow, C·k·k)
+        values, vectors = torch.linalg.eigh(torch.cov(rows.T))
+        filters = (vectors / torch.sqrt(values + self.eps)).T.flip(0)  # the strongest first
+        weight = self.buffers["weight"]
+        weight.copy_(torch.cat([filters, -filters]).reshape(weight.shape))
+
+    def forward(self, x: Tensor):
+        self.windows.check(self, x)
+        return conv2d(x, self.buffers["weight"].to(x.dtype), self.params["bias"].to(x.dtype)), None
+
+    def backward(self, saved, dy: Tensor):
+        w = self.buffers["weight"].to(dy.dtype)
+        dx = conv_transpose2d(dy, w) if self.input_grad else None
+        return dx, {"bias": dy.sum((0, 2, 3), dtype=sum_dtype(dy)).to(self.params["bias"].dtype)}

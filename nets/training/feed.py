@@ -1,0 +1,91 @@
+"""An epoch's batches as the net wants them: chosen, varied, normalised, on the device."""
+
+import torch
+
+from nets.data import batches
+from nets.data import color
+from nets.data import stream
+from nets.training.config import Config
+from nets.data.datasets import Dataset
+from nets.training.cuda_graph import Captured
+from nets.distributed import shares
+from nets.distributed.world import World
+from nets.data.selection import Selection
+
+
+class Feed:
+    """feed(epoch, start) yields (which samples (B), x as the net wants it, target) from batch `start` on.
+
+    B: of `batch` samples the share of this process, all where it is alone.
+
+    data: on the device. Everything that an epoch draws is a function of the seed and its number, but
+    for who sits it out, which `selection` knows. On CUDA x and target are overwritten by the next.
+    """
+
+    def __init__(self, config: Config, data: Dataset, device: torch.device, world: World = World()):
+        self.config, self.data, self.device, self.world = config, data, device, world
+        t = config.train
+        self.n = len(data.train_y)
+        self.batch = min(t.batch_size, self.n)
+        self.dtype = getattr(torch, t.dtype)
+        self.selection = Selection(self.n, t.skip, t.skip_after, device)
+        self.axes = color.axes(data.train_x) if config.data.color_jitter else None
+        self.side, self.made = 0, self._made
+        if device.type == "cuda" and world.size == 1:
+            self.made = Captured(self._made, lambda: [], lambda: self.side)
+
+    def steps(self, epoch: int) -> int:
+        """Steps in an epoch: a remainder that doesn't fill a batch sits it out."""
+        return max(1, (self.n - self.selection.out(epoch)) // self.batch)
+
+    def plan(self, epoch: int, again: bool = False) -> batches.Plan:
+        """What the epoch draws. again: it has begun before, and who sits it out is known."""
+        seed = self.config.seed
+        self.selection.merge(self.world)
+        plan = batches.plan(self.n, self.data.shape, self.config.data, seed, epoch, self.device)
+        return self.selection.chosen(plan) if again else self.selection.choose(plan, seed, epoch)
+
+    def __call__(self, epoch: int, start: int = 0):
+        d, size = self.data, shares.rows(self.batch, self.world)
+        plan = shares.part(self.plan(epoch, again=start > 0), self.batch, self.world)
+        streamed = isinstance(d.train_x, stream.Pictures)
+        if streamed:
+            samples = d.train_x.batches(plan, size, self.config.seed, epoch, start, d.side)
+        for i in range(start, len(plan.order) // size):
+            part = plan.rows(i * size, (i + 1) * size)
+            self.side = self._side(epoch)
+            made = self._seen(part, next(samples)) if streamed else self.made(*vars(part).values())
+            yield part.order, *made
+
+    def blank(self, epoch: int):
+        """A batch made as those of the epoch are, whatever it shows: to get ready with."""
+        d, size = self.data, self.batch
+        part = batches.plan(size, d.shape, self.config.data, 0, epoch, self.device)
+        self.side = self._side(epoch)
+        if not isinstance(d.train_x, stream.Pictures):
+            return part.order, *self.made(*vars(part).values())
+        c, h, w = d.shape
+        return part.order, *self._seen(part, torch.zeros(size, h, w, c, dtype=torch.uint8, device=self.device))
+
+    def _side(self, epoch: int) -> int:
+        """How large the epoch's pictures are; 0: as they come."""
+        sizes = self.config.train.sizes
+        return sizes[min(epoch, len(sizes) - 1)] if sizes else 0
+
+    def _made(self, *plan):
+        """The batch of a plan's parts, from memory: (x as the net wants it, target)."""
+        part = batches.Plan(*plan)
+        return self._seen(part, batches.take(self.data.train_x, part, self.data.side))
+
+    def _seen(self, part: batches.Plan, x):
+        """Samples x as the net wants them, at side × side if there is a side, and their targets."""
+        d, side = self.data, self.side
+        if x.dim() == 4:
+            x = batches.normalise(x, d.mean, d.std, self.dtype, self.config.train.channels_last)
+            if part.color is not None:
+                x = color.jitter(x, part.color, self.axes, d.std)
+            if part.hole is not None:
+                x = batches.blank(x, part.hole, self.config.data.cutout)
+            if side and side != x.shape[-1]:
+                x = batches.resize(x, side)
+        return x.to(self.dtype), d.train_y[part.order]

@@ -1,0 +1,148 @@
+"""A finished run, loaded again: to test it anew, or to ask it about any picture."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nets.common import tensorfile as checkpoint
+from nets.training import config
+from nets.data import datasets as data
+from nets.data import stream
+from nets.data.datasets import Dataset
+from nets.common.device import keep_memory, settle
+from nets.common.errors import CheckpointError, DataError, UsageError
+from nets.training.evaluate import Report, outputs, ranking, report, toy_report
+from nets.kernels.fused import fuse
+from nets.training.make import make_net
+from nets.data.pictures import decode
+from nets.training.state import BEST, LAST
+
+LARGEST = 2**28  # numbers in a picture
+
+
+class Trained:
+    """The net of a run folder, as it was last or, with `best`, when it scored best in a test.
+
+    CheckpointError where the folder doesn't hold a whole run.
+    """
+
+    def __init__(self, run: Path, device: torch.device, best: bool = False):
+        self.run, self.device = Path(run), device
+        if not self.run.is_dir():
+            raise CheckpointError(f"{run}: no such run")
+        try:
+            self.config = config.load(self.run / "config.toml")
+        except UsageError as e:
+            raise CheckpointError(f"{run}: {e}") from None
+        path = self.run / (BEST if best else LAST)
+        tensors, words = checkpoint.read(path)
+        self.classes, self.shape = _words(words, path)
+        settle(device)
+        if device.type == "cpu":
+            keep_memory()
+        t = self.config.train
+        self.dtype, self.channels_last = getattr(torch, t.dtype), t.channels_last
+        try:
+            n_outputs = len(self.classes) or data.shapes(self.config.data)[1]
+            self.net = make_net(self.config, self.shape, n_outputs)
+        except UsageError as e:
+            raise CheckpointError(f"{path}: doesn't match its config: {e}") from None
+        self.net.to(device, torch.promote_types(self.dtype, torch.float32))
+        checkpoint.restore(self.net, tensors, path)
+        self.fast = fuse(self.net, device, self.dtype, self.config.net.kernel)
+        self.mean, self.std = tensors.get("data.mean"), tensors.get("data.std")
+        pictures = len(self.shape) == 3
+        wanted = (self.shape[:1], torch.float32)
+        if pictures and any(t is None or (t.shape, t.dtype) != wanted for t in (self.mean, self.std)):
+            raise CheckpointError(f"{path}: has no mean and deviation of the pictures' channels")
+
+    def _dataset(self, x: Tensor, y: Tensor | None = None) -> Dataset:
+        """Samples to ask the net about, normalised as in training."""
+        side = self.config.data.crop_size
+        return Dataset(x, y, x, y, self.classes, self.mean, self.std, side).to(self.device)
+
+    def ask(self, x: Tensor, test: bool = False) -> Tensor:
+        """The net's outputs for x: uint8 (N, H, W, C) pictures, or toy inputs (N, inputs).
+
+        test: as the config has it of a test set, where only the doubtful may get all views.
+        """
+        d = self._dataset(x)
+        asked = self.config.eval if test else dataclasses.replace(self.config.eval, doubtful=1.0)
+        return outputs(self.fast, d.test_x, d, self.dtype, self.channels_last, test, asked)
+
+    def test(self, root=None):
+        """Its report on its data set's test split; root overrides where the data lies."""
+        conf = self.config.data
+        if root is not None:
+            conf = dataclasses.replace(conf, root=str(root))
+        found = data.load(conf)
+        if found.classes != self.classes or found.shape != self.shape:
+            raise DataError(f"{conf.root}: not the classes and sizes that {self.run} was trained on")
+        z, y = self.ask(found.test_x, test=True), found.test_y.to(self.device)
+        stream.note(found.skipped)
+        return report(z, y) if self.classes else toy_report(z, y)
+
+    def guess(self, paths) -> tuple[list, Tensor]:
+        """Picture files of any size: (pixels as the net sees them, logits (N, K) on the CPU)."""
+        if len(self.shape) != 3 or not self.classes:
+            raise UsageError(f"{self.run}: this net doesn't look at pictures")
+        channels, height, width = self.shape
+        if height != width:
+            raise UsageError(f"{self.run}: pictures of {width} × {height} can't be made from files")
+        size = self.config.data.size if self.config.data.crop_size else height
+        pixels = [torch.tensor(decode(p, channels, size)) for p in paths]
+        return pixels, self.ask(torch.stack(pixels)).cpu()
+
+
+def _words(words: dict, path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """A checkpoint's classes and the shape of a sample. CheckpointError where they can't be."""
+    classes, shape = words.get("classes"), words.get("shape")
+    named = isinstance(classes, list) and all(isinstance(c, str) and c.isprintable() for c in classes)
+    sized = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
+    if not named or not sized or math.prod(shape) > LARGEST:
+        raise CheckpointError(f"{path}: not a checkpoint of this project (no classes, or no size)")
+    return tuple(classes), tuple(shape)
+
+
+def describe(result, classes) -> str:
+    """A report as text: the summary, every class, the pairs most often confused."""
+    lines = []
+    if isinstance(result, Report):
+        width = max(map(len, classes))
+        lines += [f"{name:<{width}}  {share:6.1%}" for name, share in zip(classes, result.per_class)]
+        if result.confused:
+            lines += ["", "most often confused:"]
+        lines += [f"  {classes[a]} taken for {classes[b]}: {n}" for a, b, n in result.confused]
+        lines.append("")
+    return "\n".join([*lines, result.line()])
+
+
+def bars(path, z: Tensor, classes, width: int = 30) -> str:
+    """Five best guesses for one picture's logits (K), as bars of text."""
+    p = torch.softmax(z, 0)
+    best = ranking(z[None])[0, :5].tolist()
+    names = max(len(classes[k]) for k in best)
+    lines = [f"{path}"]
+    for k in best:
+        bar = "█" * round(width * float(p[k]))
+        lines.append(f"  {classes[k]:<{names}}  {float(p[k]):6.1%}  {bar}".rstrip())
+    return "\n".join(lines)
+
+
+def as_json(result, classes) -> str:
+    return json.dumps(result.facts(classes), indent=2)
+
+
+def guesses_json(paths, z: Tensor, classes) -> str:
+    p, best = torch.softmax(z, 1), ranking(z)[:, :5]
+    return json.dumps(
+        [
+            {"file": str(path), "guesses": [[classes[k], float(p[i, k])] for k in best[i].tolist()]}
+            for i, path in enumerate(paths)
+        ],
+        indent=2,
+    )

@@ -1,0 +1,234 @@
+"""nets gradcheck: what it is told, what it prints, what it writes and how it leaves."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.image import imread
+
+from nets.training import build
+from nets.training import config
+from nets.common.errors import MismatchError, UsageError
+from nets.gradcheck import check
+from nets.commands.gradcheck import main
+from nets.commands.targets import LOSSES, cases, everything
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted(ROOT.glob("configs/*.toml"))
+IDS = [p.stem for p in CONFIGS]
+
+
+def command(monkeypatch, *args):
+    monkeypatch.setattr(sys, "argv", ["gradcheck", *map(str, args)])
+    main()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=IDS)
+def test_every_shipped_config_passes(path, monkeypatch, capsys):
+    command(monkeypatch, path, "--batch", 2, "--samples", 1, "--device", "cpu")
+    out = capsys.readouterr().out
+    assert "training mode, float64" in out and "evaluation mode" in out
+    assert "WRONG" not in out and "infected" not in out and "every gradient agrees" in out
+
+
+@pytest.mark.parametrize("kernel", ["written", "vendor"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["digits", "cross"])
+def test_lower_precision_passes(name, dtype, kernel, monkeypatch, capsys):
+    path = ROOT / "configs" / f"{name}.toml"
+    command(monkeypatch, path, "--dtype", dtype, "--device", "cpu", "--set", f"net.kernel={kernel}")
+    assert f"training mode, {dtype}" in capsys.readouterr().out
+
+
+def used(path):
+    """The layer classes of a config that have something to get wrong in backward."""
+    conf = config.load(path)
+    names = {spec if isinstance(spec, str) else spec["type"] for spec in conf.net.layers}
+    return sorted(names | {"Sequential"})
+
+
+@pytest.mark.parametrize(
+    "path, name",
+    [(p, n) for p in CONFIGS if p.stem != "cifar100" for n in used(p)],
+    ids=lambda v: v if isinstance(v, str) else v.stem,
+)
+def test_a_flipped_sign_is_found_and_its_layer_named(path, name, monkeypatch):
+    flip(monkeypatch, name)
+    (case,) = cases(str(path), batch=2)
+    case = case.to(torch.device("cpu"), torch.float64)
+    report = check(case.layer, case.x, loss=case.loss, target=case.target, samples=0, contract=False)
+    assert f"({name}), " in report.first_bad or report.first_bad.startswith(f"{name}, ")
+
+
+def flip(monkeypatch, name):
+    """Turn the sign of every gradient of a class's parameters, or of dx where it has none."""
+    cls = build.LAYERS[name]
+    right = cls.backward
+
+    def wrong(self, saved, dy, *keep):
+        dx, grads = right(self, saved, dy, *keep)
+        return (-dx, grads) if not grads or name == "Sequential" else (dx, {k: -g for k, g in grads.items()})
+
+    monkeypatch.setattr(cls, "backward", wrong)
+
+
+def test_a_mismatch_is_written_down_and_leaves_with_6(monkeypatch, capsys, tmp_path):
+    flip(monkeypatch, "Conv2d")
+    with pytest.raises(MismatchError, match=r"digits, training mode, first at 7 \(Conv2d\), weight") as e:
+        command(monkeypatch, ROOT / "configs/digits.toml", "--device", "cpu", "--json", tmp_path / "r.json")
+    assert e.value.code == 6
+    assert "first wrong, from the loss backwards: 7 (Conv2d), weight" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "r.json").read_text())
+    assert not facts["ok"] and facts["targets"][0]["first_bad"] == "7 (Conv2d), weight"
+
+
+def test_exit_code_and_one_line(tmp_path):
+    """From the shell: a broken layer makes the command leave with 6 and say so in one line."""
+    code = (
+        "from nets import activations, cli\nfrom nets.commands.gradcheck import main\n"
+        "activations.Sigmoid.backward = lambda self, y, dy: (dy * y * (1 + y), {})\n"
+        "with cli.one_line_errors():\n    main()\n"
+    )
+    args = [sys.executable, "-c", code, "configs/two_weight.toml", "--device", "cpu"]
+    done = subprocess.run(args, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 6
+    assert done.stderr.count("\n") == 1 and "3 (Sigmoid), input" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+
+
+SHIPPED = [p.stem for p in CONFIGS]
+
+
+def test_everything_is_every_config_layer_and_loss():
+    names = {Path(t).stem for t in everything()}
+    assert names == {*SHIPPED, *build.LAYERS, *LOSSES}
+    assert {"CrossEntropy", "Performance"} <= LOSSES.keys()
+
+
+@pytest.mark.parametrize("name", [*build.LAYERS, *LOSSES])
+def test_a_layer_by_its_name(name, monkeypatch, capsys):
+    command(monkeypatch, name, "--device", "cpu", "--samples", 2)
+    out = capsys.readouterr().out
+    assert out.startswith("float64 on cpu, TF32 off") and "every gradient agrees" in out
+    assert out.count("mode, float64") + out.count("mode: the same") == 2 * len(cases(name))
+
+
+def test_several_targets_are_a_line_each(monkeypatch, capsys, tmp_path):
+    command(monkeypatch, "Tanh", "Performance", "--device", "cpu", "--json", tmp_path / "r.json")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[1:-1]] == [
+        *("Tanh(), training", "Tanh(), evaluation", "Performance, training", "Performance, evaluation")
+    ]
+    facts = json.loads((tmp_path / "r.json").read_text())
+    assert facts["ok"] and facts["tf32"] is False and facts["torch"] == torch.__version__
+    row = facts["targets"][0]["rows"][0]
+    assert facts["targets"][0]["target"] == "Tanh" and row["tensor"] == "input" and row["verdict"] == "ok"
+    assert row.keys() >= {"shape", "dtype", "absolute", "relative", "tolerance", "cosine", "ulp_median", "ulp_worst"}
+
+
+OWN = """
+import torch
+from nets.layers.base import Layer
+
+class Square(Layer):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+    def forward(self, x):
+        if x.dim() != 2:
+            raise ValueError("rows only")
+        return x * x, x
+    def backward(self, x, dy):
+        return self.factor * x * dy, {}
+
+def right():
+    return Square(2)
+
+def wrong():
+    return Square(3), torch.randn(4, 5)
+
+def broken():
+    return 1 / 0
+
+def number():
+    return 7
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "mine_.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("mine_", None)
+    sys.path.remove(str(tmp_path))
+
+
+def test_a_layer_of_ones_own(own, monkeypatch, capsys):
+    command(monkeypatch, "mine_:right", "--shape", "3,4", "--device", "cpu")
+    assert "Square, input  3×4" in capsys.readouterr().out
+    with pytest.raises(MismatchError, match="mine_:wrong, training mode, first at Square, input"):
+        command(monkeypatch, "mine_:wrong", "--device", "cpu")
+
+
+@pytest.mark.parametrize(
+    "args, told",
+    [
+        (["mine_:right"], "or give --shape"),
+        (["mine_:right", "--shape", "2,3,4"], r"ValueError: rows only \(mine_.py, line 11\)"),
+        (["mine_:broken"], r"ZeroDivisionError: division by zero \(mine_.py, line 23\)"),
+        (["mine_:number"], "gives no layer"),
+        (["mine_:nothing"], "has no attribute 'nothing'"),
+        (["nowhere_:x"], "No module named 'nowhere_'"),
+        (["conv2d"], 'did you mean "Conv2d"'),
+        (["digits"], "did you mean"),
+        (["--all", "Tanh"], "leave the others out"),
+        (["Tanh", "--seeds", "2"], "lower --dtype"),
+        (["Tanh", "--batch", "0"], "at least 1"),
+        (["Tanh", "--shape", "a"], "--shape"),
+        (["Tanh", "--dtype", "int8"], "--dtype"),
+    ],
+)
+def test_what_is_wrong_with_the_call_is_told(args, told, own, monkeypatch):
+    sys.path.insert(0, str(Path.cwd()))
+    with pytest.raises(UsageError, match=told):
+        command(monkeypatch, *args, "--device", "cpu")
+    while sys.path.count(str(Path.cwd())) > 1:
+        sys.path.remove(str(Path.cwd()))
+
+
+def test_the_picture(monkeypatch, tmp_path, capsys):
+    for targets, files in ((["Tanh"], ["a.png"]), (["Tanh", CONFIGS[-1]], ["b-Tanh.png", "b-two_weight.png"])):
+        command(monkeypatch, *targets, "--device", "cpu", "--plot", tmp_path / (files[0][0] + ".png"))
+        for file in files:
+            picture = imread(tmp_path / file)
+            assert picture.shape[0] > 300 and picture.std() > 0.05
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_no_gradient_is_further_from_the_truth_than_autograds(dtype, monkeypatch, capsys, tmp_path):
+    targets = ["Sigmoid", "CrossEntropy", ROOT / "configs/cross.toml"]
+    command(monkeypatch, *targets, "--device", "cpu", "--dtype", dtype, "--seeds", 20, "--json", tmp_path / "r.json")
+    assert "medians of 20 seeds" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "r.json").read_text())
+    ratios = [r for t in facts["targets"] for r in t["ratios"]]
+    assert len(ratios) == 2 * (1 + 1 + 8) and max(r["ratio"] for r in ratios) <= 1.1
+    eps = torch.finfo(getattr(torch, dtype)).eps
+    assert all(0 < r["manual"] < 10 * eps for r in ratios)
+
+
+def test_a_formula_that_loses_digits_is_told(monkeypatch):
+    """Right in float64 and poor in bfloat16: 1 − y² is rounded where y is near 1."""
+
+    def poor(self, y, dy):
+        return dy * (1 - y * y), {}
+
+    monkeypatch.setattr(build.LAYERS["Tanh"], "backward", poor)
+    command(monkeypatch, "Tanh", "--device", "cpu")
+    with pytest.raises(MismatchError, match=r"Tanh, input: \S+ times autograd's error"):
+        command(monkeypatch, "Tanh", "--device", "cpu", "--dtype", "bfloat16", "--seeds", 20)

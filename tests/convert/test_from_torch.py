@@ -1,0 +1,438 @@
+"""from_torch: somebody's torch.nn model and our net of it give the same numbers and gradients.
+
+    python -m pytest tests/test_from_torch.py --every-model
+
+checks all of torchvision's AlexNet, VGGs and ResNets, at their full depth; by default there is one
+of each family. Classifiers are narrow: 4,096 wide, in float64, they would take 8 GB.
+"""
+
+import copy
+import sys
+
+import pytest
+import torch
+import torchvision
+from helpers import DEVICES, near
+from torch import nn
+from torch.nn import functional as F
+
+from nets.convert import torch_parts
+from nets.layers.activations import Tanh
+from nets.layers.conv import Conv2d
+from nets.common.errors import MismatchError, ModuleError, UsageError
+from nets.convert.from_torch import from_torch
+from nets.gradcheck import breaches, check
+from nets.commands.gradcheck import main
+from nets.layers.base import Layer
+from nets.layers.containers import Residual, Sequential
+from nets.convert.to_torch import to_torch
+from nets.gradcheck.trace import named_layers
+
+FORWARD, BACKWARD = 1e-12, 1e-9
+VGGS = [f"vgg{n}{bn}" for n in (11, 13, 16, 19) for bn in ("", "_bn")]
+EVERY = ["alexnet", *VGGS, "resnet18", "resnet34", "resnet50"]
+
+
+def moved(module):
+    """The module in float64 with statistics and scales of norms that are not 0 and 1."""
+    module = module.to(torch.float64)
+    for m in module.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            for t in (m.weight, m.bias, m.running_mean, m.running_var):
+                if t is not None:
+                    t.data.uniform_(0.5, 1.5)
+    return module
+
+
+def agree(module, x):
+    """Forward, running statistics and every gradient in the module's mode; gives our net."""
+    net, oracle = from_torch(module), copy.deepcopy(module)
+    ours, theirs = x.clone(), x.clone().requires_grad_()
+    y, saved = net.forward(ours)
+    z = oracle(theirs * 1)  # a leaf must not be written to in place
+    near(y, z.detach(), FORWARD, "y")
+    state = oracle.state_dict()
+    for name in net.buffers:
+        near(net.buffers[name], state[net.torch_names[name]], FORWARD, name)
+    dy = torch.randn_like(y)
+    dx, grads = net.backward(saved, dy)
+    z.backward(dy)
+    near(dx, theirs.grad, BACKWARD, "dx")
+    params = dict(oracle.named_parameters())
+    assert sorted(net.torch_names[name] for name in net.params) == sorted(params)
+    most = max((g.abs().max().item() for g in grads.values()), default=0.0)
+    for name, g in grads.items():  # a bias before a norm has a gradient of 0 but for rounding
+        near(g, params[net.torch_names[name]].grad, BACKWARD, name, floor=1e-3 * most)
+    return net
+
+
+def both_modes(module, x):
+    """Dropout draws in its own way in training, and so with p = 0 there."""
+    agree(module.eval(), x)
+    for m in module.modules():
+        if isinstance(m, nn.Dropout):
+            m.p = 0.0
+    return agree(module.train(), x)
+
+
+def narrow(model, width=24):
+    """The same model with classifiers that are quick in float64."""
+    if isinstance(getattr(model, "classifier", None), nn.Sequential):
+        linears = [i for i, m in enumerate(model.classifier) if isinstance(m, nn.Linear)]
+        inputs = model.classifier[linears[0]].in_features
+        for i in linears:
+            model.classifier[i], inputs = nn.Linear(inputs, width), width
+    return model
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_torchvisions_models(name, request):
+    full = request.config.getoption("--every-model")
+    if not full and name not in ("alexnet", "vgg11_bn", "resnet18", "resnet50"):
+        pytest.skip("one of each family; --every-model checks them all")
+    model = torchvision.models.get_model(name, weights=None)
+    if name == "resnet50" and not full:  # its blocks, not its depth
+        model.layer2, model.layer3 = model.layer2[:1], nn.Identity()
+        model.layer4, model.fc = nn.Identity(), nn.Linear(512, 24)
+    model = moved(narrow(model))
+    both_modes(model, torch.randn(2, 3, 64, 64, dtype=torch.float64))
+
+
+def test_structure_and_names_of_a_resnet():
+    net = from_torch(torchvision.models.resnet18())
+    names = dict(named_layers(net))
+    assert sum(isinstance(layer, Residual) for layer in names.values()) == 8
+    assert net.torch_names["4.0.0.body.3.weight"] == "layer1.0.conv2.weight"
+    assert net.torch_names["5.0.0.shortcut.1.running_var"] == "layer2.0.downsample.1.running_var"
+    assert net.torch_names.keys() == (net.params | net.buffers).keys()
+
+
+class Pre(nn.Module):
+    """A pre-activation block, with a way inside a way, and the calls that people write."""
+
+    def __init__(self, c=4):
+        super().__init__()
+        self.norm, self.conv1 = nn.BatchNorm2d(c), nn.Conv2d(c, c, 3, padding="same", bias=False)
+        self.conv2, self.short = nn.Conv2d(c, c, 1), nn.Sequential()
+        self.inner = nn.ModuleList([nn.Conv2d(c, c, 3, padding=1, groups=2) for _ in range(2)])
+
+    def forward(self, x, scale=0.5):
+        h = F.silu(self.norm(x))
+        h = self.conv2(F.gelu(h + self.inner[1](torch.tanh(self.inner[0](h)))))
+        return self.short(x) * scale + (torch.sigmoid(self.conv1(x)) + torch.add(x, h))
+
+
+class Calls(nn.Module):
+    def __init__(self, end):
+        super().__init__()
+        self.pre, self.end = Pre(), end
+        self.head = nn.Linear(4 * (9 if end != "mean" else 1), 5)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.pre(x), inplace=True), 2)
+        x = F.adaptive_avg_pool2d(F.avg_pool2d(x, 2, stride=1, padding=1), (3, 3))
+        x += x
+        x *= 0.7
+        x = x.relu()
+        if self.end == "mean":
+            x = x.mean((2, 3))
+        elif self.end == "size":
+            x = x.view(x.size(0), -1)
+        elif self.end == "shape":
+            x = x.reshape((x.shape[0], -1))
+        else:
+            x = x.flatten(1) if self.end == "method" else torch.flatten(x, start_dim=1)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("end", ["mean", "size", "shape", "method", "function"])
+def test_a_forward_of_ones_own(end):
+    net = both_modes(moved(Calls(end)), torch.randn(3, 4, 8, 9, dtype=torch.float64))
+    assert breaches(net, torch.randn(3, 4, 8, 9, dtype=torch.float64)) == []
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_plain_sequential_of_every_part(device):
+    same = nn.Linear(7, 7)
+    tied = nn.Linear(7, 7)
+    tied.weight = same.weight
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 6, (3, 2), (2, 1), (1, 0), bias=False), nn.BatchNorm2d(6, 1e-3, 0.3), nn.ReLU(True)),
+        *(nn.Conv2d(6, 4, 3, dilation=2, padding="valid"), nn.BatchNorm2d(4, affine=False), nn.GELU("tanh")),
+        *(nn.MaxPool2d(3, 2, 1), nn.AvgPool2d((2, 1), 1), nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten()),
+        nn.Sequential(nn.Identity(), nn.Dropout(0.4), nn.Linear(24, 7, bias=False), nn.Sequential(nn.SiLU())),
+        *(same, nn.Sigmoid(), same, nn.Tanh(), tied),
+    )
+    net = both_modes(moved(module).to(device), torch.randn(2, 3, 19, 17, dtype=torch.float64, device=device))
+    assert sorted(net.torch_names[k] for k in net.params if "bias" not in k)[:2] == ["0.weight", "1.weight"]
+    assert len(net.params) == len(list(module.parameters()))  # what is shared is there once
+
+
+def test_from_torch_is_the_inverse_of_to_torch():
+    for module in (torchvision.models.resnet18(), nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(2))):
+        net = from_torch(module.eval())
+        again = from_torch(to_torch(net))
+        assert again.params.keys() == net.params.keys() and again.buffers.keys() == net.buffers.keys()
+        assert [n for n, _ in named_layers(again)] == [n for n, _ in named_layers(net)]
+        assert all(torch.equal(again.params[k], t) for k, t in net.params.items())
+        x = torch.randn(2, 3, 32, 32)
+        assert torch.equal(net.forward(x)[0], again.forward(x)[0])
+
+
+def test_weights_are_clones_and_the_module_and_the_random_numbers_are_as_they_were():
+    module = torchvision.models.resnet18()
+    module.layer1.eval()
+    before, modes = copy.deepcopy(module.state_dict()), [m.training for m in module.modules()]
+    state = torch.get_rng_state()
+    net = from_torch(module)
+    assert torch.equal(torch.get_rng_state(), state)
+    for t in (*net.params.values(), *net.buffers.values()):
+        assert not t.requires_grad
+        t.add_(1)
+    assert all(torch.equal(t, before[k]) for k, t in module.state_dict().items())
+    assert [m.training for m in module.modules()] == modes
+    layers = list(net.children.values())
+    assert net.training and layers[5].training
+    assert not any(layer.training for layer in layers[4].walk())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_type_of_the_weights_is_kept(dtype):
+    net = from_torch(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).to(dtype))
+    assert {t.dtype for t in (net.params | net.buffers).values()} == {dtype}
+
+
+def test_nothing_is_still_a_layer():
+    for module in (nn.Identity(), nn.Sequential(), nn.Sequential(nn.Sequential(), nn.Identity())):
+        net, x = from_torch(module), torch.randn(2, 3)
+        assert isinstance(net, Layer) and torch.equal(net.forward(x)[0], x)
+    assert isinstance(from_torch(nn.Sequential(nn.ReLU(), nn.Sequential(nn.Tanh(), nn.Tanh()))), Sequential)
+
+
+def forward(of, **parts):
+    """A module with these parts whose forward is `of`."""
+    module = type("Odd", (nn.Module,), {"forward": of})()
+    for name, part in parts.items():
+        setattr(module, name, part)
+    return module
+
+
+def test_all_that_is_unsupported_is_named_at_once():
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.Softplus(), nn.Softplus()),
+        *(nn.BatchNorm2d(4, momentum=None), nn.BatchNorm2d(4, track_running_stats=False)),
+        *(nn.MaxPool2d(2, ceil_mode=True), nn.AvgPool2d(3, 1, 1, count_include_pad=False)),
+        *(nn.AvgPool2d(2, divisor_override=3), nn.AdaptiveAvgPool2d((None, 2)), nn.Flatten(0)),
+        nn.Conv2d(4, 4, 2, padding="same"),
+        forward(lambda self, x: torch.cat([self.a(x), F.dropout(x, 0.1, self.training)], 1), a=nn.ELU()),
+        forward(lambda self, x: x if x.sum() > 0 else -x),
+        nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)),
+    )
+    module[3].register_forward_hook(print)
+    module[8].forward = print
+    with pytest.raises(ModuleError) as error:
+        from_torch(module)
+    assert isinstance(error.value, UsageError) and isinstance(error.value, ValueError)
+    for words in (
+        "parts of Sequential: Conv2d with padding_mode='reflect' (0)",
+        *("Softplus (1, 2)", "BatchNorm2d with hooks (3)", "BatchNorm2d with momentum=None (3)"),
+        *("track_running_stats=False (4)", "MaxPool2d with ceil_mode=True (5)", "count_include_pad=False (6)"),
+        *("divisor_override=3 (7)", "output_size=(None, 2) (8)", "Flatten with start_dim=0 (9)"),
+        *("isn't the same on both sides (10)", "ELU (11.a)", "cat (11)"),
+        *("F.dropout (nn.Dropout, which knows the mode, is known) (11)", "ParametrizedLinear (13)"),
+        "AdaptiveAvgPool2d with a forward put into it (8)",
+        "can't be traced: symbolically traced variables cannot be used as inputs to control flow (12)",
+    ):
+        assert words in str(error.value)
+
+
+TANGLES = {
+    "two inputs": (lambda self, x, y: x + y, "takes 2 inputs"),
+    "a pair": (lambda self, x: (x, x), "anything but one tensor"),
+    "a number added": (lambda self, x: x + 1, "add of anything but two tensors"),
+    "a weighted sum": (lambda self, x: torch.add(x, self.a(x), alpha=2), "add of anything but two tensors"),
+    "a product": (lambda self, x: x * self.a(x), "mul of two tensors"),
+    "a weight of its own": (lambda self, x: F.linear(x, self.a.weight), "a.weight in its forward (1); linear (1)"),
+    "another view": (lambda self, x: x.view(-1, 4), "view to -1, 4"),
+    "a view of another's size": (lambda self, x: x.view(x.size(1), -1), "view to size, -1"),
+    "mean over rows": (lambda self, x: x.mean(2), "mean over 2"),
+    "nowhere": (lambda self, x: [self.a(x), x.relu()][1], "a leads nowhere"),
+    "modes": (lambda self, x: self.a(x) if self.training else x, "isn't the same in training and eval"),
+    "a function with other options": (lambda self, x: F.softmax(x, 1), "softmax"),
+    "a pool with indices": (lambda self, x: F.max_pool2d(x, 2, return_indices=True)[0], "max_pool2d_with_indices"),
+    "getitem": (lambda self, x: x[:, 0], "getitem"),
+}
+
+
+def crossed(self, x):
+    a, b = self.a(x), x.tanh()
+    c = a + b
+    return a + c.relu()
+
+
+TANGLES["ways that cross"] = (crossed, "a is on more than one way to a sum")
+
+
+@pytest.mark.parametrize("of, words", TANGLES.values(), ids=[k.replace(" ", "-") for k in TANGLES])
+def test_what_no_layer_is_for(of, words):
+    module = forward(of, a=nn.Linear(4, 4)).eval()
+    with pytest.raises(ModuleError) as error:
+        from_torch(nn.Sequential(nn.Tanh(), module))
+    assert words in str(error.value) and "(1)" in str(error.value)
+    assert not module.training
+
+
+def test_what_is_no_module_at_all():
+    with pytest.raises(ModuleError, match="no torch.nn.Module"):
+        from_torch(nn.ReLU)
+
+
+def alias(self, x):
+    same = self.drop(x)
+    return self.act(x) + same
+
+
+def shortcut(self, x):
+    return x + self.act(x)
+
+
+def sum_in_place(self, x):
+    y = x.flatten(1)
+    x += self.conv(x)
+    return y + x.flatten(1)
+
+
+def nested(self, x):
+    return self.conv(self.body(x)) + x
+
+
+@pytest.mark.parametrize("of", [alias, shortcut, sum_in_place, nested])
+def test_a_write_in_place_that_others_would_see_is_refused(of):
+    """Where nothing is in place, the same forward is taken, and right."""
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+
+    def make(inplace):
+        parts = dict(act=nn.ReLU(inplace), drop=nn.Dropout(0.0), conv=nn.Conv2d(3, 3, 1))
+        parts["body"] = nn.Sequential(nn.Identity(), nn.Sequential(nn.ReLU(inplace), nn.Tanh()))
+        if of is sum_in_place and not inplace:
+            return forward(lambda self, x: x.flatten(1) + (x + self.conv(x)).flatten(1), **parts)
+        return forward(of, **parts)
+
+    used = make(False).to(torch.float64)
+    y, _ = from_torch(used).forward(x)
+    near(y, used(x).detach(), FORWARD, "y")
+    with pytest.raises(ModuleError, match="written to in place"):
+        from_torch(make(True))
+
+
+def test_a_write_in_place_that_nobody_sees_is_taken():
+    def of(self, x):
+        h = self.conv(self.act(self.conv(x)))  # as in torchvision's blocks
+        h += x
+        return self.act(h)
+
+    module = forward(of, act=nn.ReLU(True), conv=nn.Conv2d(3, 3, 1)).to(torch.float64)
+    agree(module, torch.randn(2, 3, 4, 4, dtype=torch.float64))
+
+
+# nets gradcheck of a torch model
+
+OWN = """
+import torch
+from torch import nn
+
+def small():
+    head = nn.Dropout(0.3), nn.Flatten(), nn.Linear(64, 3)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(True), *head)
+
+def with_input():
+    return small(), torch.randn(2, 3, 6, 6)
+
+def strange():
+    return nn.Sequential(nn.Softplus(), nn.ELU())
+"""
+
+
+def gradcheck(monkeypatch, *args):
+    monkeypatch.setattr(sys, "argv", ["gradcheck", *args, "--device", "cpu"])
+    main()
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "torch_own_.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("torch_own_", None)
+
+
+def test_a_model_of_torchvision_by_its_name(monkeypatch, capsys):
+    def little():
+        model = torchvision.models.resnet18(num_classes=5)
+        model.layer2, model.layer3, model.layer4 = model.layer2[:1], nn.Identity(), nn.Identity()
+        model.fc = nn.Linear(128, 5)
+        return model
+
+    models = {"resnet18": little}
+    monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: models[name]())
+    gradcheck(monkeypatch, "torchvision:resnet18", "--shape", "2,3,33,32", "--samples", "0")
+    out = capsys.readouterr().out
+    assert "2×3×33×32" in out and "every gradient agrees: 1 cases in two modes" in out
+    for row in ("torch's ResNet, output", "torch's ResNet, 5.0.shortcut.1.running_var", "0 (Conv2d), weight"):
+        assert row in out
+    with pytest.raises(UsageError, match='no model "resnet17"; did you mean "resnet1'):
+        gradcheck(monkeypatch, "torchvision:resnet17")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_a_torch_model_of_ones_own(dtype, own, monkeypatch, capsys):
+    gradcheck(monkeypatch, "torch_own_:small", "--shape", "2,3,6,6", "--dtype", dtype)
+    gradcheck(monkeypatch, "torch_own_:with_input", "--dtype", dtype)
+    out = capsys.readouterr().out
+    assert out.count("every gradient agrees") == 2
+    assert ("torch's Sequential, output" in out) == (dtype != "bfloat16")
+    with pytest.raises(UsageError, match="give --shape"):
+        gradcheck(monkeypatch, "torch_own_:small")
+    with pytest.raises(UsageError, match=r"Softplus \(0\); ELU \(1\)"):
+        gradcheck(monkeypatch, "torch_own_:strange", "--shape", "2,3")
+
+
+def test_the_oracle_is_the_model_itself(own, monkeypatch):
+    """A wrong layer whose backward is right is found, as is a right one whose backward is wrong."""
+    with monkeypatch.context() as patch:
+        patch.setitem(torch_parts.MODULES, nn.ReLU, lambda m: Tanh())
+        with pytest.raises(MismatchError, match="first at torch's Sequential, output"):
+            gradcheck(patch, "torch_own_:with_input", "--samples", "0")
+
+    def wrong(*args, right=Conv2d.backward):
+        dx, grads = right(*args)
+        return dx, {k: -g for k, g in grads.items()}
+
+    monkeypatch.setattr(Conv2d, "backward", wrong)
+    with pytest.raises(MismatchError, match=r"first at 0 \(Conv2d\), weight"):
+        gradcheck(monkeypatch, "torch_own_:with_input", "--samples", "0")
+
+
+def test_check_takes_the_module_in_code():
+    module = moved(Calls("size"))
+    x = torch.randn(3, 4, 8, 9, dtype=torch.float64)
+    report = check(from_torch(module), x, module=module)
+    assert report.ok and report.rows[0].name == "torch's Calls, output"
+
+
+@pytest.mark.parametrize("written", ["module", "call"])
+def test_local_response_norm_either_way(written):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+            self.norm = nn.LocalResponseNorm(5, 0.3, 0.75, 2.0)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return self.norm(y) if written == "module" else F.local_response_norm(y, 5, 0.3, 0.75, 2.0)
+
+    torch.manual_seed(0)
+    module, x = Net().double(), torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    assert torch.allclose(from_torch(module).forward(x)[0], module(x), rtol=1e-12)

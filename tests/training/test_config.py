@@ -1,0 +1,174 @@
+"""Configs: read back as written, and whatever is wrong is named."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nets.training import config
+from nets.training.build import build
+from nets.common.errors import UsageError
+
+CONFIGS = sorted(Path(__file__).parents[2].glob("configs/*.toml"))
+MINIMAL = '[net]\nlayers = ["Flatten", { type = "Linear", outputs = 10 }]\n'
+
+
+def write(tmp_path, text):
+    path = tmp_path / "c.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_shipped_configs_survive_a_round_trip(path, tmp_path):
+    conf = config.load(path)
+    assert conf.name == path.stem
+    assert config.load(write(tmp_path, config.dumps(conf))) == conf
+
+
+@given(st.text(max_size=30).filter(str.isprintable), st.floats(0, 1), st.integers(0, 2**62))
+def test_any_words_and_numbers_survive_a_round_trip(tmp_path_factory, root, smoothing, seed):
+    import dataclasses
+
+    base = config.load(CONFIGS[0])
+    conf = dataclasses.replace(
+        base,
+        seed=seed,
+        data=dataclasses.replace(base.data, root=root),
+        train=dataclasses.replace(base.train, label_smoothing=smoothing),
+    )
+    path = tmp_path_factory.mktemp("round") / "c.toml"
+    path.write_text(config.dumps(conf), encoding="utf-8")
+    assert config.load(path) == conf
+
+
+def test_overrides(tmp_path):
+    path = write(tmp_path, MINIMAL)
+    conf = config.load(path, ["train.rate=2", "data.source=cifar10", 'name="x y"', "train.nesterov=true"])
+    assert (conf.train.rate, conf.data.source, conf.name) == (2.0, "cifar10", "x y")
+    assert conf.train.nesterov is True and conf.seed == 0
+    with pytest.raises(AttributeError):
+        conf.train.rate = 3  # frozen
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("train.rat=1", 'train.rat: unknown key; did you mean "rate"?'),
+        ("trian.rate=1", 'trian: unknown key; did you mean "train"?'),
+        ("train.rate=fast", "train.rate: expected a number"),
+        ("train.rate=-1", "train.rate: must be more than 0, got -1"),
+        ("train.rate=nan", "train.rate: expected a finite number"),
+        ("train.epochs=1.5", "train.epochs: expected a whole number"),
+        ("train.epochs=true", "train.epochs: expected a whole number"),
+        ("train.epochs=0", "train.epochs: must be at least 1"),
+        ("train.nesterov=1", "train.nesterov: expected true or false"),
+        ("train.dtype=bfloat61", 'did you mean "bfloat16"?'),
+        ("train.label_smoothing=1.5", "train.label_smoothing: must be at most 1"),
+        ("data.source=cifar", 'did you mean "cifar10'),
+        ("data=3", "data: expected a table"),
+        ("net.layers=[]", "net.layers"),
+        ("net.layers=3", "net.layers: expected a list"),
+        ("name=a/b", "name:"),
+        ("seed=99999999999999999999", "seed: "),
+        ("seed=-1", "seed: must be at least 0"),
+        ("seed=" + "1" * 5000, "seed: expected a whole number"),
+        ("train.rate=1\nzzz=3", "is not plain text"),
+        ('name="a\\u0000b"', "is not plain text"),
+        ("data.root=\udcff", "data.root: '\\udcff' is not plain text"),
+        ("data.size=2147483648", "data.size: must be at most 4096"),
+        ("train.rate", "--set train.rate: write it as key=value"),
+        ("seed.x=1", "--set seed.x=1: seed is a value"),
+        ('train.groups=[{match=["*.bias"], rat=1}]', 'train.groups[0].rat: unknown key; did you mean "rate"?'),
+        ("train.groups=[{rate=1}]", "train.groups[0].match"),
+        ('train.groups=[{match=["*"], rate=-1}]', "train.groups[0].rate: must be at least 0"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, override, message):
+    path = write(tmp_path, "seed = 0\n" + MINIMAL)
+    with pytest.raises(UsageError) as e:
+        config.load(path, [override])
+    assert message in str(e.value)
+
+
+@pytest.mark.parametrize("text", ["a = ", "\x00", "[net", 'x = "' + "[" * 10])
+def test_what_is_no_toml(tmp_path, text):
+    with pytest.raises(UsageError, match="c.toml"):
+        config.load(write(tmp_path, text))
+
+
+def test_deep_nesting_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="c.toml"):
+        config.load(write(tmp_path, "x = " + "[" * 100_000))
+
+
+def test_a_missing_and_a_binary_file(tmp_path):
+    with pytest.raises(UsageError, match="nowhere.toml: No such file"):
+        config.load(tmp_path / "nowhere.toml")
+    (tmp_path / "b.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="b.toml"):
+        config.load(tmp_path / "b.toml")
+
+
+def layer(**options):
+    return [options]
+
+
+@pytest.mark.parametrize(
+    "layers, message",
+    [
+        (["Relu"], 'net.layers[0]: no layer is called "Relu"; did you mean "ReLU"?'),
+        (["ReLU", 3], "net.layers[1]: a layer is a name or a table"),
+        (layer(type="Conv2d", out_channel=3, kernel_size=3), 'no option "out_channel"; did you mean "out_channels"?'),
+        (layer(type="Conv2d", in_channels=1, out_channels=3, kernel_size=3), 'no option "in_channels"'),
+        (layer(type="Conv2d", out_channels=3), "kernel_size"),
+        (layer(type="Conv2d", out_channels="3", kernel_size=3), "net.layers[0].out_channels: expected int"),
+        (layer(type="Conv2d", out_channels=0, kernel_size=3), "out_channels: must be at least 1"),
+        (layer(type="Conv2d", out_channels=3, kernel_size=9), "Conv2d on an input of 1 × 8 × 8"),
+        (layer(type="Conv2d", out_channels=3, kernel_size=3, stride=0), "stride must be a whole number"),
+        (layer(type="Conv2d", out_channels=3, kernel_size=3, groups=2), "groups"),
+        (layer(type="Conv2d", out_channels=3, kernel_size=3, kernel="fast"), '"written", "vendor" or "native"'),
+        (layer(type="MaxPool2d", kernel_size=2.5), "kernel_size"),
+        (layer(type="Dropout", p=2), "probability"),
+        (layer(type="ReLU", x=1), 'no option "x"'),
+        (layer(type="Scale", factor=float("inf")), "factor: expected float"),
+        (layer(type="Linear", outputs=3, spread="x"), "spread: expected float"),
+        (layer(type="BatchNorm2d", eps=-1.0), "eps must be over 0"),
+        (layer(type="Sequential", layers=[]), "layers: expected a list"),
+        (layer(type="AdaptiveAvgPool2d", output_size=[2, 0]), "output_size must be a whole number"),
+        (["Flatten", "AdaptiveAvgPool2d"], "net.layers[1]: AdaptiveAvgPool2d needs pictures"),
+        (["Flatten", "BatchNorm2d"], "net.layers[1]: BatchNorm2d needs pictures, but its input is 64 numbers"),
+        (layer(type="Residual"), "needs body"),
+        (layer(type="Residual", body=[]), "net.layers[0].body: expected a list"),
+        (layer(type="Residual", body=["Relu"]), "net.layers[0].body[0]: no layer"),
+        (
+            layer(type="Residual", body=[{"type": "Conv2d", "out_channels": 4, "kernel_size": 3}]),
+            "body gives 4 × 6 × 6, the way around it 1 × 8 × 8",
+        ),
+    ],
+)
+def test_a_wrong_layer_is_named(layers, message):
+    with pytest.raises(UsageError) as e:
+        build(layers, (1, 8, 8))
+    assert message in str(e.value)
+
+
+def test_build_fills_in_sizes():
+    conv = {"type": "Conv2d", "out_channels": 4, "kernel_size": 3, "padding": 1}
+    body = [conv, "BatchNorm2d", "ReLU"]
+    around = [{"type": "Conv2d", "out_channels": 4, "kernel_size": 1}]
+    net, out = build(
+        [
+            {"type": "Residual", "body": body, "shortcut": around},
+            {"type": "AdaptiveAvgPool2d", "output_size": [8, 9]},
+            {"type": "Sequential", "layers": [{"type": "MaxPool2d", "kernel_size": 2}, "Flatten"]},
+            {"type": "Linear", "outputs": 7},
+        ],
+        (3, 8, 8),
+        "vendor",
+    )
+    assert out == (7,)
+    shapes = {k: tuple(v.shape) for k, v in net.params.items()}
+    assert shapes["0.body.0.weight"] == (4, 3, 3, 3) and shapes["3.weight"] == (7, 4 * 4 * 4)
+    assert net.children["0"].children["body"].children["1"].kernel == "vendor"

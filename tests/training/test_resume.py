@@ -1,0 +1,430 @@
+"""A run that was ended goes on to the same last bit, and a step that isn't finite changes nothing."""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from nets.common import tensorfile as checkpoint
+from nets.training import config
+from nets.data import datasets as data
+from nets.report import figure
+from nets.training import lock
+from nets.training import predict
+from nets.tools import survive
+from nets.training import trainer
+from nets.common.errors import CheckpointError, DataError, NonFiniteError, Stopped, UsageError
+from nets.training.guard import Guard
+from nets.layers.base import Layer
+from nets.training.make import make_loss, make_net, make_optimiser
+from nets.layers.containers import Sequential
+from nets.training.step import train_step
+from nets.training.signals import Stop
+from nets.training.metrics import Tally
+
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
+QUICK = ["train.epochs=3", "train.batch_size=256", "log.every=2", "save.seconds=0"]
+MUON = ["train.optimizer=muon", "train.rate=0.02", 'train.groups=[{ match = ["0.*"], until = 1.5 }]']
+RUNS = {
+    "dropout": ("digits", []),
+    "varied": ("digits", ["data.flip=alternating", "data.cutout=3", "train.dtype=bfloat16"]),
+    "selective": ("digits", ["train.skip=0.8", "train.skip_after=1"]),
+    "muon": ("digits", MUON),
+    "tested now and then": ("digits", ["train.eval_every=2", "eval.views=mirror"]),
+    "skipping": ("digits", ["train.on_nonfinite=skip"]),
+    "ignoring": ("digits", ["train.on_nonfinite=ignore"]),
+    "adaptive": ("cross", ["train.epochs=12", "train.optimizer=adaptive", "train.batch_size=4"]),
+}
+
+
+class Gone(BaseException):
+    """The process is gone: nothing is saved on the way out."""
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """A figure takes longer than the run."""
+    monkeypatch.setattr(figure, "top5", lambda path, *_: Path(path).write_bytes(b"png"))
+    kept = ("epoch", "loss", "train_top1", "top1")
+    drawn = lambda path, rows, _: Path(path).write_text(str([[r.get(k) for k in kept] for r in rows]))
+    monkeypatch.setattr(figure, "curves", drawn)
+
+
+def make(name, overrides=()):
+    file, own = RUNS.get(name, ("digits", []))
+    return config.load(ROOT / f"configs/{file}.toml", [*QUICK, *own, *overrides])
+
+
+def ended(conf, out, at, end):
+    """A run that `end(run)` ends at step `at`."""
+    run = trainer.Run(conf, CPU, out)
+    learn = run.learn
+
+    def wrapped(*args):
+        if run._at() == at:
+            end(run)
+        return learn(*args)
+
+    run.learn = wrapped
+    return run
+
+
+def gone(run):
+    raise Gone
+
+
+def stop(run):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_that_was_ended_goes_on_to_the_same_last_bit(name, tmp_path):
+    conf = make(name)
+    trainer.Run(conf, CPU, tmp_path / "alone").train()
+    whole = survive.state(tmp_path / "alone")
+    assert len(whole["metrics.jsonl"].splitlines()) >= 8
+    steps = json.loads(whole["metrics.jsonl"].splitlines()[-1])["step"]
+    with pytest.raises(Stopped) as caught:
+        ended(conf, tmp_path / "again", steps // 3, stop).train()
+    assert caught.value.code == 143 and f"at step {steps // 3 + 1} of {steps}" in str(caught.value)
+    # once more, this time without a farewell, two steps behind a checkpoint
+    later = dataclasses.replace(conf, save=config.Save(steps=3, seconds=1e9))
+    with pytest.raises(Gone):
+        ended(later, tmp_path / "again", steps // 2 // 3 * 3 + 2, gone).train(resume=True)
+    trainer.Run(conf, CPU, tmp_path / "again").train(resume=True)
+    assert not survive.differences(whole, survive.state(tmp_path / "again"))
+
+
+def test_what_differs_is_told(tmp_path):
+    """The comparison itself: another seed is another run."""
+    for seed in (0, 1):
+        trainer.Run(make("", [f"seed={seed}", "train.epochs=1"]), CPU, tmp_path / str(seed)).train()
+    a, b = (survive.state(tmp_path / str(seed)) for seed in (0, 1))
+    found = survive.differences(a, b)
+    assert {"net.0.weight", "optimizer.velocity.0.weight", "metrics.jsonl", "random.cpu", "words"} <= set(
+        found
+    )
+
+
+@pytest.mark.parametrize(
+    "lost", ["random.cpu", "optimizer.velocity.13.weight", "net.1.running_mean", "line.sums"]
+)
+def test_nothing_that_is_saved_could_be_left_out(lost, tmp_path, monkeypatch):
+    """With one tensor put back to where it started, the run comes out different."""
+    conf = make("")
+    trainer.Run(conf, CPU, tmp_path / "alone").train()
+    with pytest.raises(Stopped):
+        ended(conf, tmp_path / "again", 6, stop).train()
+    tensors, words = checkpoint.read(tmp_path / "again/last.safetensors")
+    tensors[lost] = torch.Generator().get_state()[None] if lost == "random.cpu" else torch.zeros_like(tensors[lost])
+    checkpoint.save(tmp_path / "again/last.safetensors", tensors, words)
+    trainer.Run(conf, CPU, tmp_path / "again").train(resume=True)
+    assert survive.differences(*(survive.state(tmp_path / name) for name in ("alone", "again")))
+
+
+def test_stopped_while_it_is_tested(tmp_path, monkeypatch):
+    conf = make("", ["train.epochs=2"])
+    trainer.Run(conf, CPU, tmp_path / "alone").train()
+    run = trainer.Run(conf, CPU, tmp_path / "again")
+    test = run.test
+
+    def stopped(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        return test(*args)
+
+    run.test = stopped
+    with pytest.raises(Stopped, match="interrupted at step 5 of 10"):
+        run.train()
+    assert run.net.training
+    trainer.Run(conf, CPU, tmp_path / "again").train(resume=True)
+    assert not survive.differences(*(survive.state(tmp_path / name) for name in ("alone", "again")))
+
+
+def test_killed_for_real(tmp_path):
+    """The short form of `nets survive`, SIGKILL and all."""
+    conf = config.load(ROOT / "configs/digits.toml", [*survive.SETTINGS, "train.epochs=2"])
+    found = dict(survive.survive(conf, CPU, tmp_path, kills=2, saves=2))
+    assert len(found) == 4 and not any(found.values()), found
+
+
+def test_the_best_is_kept_beside_the_last(tmp_path, monkeypatch):
+    run = trainer.Run(make("", ["train.epochs=4"]), CPU, tmp_path)
+    scores, real = iter([0.2, 0.5, 0.4, 0.5]), run.test
+    run.test = lambda *args: dataclasses.replace(real(*args), top1=next(scores))
+    run.train()
+    best, last = (
+        checkpoint.read(tmp_path / f"{name}.safetensors")[1]["progress"] for name in ("best", "last")
+    )
+    assert (best["epoch"], best["best"]) == (2, 0.5) and (last["epoch"], last["best"]) == (4, 0.5)
+    kept, newest = (predict.Trained(tmp_path, CPU, best).net.params for best in (True, False))
+    assert all(torch.equal(newest[k], w) for k, w in run.net.params.items())
+    assert not any(torch.equal(newest[k], w) for k, w in kept.items())
+
+
+def test_checkpoints_by_steps_and_by_seconds(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(trainer.state, "save", lambda run, path: saved.append(run._at()))
+    monkeypatch.setattr(checkpoint, "also", lambda *_: None)
+    own = ["train.epochs=2", "train.eval_every=9", "save.steps=4", "save.seconds=1e9"]
+    trainer.Run(make("", own), CPU, tmp_path / "a").train()
+    assert saved == [0, 4, 8, 10]
+    saved.clear()
+    trainer.Run(make("", own[:2] + ["save.seconds=0"]), CPU, tmp_path / "b").train()
+    assert saved == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        5,
+        6,
+        7,
+        8,
+        9,
+        10,
+        10,
+    ]  # after an epoch's last step, and after its test
+
+
+@pytest.fixture(scope="module")
+def stopped_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(Stopped):
+        ended(make(""), out, 7, stop).train()
+    return out
+
+
+def test_a_run_that_is_there_is_not_written_over(stopped_run, tmp_path):
+    with pytest.raises(
+        UsageError, match="a run that isn't finished; --resume goes on with it, --force begins anew"
+    ):
+        trainer.Run(make(""), CPU, stopped_run).train()
+    out = tmp_path / "run"
+    trainer.Run(make("", ["train.epochs=1"]), CPU, out).train()
+    before = (out / "last.safetensors").read_bytes()
+    with pytest.raises(UsageError, match="has a finished run"):
+        trainer.Run(make("", ["train.epochs=1"]), CPU, out).train()
+    assert (out / "last.safetensors").read_bytes() == before
+    trainer.Run(make("", ["train.epochs=1", "seed=5"]), CPU, out).train(force=True)
+    assert (out / "last.safetensors").read_bytes() != before
+
+
+def test_resuming_a_finished_run_tells_its_result_again(tmp_path):
+    conf = make("", ["train.epochs=1"])
+    first = trainer.Run(conf, CPU, tmp_path).train()
+    before = survive.state(tmp_path)
+    assert trainer.Run(conf, CPU, tmp_path).train(resume=True) == first
+    assert not survive.differences(before, survive.state(tmp_path))
+
+
+def test_a_run_resumes_with_its_own_config(stopped_run):
+    with pytest.raises(UsageError, match=r"train\.rate: .* was trained with 0\.1, now it is 0\.2"):
+        trainer.Run(make("", ["train.rate=0.2"]), CPU, stopped_run).train(resume=True)
+    with pytest.raises(UsageError, match=r"net\.layers"):
+        trainer.Run(make("", ["net.layers.0.out_channels=31"]), CPU, stopped_run).train(resume=True)
+
+
+def test_a_run_resumes_on_its_own_data(stopped_run, monkeypatch):
+    real = data.LOADERS["digits"]
+
+    def other(conf):
+        found = real(conf)
+        found.mean = found.mean + 1e-6
+        return found
+
+    monkeypatch.setitem(data.LOADERS, "digits", other)
+    with pytest.raises(DataError, match="not the pictures"):
+        trainer.Run(make(""), CPU, stopped_run).train(resume=True)
+
+
+@pytest.mark.parametrize("name, change", [
+    ("optimizer.velocity.13.weight", lambda t: t.double()),
+    ("optimizer.velocity.13.weight", lambda t: t[:1]),
+    ("epoch.sums", lambda t: None),
+    ("random.cpu", lambda t: t[:, :7]),
+    ("net.0.weight", lambda t: t.flatten()),
+])  # fmt: skip
+def test_a_checkpoint_that_does_not_fit(name, change, stopped_run, tmp_path):
+    tensors, words = checkpoint.read(stopped_run / "last.safetensors")
+    tensors[name] = change(tensors[name])
+    tensors = {k: t for k, t in tensors.items() if t is not None}
+    checkpoint.save(tmp_path / "last.safetensors", tensors, words)
+    run = trainer.Run(make(""), CPU, tmp_path)
+    before = {k: t.clone() for k, t in run.net.params.items()}
+    with pytest.raises(CheckpointError, match="random" if "random" in name else name):
+        run.train(resume=True)
+    assert all(torch.equal(t, before[k]) for k, t in run.net.params.items())
+
+
+@pytest.mark.parametrize("change", [{"progress": {"epoch": "x", "step": 0, "seconds": 0, "best": None}},
+                                    {"progress": {"epoch": -1, "step": 0, "seconds": 0, "best": None}},
+                                    {"progress": {"epoch": 1, "step": 10**6, "seconds": 0, "best": None}},
+                                    {"progress": {"epoch": 0.5, "step": 0, "seconds": 0, "best": None}},
+                                    {"progress": {"epoch": 0, "step": 0, "seconds": 0, "best": "x"}},
+                                    {"progress": {"epoch": 0, "step": 0, "seconds": 10**400, "best": None}},
+                                    {"progress": {"epoch": 0, "step": 0, "seconds": 0, "best": 10**400}},
+                                    {"progress": 5}, {"config": 7}, {"config": "a ="}, {"log": {}}, {"log": None},
+                                    {"config": "a = " + "[" * 10_000}, {"config": "seed = " + hex(16**5000)},
+                                    {"log": {"metrics": -1, "times": 10**400, "sha256": 3}}])  # fmt: skip
+def test_words_that_do_not_fit(change, stopped_run, tmp_path):
+    tensors, words = checkpoint.read(stopped_run / "last.safetensors")
+    checkpoint.save(tmp_path / "last.safetensors", tensors, words | change)
+    with pytest.raises(CheckpointError):
+        trainer.Run(make(""), CPU, tmp_path).train(resume=True)
+
+
+def test_a_folder_in_use_is_locked(tmp_path):
+    """By another process: the lock is this process's own otherwise."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        with lock.hold(tmp_path):
+            os.write(write, b"x")
+            signal.pause()
+    os.read(read, 1)
+    try:
+        assert lock.held(tmp_path)
+        with pytest.raises(UsageError, match=f"in use by process {child}"):
+            trainer.Run(make(""), CPU, tmp_path).train()
+        assert [p.name for p in tmp_path.iterdir()] == ["lock"]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert not lock.held(tmp_path)
+
+
+def test_a_second_signal_is_obeyed_at_once():
+    with Stop() as stopper:
+        stopper.check()
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Stopped, match="interrupted"):
+            stopper.check()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000):  # the handler runs between two of Python's own steps
+                pass
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Infinite(Layer):
+    """y = x, but dx is infinite once `now`."""
+
+    now = False
+
+    def forward(self, x):
+        return x, None
+
+    def backward(self, saved, dy):
+        return dy / 0 if self.now else dy, {}
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "muon", "adaptive"])
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_step_that_is_not_finite_changes_nothing(policy, where, optimiser):
+    layers = '[{ type = "Conv2d", out_channels = 3, kernel_size = 3 }, "BatchNorm2d", "Flatten", { type = "Linear", outputs = 4 }]'
+    own = [f"train.optimizer={optimiser}", "train.groups=[]"]
+    own += (
+        ["train.momentum=0", "train.nesterov=false", "train.weight_decay=0"]
+        if optimiser == "adaptive"
+        else []
+    )
+    conf = make("", [f"net.layers={layers}", *own])
+    net = make_net(conf, (1, 8, 8), 4)
+    loss, infinite = make_loss(conf, True), Infinite()
+    both = Sequential(*list(net.children.values())[:2], infinite, *list(net.children.values())[2:])
+    opt = make_optimiser(conf, both, loss)
+    guard = Guard(policy, CPU)
+    step = train_step(both, loss, opt, guard=guard)
+    x, y = torch.randn(5, 1, 8, 8), torch.arange(5) % 4
+    assert step(x, y, 1.0)[2] and step(x, y, 1.0)[2]
+    everything = [*both.params.values(), *both.buffers.values(), *opt.state().values()]
+    before = [t.clone() for t in everything]
+    infinite.now = where == "gradient"
+    bad = torch.full_like(x, torch.nan) if where == "loss" else x
+    assert not step(bad, y, 1.0)[2]
+    assert all(torch.equal(a, b) for a, b in zip(everything, before))
+    infinite.now = False
+    assert bool(step(x, y, 1.0)[2]) == (policy == "skip")  # after a stop nothing counts
+    assert all(torch.equal(a, b) for a, b in zip(everything, before)) == (policy == "stop")
+    assert (int(guard.skipped), bool(guard.good)) == ((1, True) if policy == "skip" else (0, False))
+    if policy == "stop":
+        told = "the loss became nan" if where == "loss" else "a gradient became infinite or NaN"
+        assert told in guard.wrong(0)
+
+
+def poisoned(conf, out, at):
+    """A run whose batches at the steps `at` are NaN."""
+    run = trainer.Run(conf, CPU, out)
+    feed = run.feed
+
+    class Feed(type(feed)):
+        def __call__(self, epoch, start=0):
+            for i, (which, x, target) in enumerate(super().__call__(epoch, start), start):
+                yield which, torch.full_like(x, torch.nan) if epoch * 5 + i in at else x, target
+
+    feed.__class__ = Feed
+    return run
+
+
+def test_a_run_stops_before_a_batch_that_is_not_finite(tmp_path):
+    conf = make("", ["save.seconds=1e9"])
+    run = poisoned(conf, tmp_path / "bad", [7])
+    with pytest.raises(NonFiniteError, match="the loss became nan at step 3 of epoch 2"):
+        run.train()
+    with pytest.raises(Stopped):
+        ended(conf, tmp_path / "good", 6, stop).train()  # which stops after that step: 7 are done
+    bad, good = (checkpoint.read(tmp_path / name / "last.safetensors") for name in ("bad", "good"))
+    for name, t in good[0].items():
+        if name not in ("random.cpu", "guard.loss"):  # the step that didn't count has drawn its dropout
+            assert torch.equal(t, bad[0][name]), name
+    told = json.loads((tmp_path / "bad/nonfinite.json").read_text())
+    plan = run.feed.plan(1)
+    assert told == {"epoch": 2, "step": 3, "samples": plan.order[512:768].tolist()}
+    # the batch being mended, the run goes on
+    trainer.Run(conf, CPU, tmp_path / "bad").train(resume=True)
+
+
+def test_a_run_skips_what_is_not_finite_up_to_a_limit(tmp_path):
+    own = ["train.on_nonfinite=skip", "train.nonfinite_limit=2"]
+    run = poisoned(make("", own), tmp_path / "a", [4, 7])
+    run.train()
+    assert json.loads((tmp_path / "a/result.json").read_text())["skipped_steps"] == 2
+    assert all(t.isfinite().all() for t in run.net.params.values())
+    rows = [json.loads(s) for s in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
+    assert all(row["loss"] is not None and row["loss"] == row["loss"] for row in rows)
+    with pytest.raises(NonFiniteError, match="3 steps weren't finite, train.nonfinite_limit is 2"):
+        poisoned(make("", own), tmp_path / "b", [4, 7, 8]).train()
+
+
+def test_half_a_checkpoint_of_a_killed_process_is_cleared_away(stopped_run, tmp_path):
+    shutil.copytree(stopped_run, tmp_path / "run")
+    (tmp_path / "run/.last.safetensors.1.part").write_bytes(b"half")
+    trainer.Run(make(""), CPU, tmp_path / "run").train(resume=True)
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_test_without_a_number_is_never_the_best(tmp_path):
+    """Weights that overflow in the last step of all, whose loss still is a number."""
+    layers = 'net.layers=[{ type = "Linear", outputs = 1, spread = 100.0 }]'
+    over = ["train.rate=9e37", "train.epochs=1", "train.batch_size=2", "train.loss=mean_squared_error"]
+    conf = config.load(ROOT / "configs/two_weight.toml", [*over, layers])
+    result = trainer.Run(conf, CPU, tmp_path).train()
+    assert not math.isfinite(result.score())
+    assert checkpoint.read(tmp_path / "last.safetensors")[1]["progress"]["best"] is None
+
+
+def test_a_tally_leaves_out_what_does_not_count():
+    tally = Tally(CPU)
+    for loss, ok in ((1.0, True), (float("nan"), False), (3.0, True)):
+        tally.add(torch.tensor(loss), torch.tensor(2), torch.tensor(ok))
+    assert tally.means(4, summed=False) == {"loss": 2.0, "train_top1": 0.5} and tally.steps() == 2
+    assert tally.means(4, summed=True)["loss"] == 0.5
