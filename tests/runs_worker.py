@@ -13,7 +13,7 @@ import sklearn.datasets  # noqa: F401 (here, once, and not in every child)
 import sklearn.model_selection  # noqa: F401
 import torch
 import torch._dynamo  # noqa: F401
-from parallel_worker import fork
+from tests.parallel_worker import fork
 
 from nets.commands import cli
 from nets.training import config

@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from test_pictures import BAD, scene
+from tests.data.test_pictures import BAD, scene
 
 from nets.common import tensorfile as checkpoint
 

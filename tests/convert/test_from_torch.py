@@ -12,7 +12,7 @@ import sys
 import pytest
 import torch
 import torchvision
-from helpers import DEVICES, near
+from tests.helpers import DEVICES, near
 from torch import nn
 from torch.nn import functional as F
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from test_commands import shell
+from tests.commands.test_commands import shell
 
 from nets.convert import pretrained
 from nets.common.errors import CheckpointError, DataError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import near
+from tests.helpers import near
 from torch import nn
 
 from nets.layers.activations import ReLU, Sigmoid

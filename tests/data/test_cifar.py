@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision
-from test_commands import shell
+from tests.commands.test_commands import shell
 
 from nets.data import cifar
 from nets.training import config

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import CUDA
+from tests.helpers import CUDA
 from PIL import Image
 from safetensors.torch import load_file
-from test_commands import shell
+from tests.commands.test_commands import shell
 
 from nets.data import batches
 from nets.commands import cli

@@ -8,12 +8,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import parallel_worker
+from tests import parallel_worker
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_step import OnlyOn
+from tests.training.test_step import OnlyOn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nets.data import batches

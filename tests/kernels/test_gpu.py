@@ -16,7 +16,7 @@ from nets.gradcheck import compare
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
 from nets.layers.whiten import Whiten2d
-from helpers import CUDA
+from tests.helpers import CUDA
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HERE = "cpu" if INTERPRETED else "cuda"
@@ -158,7 +158,7 @@ def test_nan_and_infinity_pass_as_in_the_layers(gpu):
 @CUDA
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_fused_net_is_no_further_from_float64_than_the_plain_one(dtype):
-    from test_native import gradients, off, small_net
+    from tests.kernels.test_native import gradients, off, small_net
 
     torch.manual_seed(0)
     net = small_net(GELU).to("cuda")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import DEVICES, check_layer
+from tests.helpers import DEVICES, check_layer
 from torch.nn import functional as F
 
 from nets.gradcheck import reference as twin

@@ -7,9 +7,9 @@ Add --hypothesis-seed=N to make one such search repeatable; a failure prints wha
 
 import pytest
 import torch
-from helpers import tensors
+from tests.helpers import tensors
 from hypothesis import given
-from strategies import KINDS, LOSSES, Case, LossCase, cases, loss_cases
+from tests.strategies import KINDS, LOSSES, Case, LossCase, cases, loss_cases
 
 from nets.layers.base import sum_dtype
 from nets.layers.containers import back

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 import torch
-from test_recipe import CPU, recipe
+from tests.training.test_recipe import CPU, recipe
 
 from nets.training import state
 from nets.training.cuda_graph import Captured
