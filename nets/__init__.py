@@ -42,11 +42,11 @@ Read the files in this order; each has one idea.
     A run
       config.py       a TOML file becomes frozen dataclasses
       build.py        a list of layers becomes a net
-      make.py         a config's net, loss and optimiser
+      make.py         a config's net, loss and optimizer
       pictures.py     one picture file; tree.py lists a whole tree of them
       folder.py       the tree decoded into memory
-      batches.py      shuffled, shifted, flipped and normalised on the device
-      color.py        a little more or less light of the colours that pictures have
+      batches.py      shuffled, shifted, flipped and normalized on the device
+      color.py        a little more or less light of the colors that pictures have
       stream.py       a tree that doesn't fit in memory, decoded while the net trains
       stream_bench.py how long the step waits for it, and what memory it takes
       cifar.py        CIFAR's official archives, pickles that are not trusted
@@ -60,7 +60,7 @@ Read the files in this order; each has one idea.
       state.py        all that a run is between two steps, to go on from
       stop.py, lock.py  a signal is obeyed between two steps; a folder has one owner
       outcome.py      what a finished run leaves
-      ten_crop.py     parts of a larger picture: four corners, the centre, and their mirror images
+      ten_crop.py     parts of a larger picture: four corners, the center, and their mirror images
       views.py        a picture looked at more than once
       evaluate.py     what the net says of pictures that it has not seen
       curves.py       what the log shows over its steps; braille.py draws it in a terminal

@@ -33,7 +33,7 @@ from nets.distributed.alive import watched
 from nets.distributed.backward import Backward, local_statistics, weight
 from nets.distributed.buckets import Reducer
 from nets.distributed.shard import Scatterer, ShardedSGD
-from nets.distributed.sync_norm import SyncBatchNorm2d, synchronise
+from nets.distributed.sync_norm import SyncBatchNorm2d, synchronize
 from nets.distributed.world import World, join
 from nets.training.step import hold, train_step
 
@@ -64,27 +64,27 @@ def samples(device):
 class Trained:
     """A small net after some steps on `world`, which may be one process: what it keeps, and was told."""
 
-    def __init__(self, world, kind=SGD, loss=CrossEntropy(0.1), norm="synchronised", frozen=(), mb=0.001,
+    def __init__(self, world, kind=SGD, loss=CrossEntropy(0.1), norm="synchronized", frozen=(), mb=0.001,
                  wire=None, epochs=1, skip=False, poison=None, state=None, batch=BATCH):  # fmt: skip
         torch.manual_seed(3)
         self.net = build(LAYERS, (3, 8, 8))[0].to(world.device, torch.float64)
-        if norm == "synchronised":
-            synchronise(self.net, world)
+        if norm == "synchronized":
+            synchronize(self.net, world)
         x, y = samples(world.device)
         if isinstance(loss, MeanSquaredError):
             y = torch.nn.functional.one_hot(y, 3).double()
         backward = None
         if kind is ShardedSGD:
             reducer = Scatterer(self.net.params, world, mb, wire)
-            self.optimiser = ShardedSGD(reducer, maximize=loss.maximize, **SETTINGS)
+            self.optimizer = ShardedSGD(reducer, maximize=loss.maximize, **SETTINGS)
         else:
             reducer = Reducer(self.net.params, world, mb, wire)
-            self.optimiser = kind(self.net.params, maximize=loss.maximize, **SETTINGS)
+            self.optimizer = kind(self.net.params, maximize=loss.maximize, **SETTINGS)
         for w in self.net.params.values() if state else ():
             w.mul_(1.1)  # as a checkpoint would
         if state and kind is ShardedSGD:
-            self.optimiser.load(state)
-        for name, v in self.optimiser.state().items() if state and kind is not ShardedSGD else ():
+            self.optimizer.load(state)
+        for name, v in self.optimizer.state().items() if state and kind is not ShardedSGD else ():
             v.copy_(state[name])
         rows = shares.rows(batch, world)
         if world.size > 1:
@@ -92,8 +92,8 @@ class Trained:
             assert bool(statistics) == (norm == "local")
             backward = Backward(reducer, weight(loss, rows, batch), rows / batch, statistics)
         self.guard = Guard("skip", world.device, *([world.every] if kind is ShardedSGD else []))
-        step = train_step(self.net, loss, self.optimiser, skip, self.guard, backward)
-        hold(self.net, self.optimiser, frozen)
+        step = train_step(self.net, loss, self.optimizer, skip, self.guard, backward)
+        hold(self.net, self.optimizer, frozen)
         self.told, self.lessons = [], torch.full((N,), -1.0, device=world.device)
         counts = torch.linspace(0.5, 2, N, dtype=torch.float64, device=world.device)
         for epoch in range(epochs):
@@ -115,7 +115,7 @@ class Trained:
 
     def kept(self) -> dict:
         """Parameters, statistics and momentum by name."""
-        return {**self.net.params, **self.net.buffers, **self.optimiser.state()}
+        return {**self.net.params, **self.net.buffers, **self.optimizer.state()}
 
 
 def near(a, b, what, tolerance=CLOSE):
@@ -201,11 +201,11 @@ def not_finite(world):
 
 def sharded(world):
     _, many = same_as_one(world, kind=ShardedSGD)
-    mine = torch.tensor([sum(p.numel() for p in many.optimiser.velocity.values())])
+    mine = torch.tensor([sum(p.numel() for p in many.optimizer.velocity.values())])
     every = world.gather(mine, world.size)
     whole = sum(p.numel() for p in many.net.params.values())
     assert every.sum() == whole
-    assert every.max() <= whole / world.size + len(many.optimiser.scatterer.buckets)
+    assert every.max() <= whole / world.size + len(many.optimizer.scatterer.buckets)
     rough = Trained(world, kind=ShardedSGD, wire=torch.bfloat16)
     same_on_all(world, rough.net.params)
     off = max((many.net.params[name] - w).abs().max().item() for name, w in rough.net.params.items())
@@ -215,7 +215,7 @@ def sharded(world):
 def pieces_are_judged_together(world):
     """An infinite gradient in one process's piece alone."""
     many = Trained(world, kind=ShardedSGD, epochs=0)
-    reducer, guard = many.optimiser.scatterer, many.guard
+    reducer, guard = many.optimizer.scatterer, many.guard
     for bad in (False, True):
         grads = {name: torch.zeros_like(w) for name, w in many.net.params.items()}
         grads["0.weight"].view(-1)[-1] = torch.inf if bad else 0.0
@@ -229,10 +229,10 @@ def pieces_are_judged_together(world):
 
 def sharded_goes_on(world):
     """One process's momentum, taken up by many, and the other way round."""
-    state = [Trained(world, kind=ShardedSGD).optimiser.state()]
+    state = [Trained(world, kind=ShardedSGD).optimizer.state()]
     dist.broadcast_object_list(state)
     moved = {name: v.to(world.device) for name, v in state[0].items()}
-    assert [*moved] == [*Trained(World(device=world.device), epochs=0).optimiser.state()]
+    assert [*moved] == [*Trained(World(device=world.device), epochs=0).optimizer.state()]
     same_as_one(world, kind=ShardedSGD, state=moved)
     try:
         Trained(world, kind=ShardedSGD, state={**moved, "velocity.8.bias": torch.zeros(7)})

@@ -23,7 +23,7 @@ from nets.distributed.world import join
 
 ROOT = Path(__file__).parents[1]
 SMALL = [f"net.layers.{i}.out_channels=8" for i in (0, 3, 7)] + ["train.epochs=2", "log.every=2"]
-EXACT = [*SMALL, "train.dtype=float64", "parallel.batch_norm=synchronised", "net.layers.12.p=0"]
+EXACT = [*SMALL, "train.dtype=float64", "parallel.batch_norm=synchronized", "net.layers.12.p=0"]
 # batches of 231 aren't whole for 2 or 4 processes, nor is the test set of 360 pictures' doubtful part
 EXACT += ["train.batch_size=231", "train.skip=0.5", "eval.views=mirror", "eval.doubtful=0.31"]
 LOCAL = [*SMALL, "train.batch_size=230"]

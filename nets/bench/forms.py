@@ -15,7 +15,7 @@ from nets.common.errors import UsageError, nearest
 from nets.kernels.fused import fuse
 from nets.training.guard import Guard
 from nets.layers.base import sum_dtype
-from nets.training.make import make_loss, make_net, make_optimiser
+from nets.training.make import make_loss, make_net, make_optimizer
 from nets.optim.sgd import SGD, constants
 from nets.training.step import hits, hold, train_step
 from nets.convert.to_torch import to_torch
@@ -92,7 +92,7 @@ def prepare(task: Task):
         c, h, w = task.shape
         bytes_ = torch.randint(256, (batch, h, w, c), dtype=torch.uint8, generator=generator)
         mean = torch.full((c,), 0.5)
-        x = batches.normalise(bytes_, mean, mean / math.sqrt(3), dtype, conf.train.channels_last)
+        x = batches.normalize(bytes_, mean, mean / math.sqrt(3), dtype, conf.train.channels_last)
         target = torch.randint(task.outputs, (batch,), generator=generator)
     else:
         x = torch.rand(batch, *task.shape, generator=generator).to(dtype)
@@ -110,13 +110,13 @@ class Manual:
     def __init__(self, task: Task, net, loss, compiled: bool):
         conf = task.config
         self.net = fuse(net, task.device, getattr(torch, conf.train.dtype), conf.net.kernel)
-        self.optimiser = make_optimiser(conf, net, loss)
+        self.optimizer = make_optimizer(conf, net, loss)
         self.parts = "forward, loss, backward and update in one graph" if compiled else ""
         self.factor = torch.full((), FACTOR, device=task.device)
         policy = conf.train.on_nonfinite
         self.guard = Guard(policy, task.device)
-        self._step = train_step(self.net, loss, self.optimiser, guard=None if policy == "ignore" else self.guard)
-        hold(self.net, self.optimiser, constants(net.params, conf.train.groups, 0.0))
+        self._step = train_step(self.net, loss, self.optimizer, guard=None if policy == "ignore" else self.guard)
+        hold(self.net, self.optimizer, constants(net.params, conf.train.groups, 0.0))
         if compiled:
             self._step = torch.compile(self._step, fullgraph=True, dynamic=False)
 
@@ -124,7 +124,7 @@ class Manual:
         return self._step(x, target, self.factor)[:2]
 
     def standing(self) -> list[Tensor]:
-        holders = (vars(self.optimiser), vars(self.guard))  # momentum, and whether all is well
+        holders = (vars(self.optimizer), vars(self.guard))  # momentum, and whether all is well
         state = [t for t in tree_leaves(holders) if isinstance(t, Tensor)]
         return [*self.net.params.values(), *self.net.buffers.values(), *state]
 
@@ -144,9 +144,9 @@ class Autograd:
             p.requires_grad_(p.requires_grad and name not in still)
         if task.config.train.optimizer == "sgd":
             groups = parameter_groups(task.config, net, self.module, loss.maximize)
-            self.optimiser, kind = fastest(groups)
+            self.optimizer, kind = fastest(groups)
         else:
-            self.optimiser, kind = Ours(task.config, self.module, loss), "our"
+            self.optimizer, kind = Ours(task.config, self.module, loss), "our"
         name = task.config.train.optimizer.replace("sgd", "SGD").replace("muon", "Muon")
         self.parts = f"{kind} {name}" + (" outside the graphs of forward and backward" if compiled else "")
         if compiled:
@@ -163,29 +163,29 @@ class Autograd:
         return loss_value(self.loss, z.to(sum_dtype(z)), target), hits(z.detach(), target)
 
     def update(self):
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)  # now: no gradient is kept until the next step
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)  # now: no gradient is kept until the next step
 
     def standing(self) -> list[Tensor]:
-        state = [t for t in tree_leaves([*self.optimiser.state.values()]) if isinstance(t, Tensor)]
+        state = [t for t in tree_leaves([*self.optimizer.state.values()]) if isinstance(t, Tensor)]
         return [*self.module.parameters(), *self.module.buffers(), *state]
 
 
 class Ours:
-    """An optimiser of ours, on the parameters of a torch.nn module and the gradients that they hold."""
+    """An optimizer of ours, on the parameters of a torch.nn module and the gradients that they hold."""
 
     def __init__(self, conf: Config, module, loss):
         self.params = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        self.optimiser = make_optimiser(conf, SimpleNamespace(params=self.params), loss)
+        self.optimizer = make_optimizer(conf, SimpleNamespace(params=self.params), loss)
         self.factor = torch.full((), FACTOR, device=next(iter(self.params.values())).device)
 
     @property
     def state(self) -> dict:
-        return {"momentum": self.optimiser.velocity}
+        return {"momentum": self.optimizer.velocity}
 
     @torch.no_grad()
     def step(self):
-        self.optimiser.step({name: p.grad for name, p in self.params.items()}, self.factor)
+        self.optimizer.step({name: p.grad for name, p in self.params.items()}, self.factor)
 
     def zero_grad(self, set_to_none: bool = True):
         for p in self.params.values():
@@ -218,11 +218,11 @@ def fastest(groups: list[dict]):
         params = [p for group in copies for p in group["params"]]
         for p in params:
             p.grad = torch.zeros_like(p)
-        optimiser = torch.optim.SGD(copies, lr=0.0, **{kind: True})
+        optimizer = torch.optim.SGD(copies, lr=0.0, **{kind: True})
         times = []
         for _ in range(12):
             begin = now(params[0].device)
-            optimiser.step()
+            optimizer.step()
             times.append(now(params[0].device) - begin)
         seconds[kind] = sorted(times)[3]
     best = min(seconds, key=seconds.get)

@@ -21,7 +21,7 @@ def manual(rival, steps: int) -> dict:
     clock = _Clock(rival.device, layers)
     timed = [(layer, "forward", f"{label}, forward") for label, layer in layers.items()]
     timed += [(layer, "backward", f"{label}, backward") for label, layer in layers.items()]
-    timed.append((rival.made.optimiser, "step", "update"))
+    timed.append((rival.made.optimizer, "step", "update"))
     for owner, name, key in timed:
         setattr(owner, name, clock.around(getattr(owner, name), key))
     try:

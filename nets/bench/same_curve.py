@@ -25,21 +25,21 @@ class Twin:
     """The run's net in torch.nn, with autograd for its backward and torch.optim's SGD for its update."""
 
     def __init__(self, run: Run):
-        if type(run.optimiser) is not SGD:
+        if type(run.optimizer) is not SGD:
             raise UsageError(f"train.optimizer: torch.optim has no twin of {run.config.train.optimizer}")
         self.module, self.loss = to_torch(run.net), run.loss
         groups = parameter_groups(run.config, run.net, self.module, run.loss.maximize, factor=1.0)
         self.rates = [group["lr"] for group in groups]
-        self.optimiser = torch.optim.SGD(groups, lr=0.0)
+        self.optimizer = torch.optim.SGD(groups, lr=0.0)
 
     def step(self, x: Tensor, target: Tensor, rate: float) -> Tensor:
-        for group, own in zip(self.optimiser.param_groups, self.rates):
+        for group, own in zip(self.optimizer.param_groups, self.rates):
             group["lr"] = own * rate
         z = self.module(x)
         value = loss_value(self.loss, z.to(sum_dtype(z)), target)
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         value.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         return value.detach()
 
 

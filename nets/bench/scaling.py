@@ -86,7 +86,7 @@ def _again(group: list[dict]) -> list[dict]:
         size = product["kernel_size"]
         reach = product.get("dilation", 1) * (size - 1) if isinstance(size, int) else 1
         if reach % 2:
-            return []  # an even window can't be centred
+            return []  # an even window can't be centered
         product = product | {"stride": 1, "padding": reach // 2}
     return [product, *(spec for spec in followers if spec["type"] not in (*POOLS, *NESTED))]
 

@@ -15,7 +15,7 @@ from nets.report import bench as picture
 from nets.bench.race import race
 from nets.bench.scaling import scaling
 from nets.common.errors import UsageError
-from nets.training.make import make_loss, make_net, make_optimiser
+from nets.training.make import make_loss, make_net, make_optimizer
 
 ABOUT = """Time a train step, written by hand and by autograd, of the same net on the same data.
 
@@ -29,7 +29,7 @@ def main():
     where = device.pick(args.device)
     conf = config.load(args.config, _overrides(args))
     shape, outputs = data.shapes(conf.data)
-    make_optimiser(conf, make_net(conf, shape, outputs), make_loss(conf, len(shape) == 3))  # do they fit?
+    make_optimizer(conf, make_net(conf, shape, outputs), make_loss(conf, len(shape) == 3))  # do they fit?
     task = forms.Task(conf, shape, outputs, where)
     field = forms.chosen(args.forms, args.allocator, where)
     if any(form.side == "autograd" for form in field) and conf.train.optimizer == "adaptive":

@@ -1,4 +1,4 @@
-"""Batches: shuffled, shifted, flipped and normalised by batched tensor code on the device.
+"""Batches: shuffled, shifted, flipped and normalized by batched tensor code on the device.
 
 What an epoch draws is a function of the seed and the epoch's number alone, and is drawn on the
 CPU, so that every device sees the same pictures, and an interrupted epoch can be told again.
@@ -17,8 +17,8 @@ class Plan:
     order: Tensor
     shift: Tensor | None = None  # (N, 2) rows and columns
     flip: Tensor | None = None  # (N) bool
-    hole: Tensor | None = None  # (N, 2) the centre of the blanked square
-    color: Tensor | None = None  # (N, 3) deviations along the colours' main axes
+    hole: Tensor | None = None  # (N, 2) the center of the blanked square
+    color: Tensor | None = None  # (N, 3) deviations along the colors' main axes
 
     def rows(self, begin: int, end: int) -> "Plan":
         return self.only(slice(begin, end))
@@ -82,7 +82,7 @@ def take(x: Tensor, batch: Plan, side: int = 0) -> Tensor:
     return x.reshape(-1, x.shape[3]).index_select(0, place.flatten()).view(*place.shape, -1)
 
 
-def normalise(x: Tensor, mean: Tensor, std: Tensor, dtype, channels_last: bool = True) -> Tensor:
+def normalize(x: Tensor, mean: Tensor, std: Tensor, dtype, channels_last: bool = True) -> Tensor:
     """Bytes (B, H, W, C) to numbers (B, C, H, W) of mean 0 and deviation 1 a channel."""
     x = ((x.to(torch.float32) - mean * 255) / (std * 255)).to(dtype).permute(0, 3, 1, 2)
     return x if channels_last else x.contiguous()

@@ -1,4 +1,4 @@
-"""Colour jitter: a little more or less light, of the colours in which pictures differ most."""
+"""Color jitter: a little more or less light, of the colors in which pictures differ most."""
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def axes(x: Tensor, most: int = 2000) -> Tensor:
 
 
 def jitter(x: Tensor, draws: Tensor, axes: Tensor, std: Tensor) -> Tensor:
-    """x (B, 3, H, W), normalised by std, with Σ_i draws_bi·√λ_i·p_i added to every pixel of picture b.
+    """x (B, 3, H, W), normalized by std, with Σ_i draws_bi·√λ_i·p_i added to every pixel of picture b.
 
     draws (B, 3) have a deviation of 0.1 in the paper, which multiplies λ where √λ stands here: a
     deviation is in the pixels' own units, and λ isn't.

@@ -26,7 +26,7 @@ def decode(path, channels: int = 3, size: int | None = None, crop=None) -> np.nd
     """The picture at `path` as uint8 (H, W, channels): upright, its first frame.
 
     What is transparent shows white behind it; 16 bits are scaled to 8; CMYK becomes RGB by
-    Pillow's plain formula, without colour profiles.
+    Pillow's plain formula, without color profiles.
     size: scale the shorter side to it and cut the middle out, so that H = W = size.
     crop: a function of (width, height), upright, that gives the box to scale to size instead.
     DataError names a file that is missing, is no picture, is cut off or is absurdly large.
@@ -61,10 +61,10 @@ def _plain(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits scaled to 8. ValueError where numbers are of no known scale."""
+    """Gray of 16 bits scaled to 8. ValueError where numbers are of no known scale."""
     wide = np.asarray(image)
     if image.mode == "F" or wide.min() < 0 or wide.max() > 65535:
         raise ValueError("numbers beyond 16 bits, or fractions, have no known white")
-    if "transparency" in image.info:  # one grey that is to be seen through
+    if "transparency" in image.info:  # one gray that is to be seen through
         wide = np.where(wide == image.info["transparency"], 65535, wide)
     return Image.fromarray((wide / 257).round().astype(np.uint8))

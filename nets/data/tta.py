@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from nets.layers.base import sum_dtype
-from nets.data.ten_crop import centre, ten_crop
+from nets.data.ten_crop import center, ten_crop
 
 
 def _mirrored(x: Tensor) -> list[tuple[float, Tensor]]:
@@ -44,7 +44,7 @@ NAMES = (*VIEWS, "ten")  # see ten_crop.py
 def look(net, x: Tensor, views: str, side: int = 0) -> Tensor:
     """The net's output (B, K), at least float32, averaged over the views of x (B, C, H, W).
 
-    side: what the net sees of a larger picture, its centre unless the views are "ten".
+    side: what the net sees of a larger picture, its center unless the views are "ten".
     """
     like = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
 
@@ -55,7 +55,7 @@ def look(net, x: Tensor, views: str, side: int = 0) -> Tensor:
     if views == "ten":  # the log of their mean softmax
         z = torch.stack([ask(view) for view in ten_crop(x, side or min(x.shape[2:]))])
         return z.log_softmax(-1).logsumexp(0) - math.log(len(z))
-    x = centre(x, side) if side else x
+    x = center(x, side) if side else x
     return sum(weight * ask(view) for weight, view in VIEWS[views](x))
 
 

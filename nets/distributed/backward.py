@@ -31,7 +31,7 @@ class Backward:
     share       this process's rows by the batch's
     statistics  running statistics to be averaged over the processes, so that all have the same:
                 those of a mean are the batch's own then, the variances leave out how far the
-                processes' means lie apart, as the net's own normalisation does
+                processes' means lie apart, as the net's own normalization does
     """
 
     def __init__(self, reducer: Reducer, weight: float, share: float, statistics=()):

@@ -114,8 +114,8 @@ def draw(path, plans, machines: dict[str, Machine], counts=tuple(2**k for k in r
         some = [n for n in counts if batch / n >= 1]
         axes.plot(some, some, color="#bbbbbb", lw=1, label="N times")
         one = step(work, batch, 1, next(iter(machines.values()))).seconds
-        for (name, m), colour in zip(machines.items(), ("#d1495b", "#6c8ebf", "#333333")):
-            axes.plot(some, [one / step(work, batch, n, m).seconds for n in some], color=colour, label=name)
+        for (name, m), color in zip(machines.items(), ("#d1495b", "#6c8ebf", "#333333")):
+            axes.plot(some, [one / step(work, batch, n, m).seconds for n in some], color=color, label=name)
         axes.set(xscale="log", yscale="log", xlabel="GPUs", ylim=(0.02, 300))
         axes.set_title(f"{work.name}, batches of {batch:,}", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)

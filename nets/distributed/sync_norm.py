@@ -76,21 +76,21 @@ class SyncBatchNorm2d(BatchNorm2d):
             return channel[None, :, None, None]
 
         gamma = self.params.get("weight")
-        centred = x.to(sum_dtype(x)) - wide(mean)  # x − μ
+        centered = x.to(sum_dtype(x)) - wide(mean)  # x − μ
         dyf = dy.to(sum_dtype(dy))
         dbeta = dyf.sum((0, 2, 3))
-        dgamma = (dyf * centred).sum((0, 2, 3)) * rstd
+        dgamma = (dyf * centered).sum((0, 2, 3)) * rstd
         all_dbeta, all_dgamma = self.world.sum(torch.stack([dbeta, dgamma]))
         scale = rstd if gamma is None else gamma * rstd
         # dx = a·dy + b·(x − μ) + c, with a, b, c one number a channel
         a, b, c = scale, -scale * rstd * all_dgamma / m, -scale * all_dbeta / m
-        dx = centred.mul_(wide(b)).addcmul_(dyf, wide(a)).add_(wide(c)).to(dy.dtype)
+        dx = centered.mul_(wide(b)).addcmul_(dyf, wide(a)).add_(wide(c)).to(dy.dtype)
         if gamma is None:
             return dx, {}
         return dx, {"weight": dgamma.to(gamma.dtype), "bias": dbeta.to(gamma.dtype)}
 
 
-def synchronise(net: Net, world: World) -> Net:
+def synchronize(net: Net, world: World) -> Net:
     """Put a SyncBatchNorm2d in the place of every BatchNorm2d of a net, which keeps all names and tensors.
 
     Before nets.kernels.fused.fuse: its stages leave these norms alone.

@@ -1,34 +1,34 @@
-"""What a config's [parallel] makes of a net's norms, its optimiser and its backward."""
+"""What a config's [parallel] makes of a net's norms, its optimizer and its backward."""
 
 import torch
 
 from nets.training.config import Config
-from nets.training.make import make_optimiser
+from nets.training.make import make_optimizer
 from nets.distributed import shares
 from nets.distributed.backward import Backward, local_statistics, weight
 from nets.distributed.buckets import Reducer
 from nets.distributed.shard import Scatterer, ShardedSGD
-from nets.distributed.sync_norm import synchronise
+from nets.distributed.sync_norm import synchronize
 from nets.distributed.world import World
 
 
 def together(config: Config, net, loss, batch: int, world: World):
-    """(optimiser, backward for train_step) of a net that `world` trains with batches of `batch` samples.
+    """(optimizer, backward for train_step) of a net that `world` trains with batches of `batch` samples.
 
-    Alone, the config's optimiser and None.
+    Alone, the config's optimizer and None.
     """
     if world.size == 1:
-        return make_optimiser(config, net, loss), None
+        return make_optimizer(config, net, loss), None
     t, p = config.train, config.parallel
     shares.check(batch, world)
-    if p.batch_norm == "synchronised":
-        synchronise(net, world)
+    if p.batch_norm == "synchronized":
+        synchronize(net, world)
     wire = torch.bfloat16 if p.reduce_dtype == "bfloat16" else None
     if p.shard:
         reducer = Scatterer(net.params, world, p.bucket_mb, wire)
         settings = (t.rate, t.momentum, t.nesterov, t.weight_decay, loss.maximize)
-        optimiser = ShardedSGD(reducer, *settings, groups=t.groups)
+        optimizer = ShardedSGD(reducer, *settings, groups=t.groups)
     else:
-        reducer, optimiser = Reducer(net.params, world, p.bucket_mb, wire), make_optimiser(config, net, loss)
+        reducer, optimizer = Reducer(net.params, world, p.bucket_mb, wire), make_optimizer(config, net, loss)
     rows = shares.rows(batch, world)
-    return optimiser, Backward(reducer, weight(loss, rows, batch), rows / batch, local_statistics(net))
+    return optimizer, Backward(reducer, weight(loss, rows, batch), rows / batch, local_statistics(net))

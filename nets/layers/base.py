@@ -61,7 +61,7 @@ def uniform(shape: tuple[int, ...], spread: float) -> Tensor:
 class Layer:
     """Base of every layer, and of nets, which are layers.
 
-    params      name -> tensor, trained: the optimiser updates it in place
+    params      name -> tensor, trained: the optimizer updates it in place
     buffers     name -> tensor, state that is kept with the weights but not trained
     training    True in training, False in evaluation (Dropout and BatchNorm differ)
     input_grad  False where nobody wants dx, as at the layer that sees the data: a layer

@@ -45,7 +45,7 @@ class BatchNorm2d(Layer):
         self.buffers["running_var"] = torch.ones(channels)
 
     def check(self, x: Tensor):
-        """BatchError unless x is pictures with something to normalise by."""
+        """BatchError unless x is pictures with something to normalize by."""
         pictures(self, x)
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] <= 1:
             raise BatchError("BatchNorm2d in training needs more than one value a channel in a batch")
@@ -62,7 +62,7 @@ class BatchNorm2d(Layer):
         return y, (x, mean.clone(), torch.rsqrt(var + self.eps), False)
 
     def statistics(self, x: Tensor, moments):
-        """Mean and variance (C) to normalise x by: in training its own, which the running averages learn of.
+        """Mean and variance (C) to normalize x by: in training its own, which the running averages learn of.
 
         moments: x -> its channels' mean and variance.
         """
@@ -94,15 +94,15 @@ class BatchNorm2d(Layer):
             return channel[None, :, None, None]
 
         m = dy.numel() // dy.shape[1]
-        centred = x.to(sum_dtype(x)) - wide(mean)  # x − μ
+        centered = x.to(sum_dtype(x)) - wide(mean)  # x − μ
         dyf = dy.to(sum_dtype(dy))
         dbeta = dyf.sum((0, 2, 3))
-        dgamma = (dyf * centred).sum((0, 2, 3)) * rstd
+        dgamma = (dyf * centered).sum((0, 2, 3)) * rstd
         scale = rstd if gamma is None else gamma * rstd
         if training:
             # dx = a·dy + b·(x − μ) + c, with a, b, c one number a channel
             a, b, c = scale, -scale * rstd * dgamma / m, -scale * dbeta / m
-            dx = centred.mul_(wide(b)).addcmul_(dyf, wide(a)).add_(wide(c)).to(dy.dtype)
+            dx = centered.mul_(wide(b)).addcmul_(dyf, wide(a)).add_(wide(c)).to(dy.dtype)
         else:
             dx = (dyf * wide(scale)).to(dy.dtype)
         if gamma is None:

@@ -34,7 +34,7 @@ class Whiten2d(Layer):
         self.params["bias"] = torch.zeros(2 * directions)
 
     def fit(self, x: Tensor):
-        """Set the filters from pictures x (N, C, H, W), normalised as the net will see them."""
+        """Set the filters from pictures x (N, C, H, W), normalized as the net will see them."""
         self.windows.check(self, x)
         patches = self.windows.patches(x.to(torch.float32), self.windows.out_size(x.shape))
         rows = patches.permute(0, 1, 2, 5, 3, 4).flatten(3).flatten(0, 2)  # (N·oh·ow, C·k·k)

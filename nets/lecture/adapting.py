@@ -17,7 +17,7 @@ PATIENCE = 1000  # passes, then an adaptive start counts as one that never gets 
 def settle_in(net, rate, cap: int, device, **constants) -> torch.Tensor:
     """Passes that the adaptive rate needs, (S), every step taken back counted; 0 where it never does."""
     x = task(device).expand(len(rate), -1, -1)
-    optimiser = Adaptive(net.params, rate[:, None, None], maximize=True, nets=len(rate), **constants)
+    optimizer = Adaptive(net.params, rate[:, None, None], maximize=True, nets=len(rate), **constants)
     passes = torch.zeros_like(rate, dtype=torch.int64)
     for step in tqdm(range(cap), "adaptive-rate", disable=None, leave=False):
         p, z, grads = slopes(net, x, x)
@@ -25,7 +25,7 @@ def settle_in(net, rate, cap: int, device, **constants) -> torch.Tensor:
         passes = torch.where(right & (passes == 0), max(step, 1), passes)
         if step % 20 == 0 and (passes > 0).all():
             break
-        optimiser.step(grads, value=p)
+        optimizer.step(grads, value=p)
     return passes
 
 
@@ -118,19 +118,19 @@ def adaptive_rate(
 
 def _draw_adaptive(fixed, bands, rates, ours):
     figure, axes = plot.panels(height=4.4)
-    for where, found, colour, label in (
+    for where, found, color, label in (
         (fixed, bands, plot.RED, "fixed rate"),
         (rates, ours.values(), plot.BLUE, "adaptive"),
     ):
         known = [(r, b) for r, b in zip(where, found) if b["p90"] is not None]
-        x, pale = [r for r, _ in known], "#f3d9dc" if colour == plot.RED else plot.PALE
+        x, pale = [r for r, _ in known], "#f3d9dc" if color == plot.RED else plot.PALE
         axes.fill_between(x, [b["p10"] for _, b in known], [b["p90"] for _, b in known], color=pale)
         known = [(r, b) for r, b in zip(where, found) if b["median"] is not None]
         axes.loglog(
             [r for r, _ in known],
             [b["median"] for _, b in known],
             "o-",
-            color=colour,
+            color=color,
             ms=4,
             label=f"{label}, median and 10–90%",
         )

@@ -40,14 +40,14 @@ def approximator(
         net = Sequential(Linear(1, hidden, spread=4.0), Sigmoid(), Linear(hidden, 1)).to(
             device, torch.float64
         )
-        optimiser = Adaptive(net.params, rate, apart=math.inf, maximize=True)  # an edge needs its own rates
-        step, looks = train_step(net, Performance(), optimiser), {}
+        optimizer = Adaptive(net.params, rate, apart=math.inf, maximize=True)  # an edge needs its own rates
+        step, looks = train_step(net, Performance(), optimizer), {}
         for k in range(steps):
             if k in LOOKS:
                 looks[k] = net.forward(x)[0][:, 0].tolist()
             step(x, d, 1.0)
             bar.update()
-        optimiser.settle()
+        optimizer.settle()
         z = net.forward(x)[0]
         looks[steps] = z[:, 0].tolist()
         spread = (d - d.mean()).square().sum()
@@ -93,8 +93,8 @@ def _draw(drawn):
     figure, axes = plot.panels(len(drawn), 1, height=2.6 * len(drawn), sharex=True, squeeze=False)
     for a, (name, (x, d, looks)) in zip(axes[:, 0], drawn.items()):
         a.plot(x, d, color="black", lw=5, alpha=0.18, label="wanted")
-        for (k, z), colour in zip(looks.items(), ("#c9c9c9", plot.GOLD, plot.GREEN, plot.RED)):
-            a.plot(x, z, color=colour, lw=1.6, label=f"after {k:,} steps" if k else "at the start")
+        for (k, z), color in zip(looks.items(), ("#c9c9c9", plot.GOLD, plot.GREEN, plot.RED)):
+            a.plot(x, z, color=color, lw=1.6, label=f"after {k:,} steps" if k else "at the start")
         a.set(title=name, ylabel="z", ylim=(min(d) - 0.5, max(d) + 0.5))
     lines, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=10)

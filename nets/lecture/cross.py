@@ -16,12 +16,12 @@ def xor(x):
 
 def _curves(net, x, d, rate: float, passes: int, name: str, watch=lambda net: None):
     """Train on all samples at once; every net's largest error after each pass, (passes + 1, S)."""
-    optimiser, errors = SGD(net.params, rate, maximize=True), []
+    optimizer, errors = SGD(net.params, rate, maximize=True), []
     for _ in tqdm(range(passes + 1), name, disable=None, leave=False):
         _, z, grads = slopes(net, x, d)
         errors.append((z - d).abs().amax((1, 2)))
         watch(net)
-        optimiser.step(grads)
+        optimizer.step(grads)
     return torch.stack(errors)
 
 
@@ -57,9 +57,9 @@ def symmetry(seed: int = 0, device="cpu", starts: int = 200, passes: int = 3000,
         "lowest_error_of_equal_starts": errors["all weights equal"].min().item(),
     }
     figure, axes = plot.panels(height=4)
-    for (name, line), colour, pale in zip(lines.items(), (plot.RED, plot.BLUE), ("#f3d9dc", plot.PALE)):
+    for (name, line), color, pale in zip(lines.items(), (plot.RED, plot.BLUE), ("#f3d9dc", plot.PALE)):
         axes.fill_between(range(passes + 1), line[0], line[2], color=pale)
-        axes.plot(line[1], color=colour, lw=2, label=f"{name}: {solved[name]:.0%} learn it")
+        axes.plot(line[1], color=color, lw=2, label=f"{name}: {solved[name]:.0%} learn it")
     axes.axhline(SOLVED, color=plot.GREY, ls=":", lw=0.8)
     axes.set(xlabel="passes over the four samples", ylabel="largest error", ylim=(0, 1))
     axes.legend(frameon=False, loc="upper right")
@@ -220,10 +220,10 @@ def _draw_tasks(share):
 
 def _draw_adder(spread):
     figure, axes = plot.panels(height=3.8)
-    for (name, lines), colour, pale in zip(spread.items(), (plot.BLUE, plot.RED), (plot.PALE, "#f3d9dc")):
+    for (name, lines), color, pale in zip(spread.items(), (plot.BLUE, plot.RED), (plot.PALE, "#f3d9dc")):
         low, middle, high = lines
         axes.fill_between(range(len(low)), low, high, color=pale)
-        axes.plot(middle, color=colour, lw=2, label=f"{name} cross connections")
+        axes.plot(middle, color=color, lw=2, label=f"{name} cross connections")
     axes.axhline(SOLVED, color=plot.GREY, ls=":", lw=0.8)
     axes.set(xlabel="passes over the four samples", ylabel="largest error", ylim=(0, 1))
     axes.legend(frameon=False)

@@ -211,9 +211,9 @@ def _draw_map(hill, paths):
     shades = BoundaryNorm(levels, 256, extend="min")  # as many shades near the top as far below
     filled = axes.contourf(*hill, levels=levels, cmap="YlGnBu_r", norm=shades, extend="min")
     axes.contour(*hill, levels=levels, colors="white", linewidths=0.6)
-    for (name, path), colour in zip(paths.items(), (plot.RED, plot.GOLD)):
+    for (name, path), color in zip(paths.items(), (plot.RED, plot.GOLD)):
         w1, w2, _ = zip(*path)
-        axes.plot(w1, w2, ".-", color=colour, lw=1.6, ms=5, label=f"{name}: {len(path) - 1} steps")
+        axes.plot(w1, w2, ".-", color=color, lw=1.6, ms=5, label=f"{name}: {len(path) - 1} steps")
     axes.plot(*TOP, "*", ms=15, color="white", mec="black", ls="", label="the top, P = 0")
     axes.set(xlabel="w₁", ylabel="w₂", xlim=W1[:2], ylim=W2[:2])
     axes.legend(loc="upper right", fontsize=10)

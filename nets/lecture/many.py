@@ -98,11 +98,11 @@ def train(net: Sequential, x: Tensor, d: Tensor, rate: Tensor, cap: int, batch=N
     x, d = (t.expand(count, *t.shape[1:]) for t in (x, d))
     index, passes = torch.arange(count, device=x.device), torch.zeros_like(rate, dtype=torch.int64)
     found, rate = passes.clone(), rate.to(x.dtype)[:, None, None]
-    optimiser = SGD(net.params, 1.0, maximize=True)
+    optimizer = SGD(net.params, 1.0, maximize=True)
     with tqdm(total=count, desc=name, unit="net", disable=None, leave=False) as bar:
         for step in range(1, cap + 1):
             for some, wanted in zip(x.split(batch, 1), d.split(batch, 1)):
-                optimiser.step(slopes(net, some, wanted)[2], rate)
+                optimizer.step(slopes(net, some, wanted)[2], rate)
             right = (worst(net, x, d) < SOLVED) & (found == 0)
             found = torch.where(right, step, found)
             if step % 50 == 0 or step == cap:  # to look waits for the device: now and then only
@@ -113,7 +113,7 @@ def train(net: Sequential, x: Tensor, d: Tensor, rate: Tensor, cap: int, batch=N
                 if left.sum() < 0.9 * len(left):
                     bar.update(int((~left).sum()))
                     index, found, rate, x, d = (t[left] for t in (index, found, rate, x, d))
-                    optimiser = SGD(rows(net, lambda t: t[left]).params, 1.0, maximize=True)
+                    optimizer = SGD(rows(net, lambda t: t[left]).params, 1.0, maximize=True)
     return passes
 
 

@@ -103,8 +103,8 @@ def _draw(can, figures):
         able = code in can.get(2, ())
         for place in range(4):
             on = code >> (3 - place) & 1
-            colour = plot.BLUE if able else plot.RED
-            axes.plot(place >> 1, place & 1, "o", ms=8, mfc=colour if on else "white", mec=colour, mew=1.5)
+            color = plot.BLUE if able else plot.RED
+            axes.plot(place >> 1, place & 1, "o", ms=8, mfc=color if on else "white", mec=color, mew=1.5)
         axes.set(xlim=(-0.6, 1.6), ylim=(-0.6, 1.6), xticks=[], yticks=[], aspect="equal")
         name = name.replace(" and not ", "\nand not ").replace(" or not ", "\nor not ")
         axes.set_title(name, fontsize=10.5,

@@ -1,4 +1,4 @@
-"""How the chapter's pictures look: one column wide, large letters, few colours."""
+"""How the chapter's pictures look: one column wide, large letters, few colors."""
 
 from matplotlib.figure import Figure
 

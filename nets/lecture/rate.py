@@ -130,10 +130,10 @@ def _traces(seed: int, device, starts: int, nets: int, rates=tuple(LECTURE), pas
     net = rows(net, lambda t: t.view(len(rates), starts, *t.shape[1:])[:, :nets].flatten(0, 1).clone())
     rate = rate.view(len(rates), starts)[:, :nets].flatten()
     x = task(device).expand(len(rate), -1, -1)
-    optimiser, errors = SGD(net.params, 1.0, maximize=True), [worst(net, x, x)]
+    optimizer, errors = SGD(net.params, 1.0, maximize=True), [worst(net, x, x)]
     for _ in range(passes):
         for sample in x.split(1, 1):
-            optimiser.step(slopes(net, sample, sample)[2], rate[:, None, None])
+            optimizer.step(slopes(net, sample, sample)[2], rate[:, None, None])
         errors.append(worst(net, x, x))
     errors = torch.stack(errors).view(passes + 1, len(rates), nets).cpu()
     return {r: errors[:, k] for k, r in enumerate(rates)}
@@ -154,11 +154,11 @@ def _draw(shares, rates, bands, cap):
     figure, (above, below, share) = plot.panels(
         3, 1, height=9.4, gridspec_kw={"height_ratios": [1.5, 1.5, 0.8]}
     )
-    for (r, seen), colour in zip(LECTURE.items(), (plot.BLUE, plot.GREEN, plot.RED)):
+    for (r, seen), color in zip(LECTURE.items(), (plot.BLUE, plot.GREEN, plot.RED)):
         heights = shares[r].tolist()
-        above.stairs(heights, EDGES.tolist(), fill=True, color=colour, alpha=0.55, label=f"rate {r:g}")
+        above.stairs(heights, EDGES.tolist(), fill=True, color=color, alpha=0.55, label=f"rate {r:g}")
         for s in seen:
-            above.axvline(s, color=colour, lw=1.8, ls="--")
+            above.axvline(s, color=color, lw=1.8, ls="--")
     above.plot([], [], color=plot.GREY, ls="--", label="the lecture's figures")
     above.set(xscale="log", xlabel="iterations until right", ylabel="% of starts", xlim=(1, 2.2e4))
     above.legend(frameon=False, fontsize=10)
@@ -181,8 +181,8 @@ def _draw(shares, rates, bands, cap):
 
 def _draw_errors(errors):
     figure, axes = plot.panels(3, 1, height=7, sharex=True, sharey=True)
-    for a, (r, e), colour in zip(axes, errors.items(), (plot.BLUE, plot.GREEN, plot.RED)):
-        a.plot(e[:, :4].tolist(), color=colour, lw=1, alpha=0.8)
+    for a, (r, e), color in zip(axes, errors.items(), (plot.BLUE, plot.GREEN, plot.RED)):
+        a.plot(e[:, :4].tolist(), color=color, lw=1, alpha=0.8)
         a.axhline(SOLVED, color=plot.GREY, lw=0.8, ls=":")
         a.set(ylabel="largest error", title=f"rate {r:g}", ylim=(0, 1.05))
     axes[-1].set(xlabel="pass over both samples")

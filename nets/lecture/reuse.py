@@ -199,19 +199,19 @@ def reuse(
 
 def _draw(compared, timings):
     figure, axes = plot.panels(3, 1, height=9.6)
-    for (width, rows), colour in zip(
+    for (width, rows), color in zip(
         itertools.groupby(compared[1:], lambda r: r[0]), (plot.BLUE, plot.GREEN, plot.RED)
     ):
         rows = list(rows)
         depth = [r[1] for r in rows]
         axes[0].semilogy(
-            depth, [r[3] for r in rows], "o-", color=colour, ms=4, label=f"path by path, width {width}"
+            depth, [r[3] for r in rows], "o-", color=color, ms=4, label=f"path by path, width {width}"
         )
         axes[0].semilogy(
-            depth, [r[2] for r in rows], ":", color=colour, label=f"number of paths, width {width}"
+            depth, [r[2] for r in rows], ":", color=color, label=f"number of paths, width {width}"
         )
         axes[0].semilogy(
-            depth, [r[4] for r in rows], "s--", color=colour, ms=4, label=f"backprop, width {width}"
+            depth, [r[4] for r in rows], "s--", color=color, ms=4, label=f"backprop, width {width}"
         )
     axes[0].set(xlabel="depth", ylabel="number, multiplications")
     axes[0].set_ylim(1.5, 3e8)

@@ -109,9 +109,9 @@ def performance(seed: int = 0, device="cpu", loss=Performance, steps: int = 40, 
     e = torch.linspace(-2, 2, 401, dtype=torch.float64)
     figure, (above, below) = plot.panels(2, 1, height=6.2)
     curves = zip(hills, (-e.abs(), -(e**2), -(e**2) / 2), (plot.RED, plot.GOLD, plot.BLUE), ("-", "--", "-"))
-    for name, y, colour, style in curves:
-        above.plot(e.tolist(), y.tolist(), style, color=colour, lw=2, label=name)
-        below.semilogy([max(v, 1e-16) for v in left[name]], style, color=colour, lw=2, label=name)
+    for name, y, color, style in curves:
+        above.plot(e.tolist(), y.tolist(), style, color=color, lw=2, label=name)
+        below.semilogy([max(v, 1e-16) for v in left[name]], style, color=color, lw=2, label=name)
     above.set(xlabel="z − d, one output", ylabel="measure", ylim=(-4, 0.2))
     below.set(xlabel=f"step, rate {rate}", ylabel="distance to d that is left")
     above.legend(frameon=False, loc="lower center")

@@ -1,4 +1,4 @@
-"""An optimiser that finds its own rate: bolder while steps pay, back and shorter when they don't."""
+"""An optimizer that finds its own rate: bolder while steps pay, back and shorter when they don't."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Optimisers take a step along the gradient, in place; schedules say how long a step."""
+"""Optimizers take a step along the gradient, in place; schedules say how long a step."""
 
 import math
 from fnmatch import fnmatch
@@ -60,7 +60,7 @@ class SGD:
         """One step, of all parameters or of those named.
 
         factor: the schedule's multiple of the rate, a number or a tensor (). value, the loss,
-        is for optimisers that judge a step by it; here it doesn't matter. ok: a tensor (); if
+        is for optimizers that judge a step by it; here it doesn't matter. ok: a tensor (); if
         it is false nothing changes.
         """
         for name in self.params if names is None else names:

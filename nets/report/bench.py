@@ -12,7 +12,7 @@ MANUAL, AUTOGRAD = ("#d1495b", "#e8a0a8", "#8f2636", "#c97b84"), ("#4a6fa5", "#a
 EDGE = "#333333"
 
 
-def colours(names: list[str]) -> list[str]:
+def colors(names: list[str]) -> list[str]:
     """A hue for each side, a shade for each way."""
     return [(MANUAL if n.startswith("manual") else AUTOGRAD)[_shade(n)] for n in names]
 
@@ -27,7 +27,7 @@ def race(path: Path, facts: dict):
     names = [r["form"] for r in rows]
     figure = Figure(figsize=(11, 0.55 * len(rows) + 1.9), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    places, shades = range(len(rows)), colours(names)
+    places, shades = range(len(rows)), colors(names)
     hatches = ["//" if n.endswith("+keep") else "" for n in names]
     times = [r["median_ms"] for r in rows]
     left.barh(places, times, color=shades, hatch=hatches, edgecolor="white", height=0.72)
@@ -49,7 +49,7 @@ def race(path: Path, facts: dict):
     right.barh(places, above, left=standing, color=shades, hatch=hatches, edgecolor="white", height=0.72)
     for place, row in zip(places, rows):
         _tell(right, row["total_bytes"] / unit, place, size(row["total_bytes"]))
-    right.set_xlabel(f"peak memory of tensors, {name}; grey: weights, momentum, batch")
+    right.set_xlabel(f"peak memory of tensors, {name}; gray: weights, momentum, batch")
     right.set_xlim(0, 1.25 * most / unit)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
@@ -72,19 +72,19 @@ def scaling(path: Path, facts: dict):
         points, at = found["points"], [p["size"] for p in found["points"]]
         names = [r["form"] for r in points[0]["forms"]]
         for axes, key, unit, kind in zip(column, ("median_ms", "total_bytes"), (1, 1e6), ("ms", "memory")):
-            for i, (name, colour) in enumerate(zip(names, colours(names))):
+            for i, (name, color) in enumerate(zip(names, colors(names))):
                 rows = [p["forms"][i] for p in points]
                 y = [r[key] / unit for r in rows]
                 power = found["exponents"][name][kind]
-                style = dict(color=colour, label=f"{name}: {power:.2f}", marker="os^D"[_shade(name)], ms=4)
+                style = dict(color=color, label=f"{name}: {power:.2f}", marker="os^D"[_shade(name)], ms=4)
                 axes.plot(at, y, ":" if name.endswith("+keep") else "-", **style)
                 if kind == "ms":
                     low, high = ([r[k] for r in rows] for k in ("low_ms", "high_ms"))
-                    axes.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
+                    axes.fill_between(at, low, high, color=color, alpha=0.15, lw=0)
             if kind == "ms":
                 low = min(p["forms"][i]["median_ms"] / p["flops"] for p in points for i in range(len(names)))
                 label = f"arithmetic: {found['exponents']['flops']:.2f}"
-                axes.plot(at, [low * p["flops"] for p in points], "--", color="grey", lw=1, label=label)
+                axes.plot(at, [low * p["flops"] for p in points], "--", color="gray", lw=1, label=label)
             axes.set(xscale="log", yscale="log")
             axes.set_xticks(at, [f"{s:g}" for s in at])
             axes.xaxis.set_minor_formatter(NullFormatter())

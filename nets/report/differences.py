@@ -16,7 +16,7 @@ def draw(path: Path, title: str, found: dict[str, list]):
     """Write a PNG; found: dtype -> [(row, manual, autograd), …] in backward order.
 
     Left, each tensor's relative differences: a line from the 5th to the 95th percentile, a dot
-    at the median, a tick at the largest, and a grey bar at what is allowed. Right, manual
+    at the median, a tick at the largest, and a gray bar at what is allowed. Right, manual
     against autograd, a cross where the signs differ.
     """
     names = [row.name for row, _, _ in next(iter(found.values()))]
@@ -33,7 +33,7 @@ def draw(path: Path, title: str, found: dict[str, list]):
     left.set_xticks(ticks, ["equal", *(f"$10^{{{k}}}$" for k in range(-16, 1, 4))])
     left.minorticks_off()
     left.grid(axis="x", alpha=0.3)
-    key = "line: 5–95% of entries, dot: median, tick: largest, grey tick: allowed"
+    key = "line: 5–95% of entries, dot: median, tick: largest, gray tick: allowed"
     left.set_title(f"from the loss (top) backwards; {key}", fontsize=9)
     right.set(xscale="log", yscale="log", xlabel="|autograd|", ylabel="|manual|")
     ends = (max(right.get_xlim()[0], right.get_ylim()[0]), min(right.get_xlim()[1], right.get_ylim()[1]))
@@ -51,11 +51,11 @@ def _spread(axis, dtype, triples, offset):
         if len(gaps) > 100_000:
             gaps = gaps[:: len(gaps) // 100_000]
         low, middle, high = torch.quantile(gaps, torch.tensor([0.05, 0.5, 0.95], dtype=gaps.dtype)).tolist()
-        at, colour = y + offset, COLOURS[dtype]
-        axis.plot([low, high], [at, at], color=colour, linewidth=2, solid_capstyle="butt")
-        axis.plot(middle, at, "o", color=colour, markersize=3.5)
-        axis.plot(gaps.max(), at, "|", color=colour, markersize=6)
-        axis.plot(row.tolerance, at, "|", color="grey", markersize=6, alpha=0.6)
+        at, color = y + offset, COLOURS[dtype]
+        axis.plot([low, high], [at, at], color=color, linewidth=2, solid_capstyle="butt")
+        axis.plot(middle, at, "o", color=color, markersize=3.5)
+        axis.plot(gaps.max(), at, "|", color=color, markersize=6)
+        axis.plot(row.tolerance, at, "|", color="gray", markersize=6, alpha=0.6)
 
 
 def _scatter(axis, dtype, triples):

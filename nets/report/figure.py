@@ -121,8 +121,8 @@ def _picture(axes, pixels, name):
 def _bars(axes, p, best, classes, label):
     heights = [float(p[k]) for k in best]
     places = range(len(best))
-    colours = [RIGHT if k == label else OTHER for k in best]
-    axes.barh(places, heights, color=colours, height=0.86, alpha=0.75)
+    colors = [RIGHT if k == label else OTHER for k in best]
+    axes.barh(places, heights, color=colors, height=0.86, alpha=0.75)
     for place, k in zip(places, best):
         axes.text(0.03, place, f"{_short(classes[k])}", va="center", fontsize=8, color="black")
         axes.text(0.99, place, _percent(float(p[k])), va="center", ha="right", fontsize=7, color=EDGE)

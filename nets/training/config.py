@@ -31,12 +31,12 @@ class Data:
     source: str = key("digits", among=SOURCES)
     root: str = "data"  # folder that holds (or gets) the data set; --data-root overrides
     size: int = key(0, least=0, most=4096)  # folder: rows and columns to resize to, 0 as they are
-    channels: int = key(3, among=(1, 3))  # folder: colour or grey
+    channels: int = key(3, among=(1, 3))  # folder: color or gray
     crop: int = key(0, least=0)  # random shifts of up to so many pixels, edges reflected
     flip: str = key("none", among=("none", "random", "alternating"))  # left for right
     cutout: int = key(0, least=0, most=4096)  # side of a random square that is blanked, 0 for none
     crop_size: int = key(0, least=0, most=4096)  # folder: what the net sees, cut out of data.size; 0 for all
-    color_jitter: float = key(0.0, least=0)  # along the colours' main axes, in their deviations
+    color_jitter: float = key(0.0, least=0)  # along the colors' main axes, in their deviations
     units: str = key("deviations", among=("deviations", "bytes"))  # folder: a number of 1 stands for
     classes: int = key(0, least=0)  # folder: how many there must be, 0 for as many as there are
     random_resized: float = key(0.0, least=0, most=1)  # least share of a picture in a random crop, 0 for none
@@ -110,7 +110,7 @@ class Log:
 class Parallel:
     """How several processes train one net: see parallel/."""
 
-    batch_norm: str = key("local", among=("local", "synchronised"))  # over a process's rows, or the whole batch
+    batch_norm: str = key("local", among=("local", "synchronized"))  # over a process's rows, or the whole batch
     reduce_dtype: str = key("same", among=("same", "bfloat16"))  # in which gradients are sent
     shard: bool = False  # each process keeps a part of the momentum; sgd only
     bucket_mb: float = key(4.0, over=0, most=4096)  # of gradients are sent at once

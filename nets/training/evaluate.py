@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from nets.data.batches import normalise
+from nets.data.batches import normalize
 from nets.training.config import Eval
 from nets.data.datasets import Dataset
 from nets.layers.base import sum_dtype
@@ -43,7 +43,7 @@ def outputs(
         for xs in tqdm(samples, "evaluate", disable=None if bar else True, leave=False):
             between()
             if x.dim() == 4:
-                xs = normalise(xs, data.mean, data.std, dtype, channels_last)
+                xs = normalize(xs, data.mean, data.std, dtype, channels_last)
                 parts.append(look(net, xs, views, data.side))
             else:
                 z = net.forward(xs.to(dtype))[0]

@@ -1,4 +1,4 @@
-"""An epoch's batches as the net wants them: chosen, varied, normalised, on the device."""
+"""An epoch's batches as the net wants them: chosen, varied, normalized, on the device."""
 
 import torch
 
@@ -81,7 +81,7 @@ class Feed:
         """Samples x as the net wants them, at side × side if there is a side, and their targets."""
         d, side = self.data, self.side
         if x.dim() == 4:
-            x = batches.normalise(x, d.mean, d.std, self.dtype, self.config.train.channels_last)
+            x = batches.normalize(x, d.mean, d.std, self.dtype, self.config.train.channels_last)
             if part.color is not None:
                 x = color.jitter(x, part.color, self.axes, d.std)
             if part.hole is not None:

@@ -1,4 +1,4 @@
-"""From a config to what trains: its net, its loss and its optimiser."""
+"""From a config to what trains: its net, its loss and its optimizer."""
 
 import torch
 
@@ -54,7 +54,7 @@ def fit(net, data):
             if layer is not next(iter(net.children.values())):
                 raise UsageError(f"net.layers: {type(layer).__name__} can only be the first layer")
             some = data.train_x[:: max(1, data.train_x.numel() // (5000 * 32 * 32 * 3))]
-            layer.fit(batches.normalise(some, data.mean, data.std, torch.float32))
+            layer.fit(batches.normalize(some, data.mean, data.std, torch.float32))
 
 
 def make_loss(config: Config, classes: bool):
@@ -71,7 +71,7 @@ def make_loss(config: Config, classes: bool):
     return CrossEntropy(t.label_smoothing, t.reduction)
 
 
-def make_optimiser(config: Config, net, loss):
+def make_optimizer(config: Config, net, loss):
     t = config.train
     if not net.params:
         raise UsageError("net.layers: there is nothing to train in this net")

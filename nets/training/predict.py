@@ -61,7 +61,7 @@ class Trained:
             raise CheckpointError(f"{path}: has no mean and deviation of the pictures' channels")
 
     def _dataset(self, x: Tensor, y: Tensor | None = None) -> Dataset:
-        """Samples to ask the net about, normalised as in training."""
+        """Samples to ask the net about, normalized as in training."""
         side = self.config.data.crop_size
         return Dataset(x, y, x, y, self.classes, self.mean, self.std, side).to(self.device)
 

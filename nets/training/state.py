@@ -33,7 +33,7 @@ class Progress:
 def standing(run) -> dict[str, torch.Tensor]:
     """Every tensor that lives from step to step, by its name in a checkpoint."""
     tensors = {f"net.{k}": v for k, v in (run.net.params | run.net.buffers).items()}
-    tensors |= {f"optimizer.{k}": v for k, v in run.optimiser.state().items()}
+    tensors |= {f"optimizer.{k}": v for k, v in run.optimizer.state().items()}
     tensors |= {"epoch.sums": run.epoch_tally.sums, "line.sums": run.line_tally.sums}
     tensors |= {f"guard.{k}": getattr(run.guard, k) for k in ("good", "skipped", "loss")}
     if run.config.train.skip:
@@ -108,9 +108,9 @@ def load(run, path) -> dict:
         raise CheckpointError(f"{path}: its random numbers are damaged ({e})") from None
     for name, t in here.items():
         t.copy_(tensors[name])
-    if hasattr(run.optimiser, "load"):  # it keeps a part alone
+    if hasattr(run.optimizer, "load"):  # it keeps a part alone
         prefix = "optimizer."
-        run.optimiser.load({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+        run.optimizer.load({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
     for name, value in progress.items():
         setattr(run.progress, name, value)
     return log

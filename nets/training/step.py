@@ -16,19 +16,19 @@ def hits(z: Tensor, target: Tensor) -> Tensor:
     return ((z - target).abs() < 0.1).all(1).sum()
 
 
-def hold(net: Sequential, optimiser, names):
+def hold(net: Sequential, optimizer, names):
     """Take the parameters called `names` as constants: no update, and no backward for them alone."""
     net.freeze(names)
-    optimiser.constants = set(names)
+    optimizer.constants = set(names)
 
 
-def train_step(net: Layer, loss, optimiser, weighted=False, guard: Guard | None = None, backward=None):
+def train_step(net: Layer, loss, optimizer, weighted=False, guard: Guard | None = None, backward=None):
     """The step of a net: step(x, target, factor) -> (loss (), hits ()), both on x's device.
 
     No autograd, nothing read back to the host, parameters changed in place, so that
     `torch.compile(fullgraph=True)` and a CUDA graph can take it whole. factor, a tensor () or
     a number, multiplies the rate. The net's gradient for its input isn't asked for. A layer is
-    updated as soon as backward has its gradients, which then needn't be kept, unless the optimiser,
+    updated as soon as backward has its gradients, which then needn't be kept, unless the optimizer,
     a guard or another `backward` wants all of them at once.
 
     weighted: step(x, target, factor, weight) counts each sample by its weight (B), and also gives
@@ -38,7 +38,7 @@ def train_step(net: Layer, loss, optimiser, weighted=False, guard: Guard | None 
     backward: of a batch that lies on several processes, see parallel/backward.py.
     """
     net.input_grad = False
-    layerwise = isinstance(net, Sequential) and optimiser.layerwise and guard is None and backward is None
+    layerwise = isinstance(net, Sequential) and optimizer.layerwise and guard is None and backward is None
     if isinstance(net, Sequential):
         net.freeze()
 
@@ -54,14 +54,14 @@ def train_step(net: Layer, loss, optimiser, weighted=False, guard: Guard | None 
         if weighted:
             dz = dz * weight[:, None].to(dz.dtype)
         if layerwise:
-            net.backward(saved, dz, take=lambda grads: optimiser.step(grads, factor, value))
+            net.backward(saved, dz, take=lambda grads: optimizer.step(grads, factor, value))
         else:
             if backward:
                 grads, *told = backward(net, saved, dz, *told)
             else:
                 grads = net.backward(saved, dz)[1]
             ok = guard.judge(told[0], grads) if guard else None
-            optimiser.step(grads, factor, told[0], ok)
+            optimizer.step(grads, factor, told[0], ok)
             for t, old in zip(statistics, before):
                 change(t, old, ~ok)
             told = (*told, ok) if guard else tuple(told)

@@ -66,13 +66,13 @@ class Run:
         self.net.to(device, torch.promote_types(self.dtype, torch.float32))
         self.data = self.data.to(device)
         self.feed = Feed(config, self.data, device, world)
-        self.optimiser, backward = together(config, self.net, self.loss, self.feed.batch, world)
+        self.optimizer, backward = together(config, self.net, self.loss, self.feed.batch, world)
         pieces = config.parallel.shard and world.size > 1
         self.guard = Guard(t.on_nonfinite, device, *([world.every] if pieces else []))
         # the same parameters, by way of faster kernels where there are such
         self.fast = fuse(self.net, device, self.dtype, config.net.kernel)
         guard = None if t.on_nonfinite == "ignore" else self.guard
-        self.step = train_step(self.fast, self.loss, self.optimiser, bool(t.skip), guard, backward)
+        self.step = train_step(self.fast, self.loss, self.optimizer, bool(t.skip), guard, backward)
         self.captured = None
         if device.type == "cuda" and t.optimizer != "adaptive" and world.size == 1:
             standing = lambda: [*state.standing(self).values(), self.feed.selection.mine]  # noqa: E731
@@ -153,7 +153,7 @@ class Run:
                 facts = self._epoch(bar)
                 last = p.epoch + 1 == t.epochs
                 if last and t.optimizer == "adaptive":
-                    self.optimiser.settle()  # its last step was never judged
+                    self.optimizer.settle()  # its last step was never judged
                 better = False
                 if last or (p.epoch + 1) % t.eval_every == 0:
                     result = self.test()
@@ -281,7 +281,7 @@ class Run:
         """Parameters whose time is over are constants from here on."""
         names = constants(self.net.params, self.config.train.groups, epoch)
         if names != self.frozen:
-            hold(self.fast, self.optimiser, names)
+            hold(self.fast, self.optimizer, names)
             self.frozen = names
 
     def test(self, asked: Eval = Eval()):

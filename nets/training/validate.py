@@ -24,13 +24,13 @@ def check_variation(config: Config, data: Dataset):
     if config.eval.views != "one" and len(shape) != 3:
         raise UsageError(f"eval.views: {d.source} has no pictures")
     if d.color_jitter and shape[0] != 3:
-        raise UsageError("data.color_jitter: grey pictures have no colours")
+        raise UsageError("data.color_jitter: gray pictures have no colors")
     if d.crop and d.crop >= min(shape[1:]):
         raise UsageError(f"data.crop: {d.crop} is too much for pictures of {shape[2]} × {shape[1]}")
 
 
 def check_batch(config: Config, shape, batch: int, n: int):
-    """Does the optimiser take batches of this size out of n samples, and every layer, at every size in train.sizes?"""
+    """Does the optimizer take batches of this size out of n samples, and every layer, at every size in train.sizes?"""
     if config.train.optimizer == "adaptive" and batch < n:
         raise UsageError(f"train.batch_size: the adaptive optimizer needs all {n} samples at once")
     with torch.device("meta"):

@@ -116,8 +116,8 @@ def test_eval_guesses_at_pictures_of_any_size(digits, tmp_path):
 
 def test_eval_takes_any_picture_and_names_a_bad_one(digits, tmp_path):
     run, _ = digits
-    grey = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
-    Image.fromarray(grey).save(tmp_path / "wide.png")
+    gray = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    Image.fromarray(gray).save(tmp_path / "wide.png")
     scene().convert("CMYK").save(tmp_path / "inks.jpg")
     scene(500, 7).convert("P").save(tmp_path / "palette.gif")
     Image.new("RGBA", (1, 1)).save(tmp_path / "dot.png")
@@ -166,7 +166,7 @@ def test_a_dense_net_climbs_performance(tmp_path):
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """Three classes that colour tells apart, as folders of pictures."""
+    """Three classes that color tells apart, as folders of pictures."""
     root, rng = tmp_path_factory.mktemp("tree"), np.random.default_rng(0)
     for split, count in (("train", 20), ("test", 4)):
         for k, name in enumerate(("red", "green", "blue")):

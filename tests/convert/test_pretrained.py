@@ -56,15 +56,15 @@ def evaluate(*args, code=0):
 
 
 
-def colours(width, height, mode="RGB"):
+def colors(width, height, mode="RGB"):
     rng = np.random.default_rng(width)
     small = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8))
     return small.resize((width, height), Image.Resampling.BICUBIC).convert(mode)
 
 
 def test_the_five_best_are_torchvisions(home, hub):
-    colours(400, 300).save(home / "a.png")
-    colours(90, 260).save(home / "b.png")
+    colors(400, 300).save(home / "a.png")
+    colors(90, 260).save(home / "b.png")
     found = json.loads(evaluate(MODEL, home / "a.png", home / "b.png", "--device", "cpu", "--json"))
     assert [f["file"] for f in found] == [str(home / "a.png"), str(home / "b.png")]
     x = torch.stack([WEIGHTS.transforms()(Image.open(f["file"])) for f in found])
@@ -85,16 +85,16 @@ def test_the_five_best_are_torchvisions(home, hub):
 def test_pictures_of_every_mode(home, hub):
     """Each as the same picture in plain RGB; what is drawn is what the net saw."""
     net = pretrained.Pretrained(MODEL, torch.device("cpu"))
-    plain = colours(300, 280)
+    plain = colors(300, 280)
     plain.save(home / "rgb.png")
     plain.convert("CMYK").save(home / "cmyk.jpg", quality=100, subsampling=0)
     plain.convert("RGBA").save(home / "alpha.png")
     plain.transpose(Image.Transpose.ROTATE_90).save(home / "turned.png", exif=exif(6))
-    grey = plain.convert("L")
-    grey.save(home / "grey.png")
-    Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(home / "16-bit.png")
+    gray = plain.convert("L")
+    gray.save(home / "gray.png")
+    Image.fromarray(np.asarray(gray).astype(np.uint16) * 257).save(home / "16-bit.png")
     plain.convert("P").save(home / "palette.png")
-    same = {"rgb.png": ["cmyk.jpg", "alpha.png", "turned.png", "palette.png"], "grey.png": ["16-bit.png"]}
+    same = {"rgb.png": ["cmyk.jpg", "alpha.png", "turned.png", "palette.png"], "gray.png": ["16-bit.png"]}
     for first, others in same.items():
         pixels, z = net.guess([home / name for name in (first, *others)])
         assert z.shape == (1 + len(others), 1000) and pixels[0].shape == (224, 224, 3)
@@ -131,7 +131,7 @@ def test_what_is_no_picture_is_named(write, told, home):
 
 def png():
     file = io.BytesIO()
-    colours(64, 64).save(file, "PNG")
+    colors(64, 64).save(file, "PNG")
     return file.getvalue()
 
 

@@ -51,14 +51,14 @@ def test_alternating_flip_shows_both_sides_in_two_epochs():
     assert not torch.equal(flips[0], ~draw(epoch=1, flip="random").flip)
 
 
-def test_normalise():
+def test_normalize():
     x = torch.randint(0, 256, (4, 5, 6, 3), dtype=torch.uint8)
     mean, std = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.3, 0.4])
-    y = batches.normalise(x, mean, std, torch.float32)
+    y = batches.normalize(x, mean, std, torch.float32)
     want = (x.double().permute(0, 3, 1, 2) / 255 - mean[:, None, None]) / std[:, None, None]
     torch.testing.assert_close(y.double(), want, rtol=1e-5, atol=1e-5)
     assert y.is_contiguous(memory_format=torch.channels_last)
-    assert batches.normalise(x, mean, std, torch.bfloat16, False).is_contiguous()
+    assert batches.normalize(x, mean, std, torch.bfloat16, False).is_contiguous()
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4])

@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(tree, monkeypatch)
     assert not (tree / folder.CACHE).exists() and not list(tree.glob("*.part"))
 
 
-def test_grey_pictures(tree):
+def test_gray_pictures(tree):
     assert load(tree, channels=1).shape == (1, 6, 6)
 
 

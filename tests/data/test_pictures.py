@@ -47,7 +47,7 @@ def near(pixels, want, most):
         ("a.webp", 12, {"quality": 95}),
         ("a.jpg", 12, {"quality": 95, "subsampling": 0}),
         ("a.jpeg", 12, {"quality": 95, "subsampling": 0, "progressive": True}),
-        ("a.gif", 40, {}),  # 256 colours
+        ("a.gif", 40, {}),  # 256 colors
     ],
 )
 def test_formats(tmp_path, name, most, options):
@@ -71,14 +71,14 @@ def test_cmyk(tmp_path):
     near(decode(tmp_path / "inks.tif"), np.uint8([[[255] * 3, [0, 255, 255], [204, 0, 204], [0] * 3]]), 1)
 
 
-def test_grey(tmp_path):
-    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+def test_gray(tmp_path):
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
     for name in ("a.png", "a.bmp", "a.tif"):
-        Image.fromarray(grey).save(tmp_path / name)
-        near(decode(tmp_path / name), np.repeat(grey[..., None], 3, 2), 0)
-        near(decode(tmp_path / name, channels=1), grey[..., None], 0)
-    Image.fromarray(grey > 99).save(tmp_path / "bits.png")
-    near(decode(tmp_path / "bits.png", 1), np.where(grey > 99, 255, 0).astype(np.uint8)[..., None], 0)
+        Image.fromarray(gray).save(tmp_path / name)
+        near(decode(tmp_path / name), np.repeat(gray[..., None], 3, 2), 0)
+        near(decode(tmp_path / name, channels=1), gray[..., None], 0)
+    Image.fromarray(gray > 99).save(tmp_path / "bits.png")
+    near(decode(tmp_path / "bits.png", 1), np.where(gray > 99, 255, 0).astype(np.uint8)[..., None], 0)
     near(decode(tmp_path / "bits.png", 1), decode(tmp_path / "bits.png")[..., :1], 0)
 
 
@@ -101,15 +101,15 @@ def png(path, width, height, depth, kind, rows: bytes, *chunks):
     path.write_bytes(out)
 
 
-def test_sixteen_bits_in_colour_and_with_alpha(tmp_path):
+def test_sixteen_bits_in_color_and_with_alpha(tmp_path):
     color = struct.pack(">B6H", 0, 0, 32896, 65535, 65535, 257, 0)
     png(tmp_path / "rgb.png", 2, 1, 16, 2, color)
     near(decode(tmp_path / "rgb.png"), np.uint8([[[0, 128, 255], [255, 1, 0]]]), 1)
     alpha = struct.pack(">B8H", 0, 0, 0, 0, 0, 65535, 0, 0, 65535)  # a clear and a red pixel
     png(tmp_path / "rgba.png", 2, 1, 16, 6, alpha)
     near(decode(tmp_path / "rgba.png"), np.uint8([[[255] * 3, [255, 0, 0]]]), 1)
-    grey = struct.pack(">B2H", 0, 500, 65535 // 3)  # the first grey is to be seen through
-    png(tmp_path / "clear.png", 2, 1, 16, 0, grey, (b"tRNS", struct.pack(">H", 500)))
+    gray = struct.pack(">B2H", 0, 500, 65535 // 3)  # the first gray is to be seen through
+    png(tmp_path / "clear.png", 2, 1, 16, 0, gray, (b"tRNS", struct.pack(">H", 500)))
     near(decode(tmp_path / "clear.png", 1), np.uint8([[[255], [85]]]), 0)
 
 

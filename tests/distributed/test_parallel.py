@@ -31,7 +31,7 @@ from nets.distributed.alive import Watch, watched
 from nets.distributed.backward import Backward, local_statistics, weight
 from nets.distributed.buckets import Reducer
 from nets.distributed.shard import Scatterer, ShardedSGD
-from nets.distributed.sync_norm import SyncBatchNorm2d, synchronise
+from nets.distributed.sync_norm import SyncBatchNorm2d, synchronize
 from nets.distributed.world import World, join
 from nets.training.step import train_step
 
@@ -162,12 +162,12 @@ def test_a_step_stays_on_a_fake_cuda_device(sharded, wire):
     """Buckets, the norm's own arithmetic and the pieces; nothing is read back to the host."""
     world = World()
     with FakeTensorMode():
-        net, loss = synchronise(small_net("cuda"), world), CrossEntropy()
+        net, loss = synchronize(small_net("cuda"), world), CrossEntropy()
         kind = Scatterer if sharded else Reducer
         reducer = kind(net.params, world, 0.0001, wire)
-        optimiser = ShardedSGD(reducer, 0.1, 0.9) if sharded else SGD(net.params, 0.1, 0.9)
+        optimizer = ShardedSGD(reducer, 0.1, 0.9) if sharded else SGD(net.params, 0.1, 0.9)
         statistics = [t for layer in net.walk() for t in layer.buffers.values() if layer is not net]
-        step = train_step(net, loss, optimiser, backward=Backward(reducer, 0.5, 0.5, statistics))
+        step = train_step(net, loss, optimizer, backward=Backward(reducer, 0.5, 0.5, statistics))
         x, y = torch.rand(4, 3, 6, 6, device="cuda"), torch.randint(3, (4,), device="cuda")
         with OnlyOn("cuda"):
             told = step(x, y, torch.ones((), device="cuda"))
@@ -203,13 +203,13 @@ def test_a_bucket_holds_one_type():
     assert {name: g.dtype for name, g in grads.items()} == {name: w.dtype for name, w in params.items()}
 
 
-def test_a_synchronised_net_keeps_names_and_tensors():
+def test_a_synchronized_net_keeps_names_and_tensors():
     layers = ["BatchNorm2d", {"type": "Residual", "body": ["BatchNorm2d"]}, "GlobalAvgPool"]
     net = build(layers, (3, 4, 4))[0]
     shared = net.children["0"]
     net.children["1"].children["body"].children["0"] = shared
     before, state = {**net.params, **net.buffers}, [id(t) for t in (net.params | net.buffers).values()]
-    assert synchronise(net, World()) is net
+    assert synchronize(net, World()) is net
     after = {**net.params, **net.buffers}
     assert [*after] == [*before] and [id(t) for t in after.values()] == state
     norms = [layer for layer in net.places() if isinstance(layer, BatchNorm2d)]
@@ -220,9 +220,9 @@ def test_a_synchronised_net_keeps_names_and_tensors():
 
 
 @pytest.mark.skipif(not native.serve(torch.device("cpu"), torch.float32), reason="no kernels")
-def test_synchronised_norms_are_not_fused():
+def test_synchronized_norms_are_not_fused():
     """A stage would take its own rows' sums in backward."""
-    net = synchronise(small_net(kernel="native"), World())
+    net = synchronize(small_net(kernel="native"), World())
     kinds = [type(layer) for layer in fuse(net, torch.device("cpu"), torch.float32).walk()]
     assert SyncBatchNorm2d in kinds and NormAct not in kinds
 

@@ -224,7 +224,7 @@ def _(self, saved, dy):
     return dx, grads | {"weight": (dy * saved[0]).sum((0, 2, 3))}
 
 
-@bug("unbiased variance to normalise", norm, PICTURES, "output", "forward")
+@bug("unbiased variance to normalize", norm, PICTURES, "output", "forward")
 def _(self, x):
     y, saved = NORM_FORWARD(self, x)
     m = x.numel() // x.shape[1]

@@ -1,4 +1,4 @@
-"""The optimiser that adapts its rate: cut and taken back when a step doesn't pay, else raised."""
+"""The optimizer that adapts its rate: cut and taken back when a step doesn't pay, else raised."""
 
 import pytest
 import torch
@@ -165,4 +165,4 @@ def test_train_py_can_use_it(tmp_path, rate):
 def test_what_it_does_not_have_is_a_usage_error(key):
     conf = config.load("configs/two_weight.toml", ['train.optimizer="adaptive"', f"train.{key}"])
     with pytest.raises(UsageError, match=key.split("=")[0]):
-        make.make_optimiser(conf, make.make_net(conf, (1,), 1), Performance())
+        make.make_optimizer(conf, make.make_net(conf, (1,), 1), Performance())

@@ -1,4 +1,4 @@
-"""The optimiser against torch.optim, and the schedules."""
+"""The optimizer against torch.optim, and the schedules."""
 
 from pathlib import Path
 
@@ -127,9 +127,9 @@ def test_muon_steps_filters_along_the_orthogonal_and_the_rest_as_sgd(options, ma
 def test_muon_by_its_name_in_a_config():
     conf = config.load(ROOT / "configs/digits.toml", ["train.optimizer=muon", "train.rate=0.1"])
     net = make.make_net(conf, (1, 8, 8), 10)
-    optimiser = make.make_optimiser(conf, net, CrossEntropy())
-    assert type(optimiser) is Muon
-    step = train_step(net, CrossEntropy(), optimiser)
+    optimizer = make.make_optimizer(conf, net, CrossEntropy())
+    assert type(optimizer) is Muon
+    step = train_step(net, CrossEntropy(), optimizer)
     x, target = torch.randn(64, 1, 8, 8), torch.arange(64) % 10
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     first = step(x, target, torch.ones(()))[0]

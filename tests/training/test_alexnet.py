@@ -25,7 +25,7 @@ from nets.commands.targets import narrow
 from nets.layers.linear import Linear
 from nets.training.predict import Trained
 from nets.layers.init import restart
-from nets.data.ten_crop import centre, ten_crop
+from nets.data.ten_crop import center, ten_crop
 from nets.data.tta import look
 
 PATH = Path(__file__).parents[2] / "configs" / "alexnet.toml"
@@ -136,7 +136,7 @@ def test_ten_views_are_torchvisions():
     want = theirs(x, 5)
     order = [0, 1, 2, 3, 4, 6, 5, 8, 7, 9]  # torchvision cuts the mirrored picture, we mirror what was cut
     assert all(torch.equal(mine, want[i]) for mine, i in zip(ten_crop(x, 5), order, strict=True))
-    assert torch.equal(centre(x, 5), ten_crop(x, 5)[4])
+    assert torch.equal(center(x, 5), ten_crop(x, 5)[4])
 
 
 class Mean:
@@ -154,7 +154,7 @@ def test_answers_of_ten_views_are_averaged_after_the_softmax():
     torch.testing.assert_close(F.softmax(z, 1), want)
     torch.testing.assert_close(z.exp().sum(1), torch.ones(2))  # probabilities already
     assert net.shapes == 10 * [(2, 3, 5, 5)]
-    torch.testing.assert_close(look(net, x, "one", 5), Mean().forward(centre(x, 5))[0])
+    torch.testing.assert_close(look(net, x, "one", 5), Mean().forward(center(x, 5))[0])
     assert torch.equal(look(net, x, "one"), Mean().forward(x)[0])
     assert look(net, x.bfloat16(), "ten", 5).dtype == torch.float32
 
@@ -179,9 +179,9 @@ def test_wrong_settings_are_named(override, message):
     assert message in str(e.value)
 
 
-def test_grey_pictures_have_no_colours(tree):
+def test_gray_pictures_have_no_colors(tree):
     conf = config.load(PATH, overrides(tree, "data.channels=1"))
-    with pytest.raises(UsageError, match="data.color_jitter: grey pictures have no colours"):
+    with pytest.raises(UsageError, match="data.color_jitter: gray pictures have no colors"):
         trainer.Run(conf, torch.device("cpu"), tree)
 
 
@@ -244,7 +244,7 @@ def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(tree, tmp_path, 
     assert 20 < x.std() < 128  # bytes, about their mean
     raw = batches.take(run.data.train_x, plan.rows(0, 6), 99).permute(0, 3, 1, 2)
     light = x - (raw - 255 * run.data.mean[:, None, None])
-    assert light.std((2, 3)).max() < 1e-2 < light.abs().max()  # one colour a picture
+    assert light.std((2, 3)).max() < 1e-2 < light.abs().max()  # one color a picture
     result = run.train()
     assert result.count == 4
     facts = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -309,7 +309,7 @@ def test_the_residual_net_learns():
     path = PATH.with_name("cifar10_resnet.toml")
     conf = config.load(path, [*narrow(path), "train.rate=0.05"])
     net, loss = make.make_net(conf, (3, 32, 32), 10), make.make_loss(conf, True)
-    step = trainer.train_step(net, loss, make.make_optimiser(conf, net, loss))
+    step = trainer.train_step(net, loss, make.make_optimizer(conf, net, loss))
     target = torch.arange(30) % 10
     x = torch.randn(10, 3, 1, 1)[target] + 0.3 * torch.randn(30, 3, 32, 32)
     values = [step(x.bfloat16(), target, 1.0)[0].item() for _ in range(25)]

@@ -26,7 +26,7 @@ from nets.training import trainer
 from nets.training.build import LAYERS
 from nets.common.device import capacity
 from nets.common.errors import UsageError
-from nets.training.make import make_loss, make_net, make_optimiser
+from nets.training.make import make_loss, make_net, make_optimizer
 from nets.layers.response_norm import LocalResponseNorm
 
 SHIPPED = [p.read_text() for p in sorted(Path(__file__).parents[2].glob("configs/*.toml"))]
@@ -205,7 +205,7 @@ def fate(path) -> tuple[str, str]:
     try:
         with torch.device("meta"):
             net = make_net(conf, shape, outputs)
-            make_optimiser(conf, net, make_loss(conf, len(shape) == 3))
+            make_optimizer(conf, net, make_loss(conf, len(shape) == 3))
             net.forward(torch.empty(2, *shape))
         size = sum(t.nbytes for t in (net.params | net.buffers).values())
         if size < 10**6 or size > capacity():

@@ -50,7 +50,7 @@ def red(path):
     return int(((r - g > 60) & (r - b > 30)).sum())
 
 
-def test_the_true_label_has_another_colour(tmp_path):
+def test_the_true_label_has_another_color(tmp_path):
     pictures = [np.zeros((8, 8, 3), np.uint8)]
     names = [f"class{i}" for i in range(7)]
     z = torch.tensor([[6.0, 5, 4, 3, 2, 1, 0]])

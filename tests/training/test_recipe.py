@@ -94,11 +94,11 @@ def test_a_group_trains_until_its_epoch():
 
 def test_a_constant_is_not_stepped():
     params = {"a": torch.ones(2), "b": torch.ones(2)}
-    optimiser = SGD(params, 0.1, 0.9, weight_decay=0.1)
-    optimiser.constants = {"a"}
-    optimiser.step({"a": torch.ones(2), "b": torch.ones(2)})
+    optimizer = SGD(params, 0.1, 0.9, weight_decay=0.1)
+    optimizer.constants = {"a"}
+    optimizer.step({"a": torch.ones(2), "b": torch.ones(2)})
     assert (params["a"] == 1).all() and (params["b"] < 1).all()
-    optimiser.step({"a": torch.ones(2)})  # b is spared its backward
+    optimizer.step({"a": torch.ones(2)})  # b is spared its backward
     assert (params["b"] < 1).all()
 
 
@@ -274,9 +274,9 @@ def test_a_step_that_updates_layer_by_layer_is_the_one_that_updates_at_the_end(o
         conv = Conv2d(4, 4, 3, padding=1)
         layers = [Conv2d(3, 4, 3), BatchNorm2d(4), GELU(), conv, GELU(), conv, GlobalMaxPool(), Linear(4, 2)]
         net = Sequential(*layers, recompute=True)
-        optimiser = {"sgd": SGD, "muon": Muon}[optimizer](net.params, 0.1, 0.9, True)
-        optimiser.layerwise = layerwise
-        step = train_step(net, CrossEntropy(), optimiser)
+        optimizer = {"sgd": SGD, "muon": Muon}[optimizer](net.params, 0.1, 0.9, True)
+        optimizer.layerwise = layerwise
+        step = train_step(net, CrossEntropy(), optimizer)
         found.append([float(step(x, y, 1.0)[0]) for _ in range(4)])
         found[-1] += [p.clone() for p in net.params.values()]
     assert found[0][0] != found[0][3]
@@ -303,9 +303,9 @@ def test_updating_layer_by_layer_never_holds_all_gradients():
             return out
 
     for layerwise, allowed in ((True, 2), (False, 4)):
-        optimiser = SGD(net.params, 0.1)
-        optimiser.layerwise = layerwise
-        step = train_step(net, CrossEntropy(), optimiser)
+        optimizer = SGD(net.params, 0.1)
+        optimizer.layerwise = layerwise
+        step = train_step(net, CrossEntropy(), optimizer)
         with Watch():
             step(torch.randn(3, 64), torch.tensor([0, 1, 2]), 1.0)
         assert max(most) <= allowed and (layerwise or max(most) == 4)

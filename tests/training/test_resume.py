@@ -22,7 +22,7 @@ from nets.training import trainer
 from nets.common.errors import CheckpointError, DataError, NonFiniteError, Stopped, UsageError
 from nets.training.guard import Guard
 from nets.layers.base import Layer
-from nets.training.make import make_loss, make_net, make_optimiser
+from nets.training.make import make_loss, make_net, make_optimizer
 from nets.layers.containers import Sequential
 from nets.training.step import train_step
 from nets.training.signals import Stop
@@ -326,22 +326,22 @@ class Infinite(Layer):
         return dy / 0 if self.now else dy, {}
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "muon", "adaptive"])
+@pytest.mark.parametrize("optimizer", ["sgd", "muon", "adaptive"])
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 @pytest.mark.parametrize("policy", ["stop", "skip"])
-def test_a_step_that_is_not_finite_changes_nothing(policy, where, optimiser):
+def test_a_step_that_is_not_finite_changes_nothing(policy, where, optimizer):
     layers = '[{ type = "Conv2d", out_channels = 3, kernel_size = 3 }, "BatchNorm2d", "Flatten", { type = "Linear", outputs = 4 }]'
-    own = [f"train.optimizer={optimiser}", "train.groups=[]"]
+    own = [f"train.optimizer={optimizer}", "train.groups=[]"]
     own += (
         ["train.momentum=0", "train.nesterov=false", "train.weight_decay=0"]
-        if optimiser == "adaptive"
+        if optimizer == "adaptive"
         else []
     )
     conf = make("", [f"net.layers={layers}", *own])
     net = make_net(conf, (1, 8, 8), 4)
     loss, infinite = make_loss(conf, True), Infinite()
     both = Sequential(*list(net.children.values())[:2], infinite, *list(net.children.values())[2:])
-    opt = make_optimiser(conf, both, loss)
+    opt = make_optimizer(conf, both, loss)
     guard = Guard(policy, CPU)
     step = train_step(both, loss, opt, guard=guard)
     x, y = torch.randn(5, 1, 8, 8), torch.arange(5) % 4

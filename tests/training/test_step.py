@@ -14,7 +14,7 @@ from nets.training import config
 from nets.data import datasets as data
 from nets.commands.targets import narrow
 from nets.training.guard import Guard
-from nets.training.make import make_loss, make_net, make_optimiser
+from nets.training.make import make_loss, make_net, make_optimizer
 from nets.layers.containers import Sequential
 from nets.training.step import hits, train_step
 
@@ -29,7 +29,7 @@ def set_up(path, device="cpu", batch=4, overrides=()):
     toy = len(shape) == 1
     net = make_net(conf, shape, outputs).to(device)
     loss = make_loss(conf, not toy)
-    step = train_step(net, loss, make_optimiser(conf, net, loss), guard=Guard("stop", device))
+    step = train_step(net, loss, make_optimizer(conf, net, loss), guard=Guard("stop", device))
     dtype = getattr(torch, conf.train.dtype)
     if toy:
         x = torch.rand(batch, *shape, device=device, dtype=dtype)
@@ -39,7 +39,7 @@ def set_up(path, device="cpu", batch=4, overrides=()):
     pictures = torch.randint(0, 256, (9, side, side, c), dtype=torch.uint8, device=device)
     plan = batches.plan(9, shape, conf.data, 0, 0, device).rows(0, batch)
     mean = torch.full((c,), 0.5, device=device)
-    x = batches.normalise(batches.take(pictures, plan, conf.data.crop_size), mean, mean, dtype)
+    x = batches.normalize(batches.take(pictures, plan, conf.data.crop_size), mean, mean, dtype)
     if plan.color is not None:
         x = color.jitter(x, plan.color, torch.eye(c, device=device), mean)
     if plan.hole is not None:

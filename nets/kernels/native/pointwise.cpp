@@ -140,12 +140,12 @@ void act_backward(const T* x, const T* dy, T* g, long rows, int C, const float* 
     auto part = [&](const T* x, const T* dy, T* g, long n, float* sum) {
         for (long i = 0; i < n; i += L)
             for (int k = 0; k < L; k += LANES) {
-                vec centred = load(x + i + k) - mu[k], y, slope;
-                F::both(centred * s[k] + b[k], y, slope);
+                vec centered = load(x + i + k) - mu[k], y, slope;
+                F::both(centered * s[k] + b[k], y, slope);
                 vec back = load(dy + i + k) * slope;
                 if (g) store(g + i + k, back);
                 store_vec(sum + k, load_vec(sum + k) + back);
-                store_vec(sum + L + k, load_vec(sum + L + k) + back * centred);
+                store_vec(sum + L + k, load_vec(sum + L + k) + back * centered);
             }
     };
     all.run([&](long at, long n, long i) { part(x + at, dy + at, g ? g + at : g, n, &pieces[i * 2 * L]); });
