@@ -6,9 +6,9 @@ guesses are drawn as guesses.png in the run's folder, or in runs/torchvision-ale
 
 from nets.commands import cli
 from nets.common import device
+from nets.convert import pretrained
 from nets.report import figure
 from nets.training import predict
-from nets.convert import pretrained
 
 
 def main():

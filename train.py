@@ -6,10 +6,9 @@ On several processes: torchrun --nproc-per-node N train.py [CONFIG].
 from pathlib import Path
 
 from nets.commands import cli
-from nets.training import config
-from nets.training import trainer
 from nets.distributed.alive import watched
 from nets.distributed.world import join
+from nets.training import config, trainer
 
 
 def main():

@@ -96,4 +96,3 @@ def _check(layer, reference, x, what, draws):
         assert torch.equal(dyl, given), f"dy was changed, {what}"
     assert torch.equal(x, before), f"x was changed, {what}"
     assert all(torch.equal(a, b) for a, b in zip(tensors(saved), kept)), f"saved was changed, {what}"
-

@@ -28,7 +28,10 @@ from mutmut.stats import status_by_exit_code
 from mutmut.utils.file_utils import walk_mutatable_files
 
 PAGE = Path("docs/mutants.md")
-ALL = ["*.xǁ*", *(f"nets.{file}.x_*" for file in ("layer", "windows", "net", "loss", "response_norm"))]  # methods, functions
+ALL = [
+    "*.xǁ*",
+    *(f"nets.{file}.x_*" for file in ("layer", "windows", "net", "loss", "response_norm")),
+]  # methods, functions
 KILLED = ("killed", "segfault", "suspicious")
 LITERAL = (cst.Integer, cst.SimpleString)
 ONE = cst.Integer("1")

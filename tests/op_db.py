@@ -12,26 +12,26 @@ An adapter below has its operator's signature and says which layer does the same
 
 import inspect
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Callable
 from unittest import mock
 
 import torch
 from hypothesis import settings
 from torch import Tensor
 
-from nets.layers.activations import GELU, ReLU, Sigmoid, SiLU, Tanh
-from nets.layers.adaptive_pool import AdaptiveAvgPool2d
-from nets.layers.conv import Conv2d
-from nets.layers.dropout import Dropout
 from nets.common.errors import Problem
 from nets.gradcheck import compare
+from nets.layers.activations import GELU, ReLU, Sigmoid, SiLU, Tanh
+from nets.layers.adaptive_pool import AdaptiveAvgPool2d
 from nets.layers.base import KERNELS, Layer
+from nets.layers.conv import Conv2d
+from nets.layers.dropout import Dropout
 from nets.layers.linear import Flatten, Linear
-from nets.losses import CrossEntropy, MeanSquaredError
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import AvgPool2d, GlobalMaxPool, MaxPool2d
 from nets.layers.response_norm import LocalResponseNorm
+from nets.losses import CrossEntropy, MeanSquaredError
 
 PROFILE = settings.get_current_profile_name()  # of hypothesis: torch sets its own
 with mock.patch("torch.backends.disable_global_flags"):  # else nobody may set a flag afterwards

@@ -18,15 +18,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from nets.data import batches
 from nets.commands import cli
-from nets.training.build import build
 from nets.common.errors import CheckpointError, DataError, Stopped
-from nets.training.guard import Guard
-from nets.losses import CrossEntropy, MeanSquaredError, Performance
-from nets.optim.muon import Muon
-from nets.layers.norm import BatchNorm2d
-from nets.optim.sgd import SGD
+from nets.data import batches
 from nets.distributed import shares
 from nets.distributed.agree import Agreement
 from nets.distributed.alive import watched
@@ -35,6 +29,12 @@ from nets.distributed.buckets import Reducer
 from nets.distributed.shard import Scatterer, ShardedSGD
 from nets.distributed.sync_norm import SyncBatchNorm2d, synchronize
 from nets.distributed.world import World, join
+from nets.layers.norm import BatchNorm2d
+from nets.losses import CrossEntropy, MeanSquaredError, Performance
+from nets.optim.muon import Muon
+from nets.optim.sgd import SGD
+from nets.training.build import build
+from nets.training.guard import Guard
 from nets.training.step import hold, train_step
 
 CLOSE = 1e-10
@@ -356,15 +356,14 @@ CHECKS = [
 
 def checks(device, results: Path):
     """One of the processes that run all checks; where one fails the rest don't run."""
-    with cli.one_line_errors():
-        with watched(join(device)) as world, open(results, "w") as file:
-            for check in CHECKS:
-                try:
-                    check(world)
-                except Exception:
-                    file.write(json.dumps([check.__name__, traceback.format_exc()]) + "\n")
-                    raise
-                file.write(json.dumps([check.__name__, "ok"]) + "\n")
+    with cli.one_line_errors(), watched(join(device)) as world, open(results, "w") as file:
+        for check in CHECKS:
+            try:
+                check(world)
+            except Exception:
+                file.write(json.dumps([check.__name__, traceback.format_exc()]) + "\n")
+                raise
+            file.write(json.dumps([check.__name__, "ok"]) + "\n")
 
 
 def dying(device, victim, how, grace=5.0):

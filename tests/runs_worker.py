@@ -9,17 +9,16 @@ import signal
 import sys
 from pathlib import Path
 
-import sklearn.datasets  # noqa: F401 (here, once, and not in every child)
+import sklearn.datasets
 import sklearn.model_selection  # noqa: F401
 import torch
-import torch._dynamo  # noqa: F401
-from tests.parallel_worker import fork
+import torch._dynamo
 
 from nets.commands import cli
-from nets.training import config
-from nets.training import trainer
 from nets.distributed.alive import watched
 from nets.distributed.world import join
+from nets.training import config, trainer
+from tests.parallel_worker import fork
 
 ROOT = Path(__file__).parents[1]
 SMALL = [f"net.layers.{i}.out_channels=8" for i in (0, 3, 7)] + ["train.epochs=2", "log.every=2"]

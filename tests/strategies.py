@@ -14,15 +14,15 @@ from torch.nn import functional as F
 
 from nets.layers import activations
 from nets.layers.adaptive_pool import AdaptiveAvgPool2d
+from nets.layers.containers import Residual, Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.dropout import Dropout
 from nets.layers.linear import Flatten, Linear
-from nets.losses import CrossEntropy, MeanSquaredError, Performance
-from nets.layers.containers import Residual, Sequential
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
 from nets.layers.response_norm import LocalResponseNorm
 from nets.layers.whiten import Whiten2d
+from nets.losses import CrossEntropy, MeanSquaredError, Performance
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 LAYOUTS = ("contiguous", "channels_last", "gaps", "transposed", "expanded")
@@ -314,7 +314,9 @@ KINDS = {
     "Sigmoid": activation(activations.Sigmoid, F.sigmoid),
     "Tanh": activation(activations.Tanh, F.tanh),
     "ReLU": activation(activations.ReLU, F.relu),
-    "GELU": activation(activations.GELU, F.gelu, approximate=st.sampled_from(["none", "tanh"]), kernel=KERNEL),
+    "GELU": activation(
+        activations.GELU, F.gelu, approximate=st.sampled_from(["none", "tanh"]), kernel=KERNEL
+    ),
     "SiLU": activation(activations.SiLU, F.silu, kernel=KERNEL),
     "Linear": Kind(Linear, linear(), lambda x, p, b, training, **_: F.linear(x, *weights(x, p))),
     "Flatten": Kind(
@@ -437,9 +439,7 @@ rows = st.tuples(whole(0, 4), whole(1, 5))
 LOSSES = {
     "CrossEntropy": Loss(
         CrossEntropy,
-        st.fixed_dictionaries(
-            {"label_smoothing": st.sampled_from([0.0, 0.1, 1.0]), "reduction": reductions}
-        ),
+        st.fixed_dictionaries({"label_smoothing": st.sampled_from([0.0, 0.1, 1.0]), "reduction": reductions}),
         rows,
         ("classes",),
         cross_entropy,

@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nets.training import config
-from nets.training import make
-from nets.gradcheck import reference as twin
 from nets.common.errors import BatchError
 from nets.gradcheck import compare
+from nets.gradcheck import reference as twin
 from nets.losses import CrossEntropy, MeanSquaredError, Performance
+from nets.training import config, make
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from nets.data import batches
-from nets.training.config import Config
 from nets.common.errors import UsageError, nearest
-from nets.kernels.fused import fuse
-from nets.training.guard import Guard
-from nets.layers.base import sum_dtype
-from nets.training.make import make_loss, make_net, make_optimizer
-from nets.optim.sgd import SGD, constants
-from nets.training.step import hits, hold, train_step
 from nets.convert.to_torch import to_torch
+from nets.data import batches
 from nets.gradcheck.reference import loss_value
+from nets.kernels.fused import fuse
+from nets.layers.base import sum_dtype
+from nets.optim.sgd import SGD, constants
+from nets.training.config import Config
+from nets.training.guard import Guard
+from nets.training.make import make_loss, make_net, make_optimizer
+from nets.training.step import hits, hold, train_step
 
 SIDES, WAYS = ("manual", "autograd"), ("", "-compiled", "-graph", "-compiled-graph")
 NAMES = [side + way for way in WAYS for side in SIDES]
@@ -115,7 +115,9 @@ class Manual:
         self.factor = torch.full((), FACTOR, device=task.device)
         policy = conf.train.on_nonfinite
         self.guard = Guard(policy, task.device)
-        self._step = train_step(self.net, loss, self.optimizer, guard=None if policy == "ignore" else self.guard)
+        self._step = train_step(
+            self.net, loss, self.optimizer, guard=None if policy == "ignore" else self.guard
+        )
         hold(self.net, self.optimizer, constants(net.params, conf.train.groups, 0.0))
         if compiled:
             self._step = torch.compile(self._step, fullgraph=True, dynamic=False)

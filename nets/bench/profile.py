@@ -5,8 +5,8 @@ from statistics import median
 
 from nets.bench import measure
 from nets.bench.forms import now
-from nets.layers.base import Net
 from nets.gradcheck.trace import named_layers
+from nets.layers.base import Net
 
 
 def labels(net) -> dict[str, str]:

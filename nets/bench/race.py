@@ -8,9 +8,9 @@ from tqdm import tqdm
 
 from nets.bench import forms, work
 from nets.bench.worker import Rival, Worker
+from nets.common.errors import MismatchError, NonFiniteError
 from nets.training.build import build
 from nets.training.config import Config
-from nets.common.errors import MismatchError, NonFiniteError
 
 LOSSES = 5  # first steps whose losses are compared
 # how far apart they may be, relative: by the order of adding up, and by what some steps make of that

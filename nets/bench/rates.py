@@ -9,15 +9,15 @@ from statistics import median
 import torch
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from nets.commands import cli
-from nets.training import config
-from nets.data import datasets as data
-from nets.kernels import native
 from nets.bench.report import grid, number
-from nets.layers.conv import Conv2d
+from nets.commands import cli
 from nets.common.device import keep_memory
-from nets.training.make import make_net
+from nets.data import datasets as data
 from nets.gradcheck.trace import Trace
+from nets.kernels import native
+from nets.layers.conv import Conv2d
+from nets.training import config
+from nets.training.make import make_net
 
 HEADS = ["convolution", "at", "forward", "the library's", "dx", "the library's", "dw", "the library's"]
 
@@ -70,7 +70,9 @@ def main():
     parser.add_argument("config", nargs="?", default="configs/cifar10.toml", metavar="CONFIG")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
     parser.add_argument("--batch", type=int, default=500, help="pictures; default: %(default)s")
-    parser.add_argument("--times", type=int, default=5, help="of which the median is taken; default: %(default)s")
+    parser.add_argument(
+        "--times", type=int, default=5, help="of which the median is taken; default: %(default)s"
+    )
     args = parser.parse_args()
     keep_memory()
     conf = config.load(args.config, args.set)

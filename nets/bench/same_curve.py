@@ -6,16 +6,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nets.commands import cli
-from nets.training import config
-from nets.common import device
 from nets.bench.forms import parameter_groups
+from nets.commands import cli
+from nets.common import device
 from nets.common.errors import MismatchError, UsageError
+from nets.convert.to_torch import to_torch
+from nets.gradcheck.reference import loss_value
 from nets.layers.base import sum_dtype
 from nets.optim.sgd import SGD, factor
-from nets.convert.to_torch import to_torch
+from nets.training import config
 from nets.training.trainer import Run
-from nets.gradcheck.reference import loss_value
 
 # how far two losses may be apart, relative: rounding grows with every step
 APART = {"float64": 1e-10, "float32": 1e-3, "bfloat16": 5e-2}

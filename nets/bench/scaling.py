@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from nets.bench import forms
 from nets.bench.race import race
-from nets.training.config import Config
 from nets.common.errors import UsageError
+from nets.training.config import Config
 
 SIZES = {"batch": (1 / 8, 1 / 4, 1 / 2, 1), "width": (1 / 4, 1 / 2, 1, 2), "depth": (1, 2, 3, 4)}
 PRODUCTS = {"Conv2d": "out_channels", "Linear": "outputs"}

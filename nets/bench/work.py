@@ -5,15 +5,9 @@ import copy
 import torch
 from torch import Tensor
 
-from nets.layers import activations
-from nets.layers import conv
-from nets.layers import dropout
-from nets.layers import linear
-from nets.layers import norm
-from nets.layers import response_norm
-from nets.layers import whiten
 from nets.bench.forms import now
 from nets.common.device import keep_memory
+from nets.layers import activations, conv, dropout, linear, norm, response_norm, whiten
 from nets.layers.base import Net
 
 # one number in, one number out: done while a neighbour reads or writes
@@ -22,7 +16,12 @@ FREE = (
     activations.Scale, dropout.Dropout, linear.Flatten,
 )  # fmt: skip
 PRODUCTS = (conv.Conv2d, whiten.Whiten2d, linear.Linear)
-READ_AGAIN = (conv.Conv2d, linear.Linear, norm.BatchNorm2d, response_norm.LocalResponseNorm)  # their gradients are made of x, too
+READ_AGAIN = (
+    conv.Conv2d,
+    linear.Linear,
+    norm.BatchNorm2d,
+    response_norm.LocalResponseNorm,
+)  # their gradients are made of x, too
 
 
 def useful_flops(net, x: Tensor) -> int:

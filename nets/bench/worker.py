@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from nets.bench import forms, measure, profile
+from nets.commands.targets import told
 from nets.common.device import keep_memory, settle
 from nets.common.errors import Problem
-from nets.commands.targets import told
 from nets.training.cuda_graph import Captured
 
 CACHE = None  # a folder for compiled code; None: each worker compiles from nothing, as a first run does
@@ -137,9 +137,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         folders = self.folder.name, CACHE or self.folder.name
-        self.process = context.Process(
-            target=_serve, args=(theirs, *folders, name, cls, args), daemon=True
-        )
+        self.process = context.Process(target=_serve, args=(theirs, *folders, name, cls, args), daemon=True)
         self.process.start()
         theirs.close()
 

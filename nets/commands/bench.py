@@ -5,16 +5,16 @@ from pathlib import Path
 
 import torch
 
-from nets.common import tensorfile as checkpoint
-from nets.commands import cli
-from nets.training import config
-from nets.data import datasets as data
-from nets.common import device
 from nets.bench import forms, report
-from nets.report import bench as picture
 from nets.bench.race import race
 from nets.bench.scaling import scaling
+from nets.commands import cli
+from nets.common import device
+from nets.common import tensorfile as checkpoint
 from nets.common.errors import UsageError
+from nets.data import datasets as data
+from nets.report import bench as picture
+from nets.training import config
 from nets.training.make import make_loss, make_net, make_optimizer
 
 ABOUT = """Time a train step, written by hand and by autograd, of the same net on the same data.
@@ -33,7 +33,9 @@ def main():
     task = forms.Task(conf, shape, outputs, where)
     field = forms.chosen(args.forms, args.allocator, where)
     if any(form.side == "autograd" for form in field) and conf.train.optimizer == "adaptive":
-        raise UsageError("train.optimizer: adaptive judges its steps itself; --forms manual is what can be timed")
+        raise UsageError(
+            "train.optimizer: adaptive judges its steps itself; --forms manual is what can be timed"
+        )
     name = device.called(where)
     facts = {"config": conf.name, "device": name, "batch": conf.train.batch_size, "dtype": conf.train.dtype}
     facts |= {"kernel": conf.net.kernel, "recompute": conf.net.recompute, "allocator": args.allocator}

@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nets.common import tensorfile as checkpoint
 from nets.commands import cli
+from nets.commands.targets import Case, cases, everything, told
 from nets.common import device
+from nets.common import tensorfile as checkpoint
 from nets.common.errors import MismatchError, UsageError
 from nets.gradcheck import check, precision
 from nets.report import differences as picture
-from nets.commands.targets import Case, cases, everything, told
 
 ABOUT = """Compare hand-written gradients with autograd's and with finite differences.
 
@@ -117,7 +117,9 @@ def _precision(targets, named, where, dtype, seeds, facts) -> list[str]:
     with tqdm(total=2 * seeds * len(counts), unit="check", disable=None, leave=False) as bar:
         for target, n in counts:
             for training in (True, False):
-                rows = precision.ratios(lambda seed: named(target, seed)[n], where, dtype, seeds, training, bar)
+                rows = precision.ratios(
+                    lambda seed: named(target, seed)[n], where, dtype, seeds, training, bar
+                )
                 name = f"{rows[0].case}, {rows[0].mode} mode"
                 tqdm.write(f"\n{name}: errors against a float64 truth, medians of {seeds} seeds")
                 tqdm.write(precision.table(rows))

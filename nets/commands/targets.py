@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nets.training import config
-from nets.data import datasets as data
 from nets import losses as loss
-from nets.convert import pretrained
-from nets.training.build import LAYERS
 from nets.common.errors import UsageError, nearest
+from nets.convert import pretrained
 from nets.convert.from_torch import from_torch
+from nets.data import datasets as data
 from nets.layers.base import Layer
 from nets.layers.linear import Linear
+from nets.training import config
+from nets.training.build import LAYERS
 from nets.training.make import make_loss, make_net
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -29,7 +29,11 @@ LOSSES = {
 MODEL_INPUT = (2, 3, 64, 64)  # the smallest round size that all of torchvision's can take
 # Each layer as it is easily got wrong: odd sizes, windows that overlap, and that leave a rest.
 ROWS, PICTURES = (5, 6), (3, 4, 7, 8)
-WINDOWS = [dict(kernel_size=3, stride=2, padding=1), dict(kernel_size=[3, 2], stride=[1, 2]), dict(kernel_size=2)]
+WINDOWS = [
+    dict(kernel_size=3, stride=2, padding=1),
+    dict(kernel_size=[3, 2], stride=[1, 2]),
+    dict(kernel_size=2),
+]
 KERNELS = ("written", "vendor")
 EXAMPLES = {
     "Linear": [(dict(inputs=6, outputs=3), ROWS), (dict(inputs=6, outputs=3, bias=False), (2, 3, 6))],
@@ -179,7 +183,9 @@ def _own_cases(target, seed, shape) -> list[Case]:
     if not all(callable(getattr(layer, what, None)) for what in ("forward", "backward")):
         raise UsageError(f"{target}: gives no layer, with a forward and a backward, nor (layer, x)")
     if not isinstance(layer, Layer):
-        raise UsageError(f"{target}: {type(layer).__name__} isn't a nets.layers.base.Layer; derive it from that")
+        raise UsageError(
+            f"{target}: {type(layer).__name__} isn't a nets.layers.base.Layer; derive it from that"
+        )
     if x is None and shape is None:
         raise UsageError(f"{target}: what does it take? Return (layer, x), or give --shape, such as 4,3,8,8")
     x = torch.randn(shape, dtype=torch.float64) if x is None else x.detach()

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from nets.convert import paths
-from nets.layers.activations import Scale
 from nets.common.errors import ModuleError
-from nets.layers.base import Layer
+from nets.convert import paths
 from nets.convert.torch_parts import ADD, CALLS, MODULES, SAME, WRITE, Unsupported, is_size
 from nets.convert.torch_parts import name as call_name
+from nets.layers.activations import Scale
+from nets.layers.base import Layer
 
 
 class _Proxy(fx.Proxy):

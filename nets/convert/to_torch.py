@@ -9,18 +9,10 @@ copy of its weights.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.layers import activations
-from nets.layers import adaptive_pool
-from nets.layers import conv
-from nets.layers import dropout
-from nets.layers import linear
-from nets.layers import containers as net
-from nets.layers import norm
-from nets.layers import pool
-from nets.layers import response_norm
-from nets.layers import whiten
-from nets.layers.base import Layer, sum_dtype
 from nets.gradcheck.trace import named_layers
+from nets.layers import activations, adaptive_pool, conv, dropout, linear, norm, pool, response_norm, whiten
+from nets.layers import containers as net
+from nets.layers.base import Layer, sum_dtype
 
 
 class Linear(nn.Linear):

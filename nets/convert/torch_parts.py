@@ -9,15 +9,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from nets.layers import activations
-from nets.layers import adaptive_pool
-from nets.layers import conv
-from nets.layers import dropout
-from nets.layers import linear
-from nets.layers import norm
-from nets.layers import pool
-from nets.layers import response_norm
 from nets.convert import to_torch as torch_nn
+from nets.layers import activations, adaptive_pool, conv, dropout, linear, norm, pool, response_norm
 from nets.layers.base import Layer
 
 

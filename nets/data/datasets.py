@@ -8,11 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nets.data import cifar
-from nets.data import folder
-from nets.data import stream
-from nets.data import tree
 from nets.common.errors import DataError, UsageError
+from nets.data import cifar, folder, stream, tree
 
 
 @dataclass

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from nets.data.batches import Plan, take
 from nets.common.errors import DataError
+from nets.data.batches import Plan, take
 from nets.data.folder import first, same_size
 from nets.data.pictures import decode
 from nets.data.tree import Files

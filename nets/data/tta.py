@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from nets.layers.base import sum_dtype
 from nets.data.ten_crop import center, ten_crop
+from nets.layers.base import sum_dtype
 
 
 def _mirrored(x: Tensor) -> list[tuple[float, Tensor]]:

@@ -146,7 +146,7 @@ class Watch:
             self.staying.discard(rank)
             if self.world.first and not self.staying:
                 self._tell(BYE)
-        if not self.staying or not self.world.first and rank == 0:
+        if not self.staying or (not self.world.first and rank == 0):
             self.over.set()
             self.news.set()
 

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
+from nets.distributed.buckets import Reducer
 from nets.layers.containers import Sequential
 from nets.layers.norm import BatchNorm2d
-from nets.distributed.buckets import Reducer
 
 
 def weight(loss, rows: int, batch: int) -> float:

@@ -13,17 +13,17 @@ import time
 import numpy as np
 import torch
 
-from nets.commands import cli
 from nets.bench.report import grid
-from nets.layers.linear import Linear
-from nets.losses import MeanSquaredError
-from nets.layers.containers import Sequential
-from nets.optim.sgd import SGD
+from nets.commands import cli
 from nets.distributed import plan
 from nets.distributed.alive import watched
 from nets.distributed.backward import Backward
 from nets.distributed.buckets import Reducer
 from nets.distributed.world import World, join
+from nets.layers.containers import Sequential
+from nets.layers.linear import Linear
+from nets.losses import MeanSquaredError
+from nets.optim.sgd import SGD
 from nets.training.step import train_step
 
 SIZES = [2**k for k in range(16, 27, 2)]  # bytes

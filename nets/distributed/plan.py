@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from nets.commands import cli
-from nets.training import config
-from nets.report import summary
 from nets.bench.report import grid
+from nets.commands import cli
+from nets.report import summary
 from nets.report.figure import save
+from nets.training import config
 
 BUCKET = 25e6  # bytes
 

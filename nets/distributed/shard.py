@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from nets.common.errors import CheckpointError
-from nets.optim.sgd import SGD, of_group
 from nets.distributed.buckets import Bucket, Reducer
 from nets.distributed.world import World, all_gather, reduce_scatter
+from nets.optim.sgd import SGD, of_group
 
 
 class Scatterer(Reducer):

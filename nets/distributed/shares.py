@@ -7,8 +7,8 @@ that nothing has to be said and no sample is seen twice.
 import torch
 from torch import Tensor
 
-from nets.data.batches import Plan
 from nets.common.errors import UsageError
+from nets.data.batches import Plan
 from nets.distributed.world import World
 
 

@@ -5,9 +5,9 @@ from torch import Tensor
 from torch.nn.functional import batch_norm
 
 from nets.common.errors import BatchError
+from nets.distributed.world import World, all_gather
 from nets.layers.base import Net, pictures, sum_dtype
 from nets.layers.norm import BatchNorm2d
-from nets.distributed.world import World, all_gather
 
 
 class SyncBatchNorm2d(BatchNorm2d):

@@ -2,14 +2,14 @@
 
 import torch
 
-from nets.training.config import Config
-from nets.training.make import make_optimizer
 from nets.distributed import shares
 from nets.distributed.backward import Backward, local_statistics, weight
 from nets.distributed.buckets import Reducer
 from nets.distributed.shard import Scatterer, ShardedSGD
 from nets.distributed.sync_norm import synchronize
 from nets.distributed.world import World
+from nets.training.config import Config
+from nets.training.make import make_optimizer
 
 
 def together(config: Config, net, loss, batch: int, world: World):

@@ -144,7 +144,7 @@ ENVIRONMENT = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
 
 def _number(key: str, default: int) -> int:
     text = os.environ.get(key, str(default))
-    if not text.isdecimal() or key == "WORLD_SIZE" and text == "0":
+    if not text.isdecimal() or (key == "WORLD_SIZE" and text == "0"):
         raise UsageError(f'{key}: "{text}" in the environment; start several processes with torchrun')
     return int(text)
 

@@ -2,12 +2,12 @@
 
 import torch
 
-from nets.gradcheck import reference as twin
 from nets.common.device import generator_state
 from nets.gradcheck import differences
+from nets.gradcheck import reference as twin
 from nets.gradcheck.report import Row
-from nets.layers.containers import back
 from nets.gradcheck.trace import Call
+from nets.layers.containers import back
 
 
 def largest(*tensors) -> float:
@@ -57,7 +57,9 @@ def alone(call: Call, sizes: dict) -> list[Row]:
 
     rows, places = [], len(layer.places())
     for name, (manual, autograd) in pairs.items():
-        row = Row.of(call.name, name, manual, autograd, x.dtype, call.dy.numel(), places, usual.get(name, 0.0))
+        row = Row.of(
+            call.name, name, manual, autograd, x.dtype, call.dy.numel(), places, usual.get(name, 0.0)
+        )
         rows.append(row)
         t = x if name == "input" else layer.params.get(name)
         if t is None or manual is None or manual.shape != t.shape or x.dtype != torch.float64:

@@ -6,15 +6,15 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from nets.gradcheck import reference as twin
 from nets.gradcheck import differences
 from nets.gradcheck import module as torch_module
+from nets.gradcheck import reference as twin
 from nets.gradcheck.alone import alone, largest
 from nets.gradcheck.contract import breaches
 from nets.gradcheck.report import Report, Row
+from nets.gradcheck.trace import Call, Trace, named_layers
 from nets.layers.base import Net
 from nets.layers.containers import Sequential
-from nets.gradcheck.trace import Call, Trace, named_layers
 
 
 def check(
@@ -152,7 +152,8 @@ def _standing(net, calls: list[Call], grads: dict, oracle: twin.Answer):
         own = names.items() if call is root else ((id(t), k) for k, t in call.layer.params.items())
         once = not isinstance(call.layer, Net)
         found = [
-            (k, names[i], grads.get(names[i]), oracle.grads[names[i]]) for i, k in own
+            (k, names[i], grads.get(names[i]), oracle.grads[names[i]])
+            for i, k in own
             if (used[i] == 1) == once and (once or call is root)
         ]
         if call.dx is None and not call.layer.input_grad:

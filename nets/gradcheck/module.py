@@ -5,8 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from nets.gradcheck.report import Row
 from nets.gradcheck.reference import Answer
+from nets.gradcheck.report import Row
 
 
 class Draws(nn.Dropout):

@@ -10,8 +10,8 @@ from statistics import median
 
 import torch
 
-from nets.gradcheck.check import check
 from nets.commands.targets import Case
+from nets.gradcheck.check import check
 
 MOST = 1.1  # the manual gradient may be this much further from the truth than autograd's
 
@@ -56,7 +56,9 @@ def errors(case: Case, where, dtype, seed: int) -> dict[str, tuple[float, float]
         true = truth[name][1].double()
         # an error of a hundredth of a rounding can't be told from none
         least = 0.01 * torch.finfo(dtype).eps * true.norm().item() or 1e-300
-        result[name] = tuple(max((t.double() - true).norm().item(), least) / (true.norm().item() or 1) for t in pair)
+        result[name] = tuple(
+            max((t.double() - true).norm().item(), least) / (true.norm().item() or 1) for t in pair
+        )
     return result
 
 

@@ -12,18 +12,10 @@ from functools import singledispatch
 import torch
 from torch.nn import functional as F
 
-from nets.layers import activations
-from nets.layers import adaptive_pool
-from nets.layers import conv
-from nets.layers import dropout
-from nets.kernels import fused
-from nets.layers import linear
 from nets import losses as loss
+from nets.kernels import fused
+from nets.layers import activations, adaptive_pool, conv, dropout, linear, norm, pool, response_norm, whiten
 from nets.layers import containers as net
-from nets.layers import norm
-from nets.layers import pool
-from nets.layers import response_norm
-from nets.layers import whiten
 from nets.layers.base import Net, sum_dtype
 
 
@@ -75,9 +67,7 @@ def _(layer: activations.Scale, x, of):
 
 for _name in ("Sigmoid", "Tanh", "ReLU", "SiLU"):
     # each has its function's name, in capitals
-    run.register(
-        getattr(activations, _name), lambda layer, x, of, f=getattr(F, _name.lower()): f(x)
-    )
+    run.register(getattr(activations, _name), lambda layer, x, of, f=getattr(F, _name.lower()): f(x))
 
 
 @run.register

@@ -103,7 +103,9 @@ class Report:
         gaps = [row.difference for row in self.rows if row.difference is not None]
         finite = f", finite differences within {max(gaps):.0e}" if gaps else ""
         kinks = f", {len(self.kinks)} at kinks" if self.kinks else ""
-        text = f"{name}, {self.mode}: {len(self.rows)} tensors ok{kinks}, at most {used:.1%} of what is allowed"
+        text = (
+            f"{name}, {self.mode}: {len(self.rows)} tensors ok{kinks}, at most {used:.1%} of what is allowed"
+        )
         return text + finite
 
     def table(self) -> str:
@@ -119,7 +121,9 @@ class Report:
         if self.kinks:
             text.append(f"at kinks, not errors: {', '.join(self.kinks)} take another of the slopes there")
         if self.corners:
-            text.append(f"finite differences met {self.corners} kinks; there the gradient lies between both slopes")
+            text.append(
+                f"finite differences met {self.corners} kinks; there the gradient lies between both slopes"
+            )
         text += [f"contract: {breach}" for breach in self.breaches]
         return "\n".join(text)
 

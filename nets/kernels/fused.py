@@ -11,9 +11,9 @@ from torch.nn.functional import conv2d, conv_transpose2d
 
 from nets.kernels import native
 from nets.layers.activations import GELU, ReLU
-from nets.layers.conv import Conv2d
 from nets.layers.base import Layer, Net
 from nets.layers.containers import Residual, Sequential
+from nets.layers.conv import Conv2d
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
 from nets.layers.whiten import Whiten2d
@@ -136,7 +136,7 @@ def _name(stage: Stage) -> str:
 
 
 def _is_act(layer: Layer) -> bool:
-    return type(layer) is ReLU or type(layer) is GELU and layer.approximate == "none"
+    return type(layer) is ReLU or (type(layer) is GELU and layer.approximate == "none")
 
 
 def _is_pool(layer: Layer) -> bool:

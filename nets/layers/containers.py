@@ -75,14 +75,16 @@ class Sequential(Net):
             self._recall(layers, saved, i)
             dy, new = back(layers[i], saved.pop(), dy, keep)
             self._collect(grads, name, new)
-            if take and new:  # what stands in an earlier place too isn't whole yet, nor in `grads` by this name
+            if (
+                take and new
+            ):  # what stands in an earlier place too isn't whole yet, nor in `grads` by this name
                 take({k: grads.pop(k) for n in new if (k := f"{name}.{n}") in grads})
         return dy, grads
 
     def _recall(self, layers: list[Layer], saved: list, i: int):
         """saved[i], with layer i's x computed once more where it was left out."""
         s = saved[i]
-        if s is AGAIN or type(s) is tuple and s and s[0] is AGAIN:
+        if s is AGAIN or (type(s) is tuple and s and s[0] is AGAIN):
             x = layers[i - 1].output(self._recall(layers, saved, i - 1))
             saved[i] = x if s is AGAIN else (x, *s[1:])
         return saved[i]

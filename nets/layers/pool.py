@@ -85,9 +85,7 @@ class MaxPool2d(Layer):
         if any(p and n < d for n, p, d in zip(x.shape[2:], win.padding, win.dilation)):
             # two neighbours in a window can lie on both sides of the picture: its winner is nowhere
             raise BatchError(f"MaxPool2d, padded: dilation {win.dilation} is larger than the picture")
-        y, winner = max_pool2d(
-            x, win.size, win.stride, win.padding, win.dilation, return_indices=True
-        )
+        y, winner = max_pool2d(x, win.size, win.stride, win.padding, win.dilation, return_indices=True)
         if self.kernel != "written":
             return y, (winner, x)  # its backward asks for x, if only for the shape
         small = torch.int16 if x.shape[2] * x.shape[3] <= 2**15 else torch.int32

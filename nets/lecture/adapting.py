@@ -3,11 +3,11 @@
 import torch
 from tqdm import tqdm
 
-from nets.optim.adaptive import LEAST, REACH, Adaptive
 from nets.lecture import plot
 from nets.lecture.many import SOLVED, band, slopes
 from nets.lecture.rate import CAP, SWEEP, nets_at, sweep, task
 from nets.lecture.result import Result
+from nets.optim.adaptive import LEAST, REACH, Adaptive
 
 # eleven, from 0.005 to 500
 STARTS = tuple(float(f"{0.005 * 10 ** (k / 2):.3g}") for k in range(11))

@@ -6,12 +6,12 @@ import torch
 from tqdm import tqdm
 
 from nets.layers.activations import Sigmoid
-from nets.optim.adaptive import Adaptive
+from nets.layers.containers import Sequential
+from nets.layers.linear import Linear
 from nets.lecture import plot
 from nets.lecture.result import Result
-from nets.layers.linear import Linear
 from nets.losses import Performance
-from nets.layers.containers import Sequential
+from nets.optim.adaptive import Adaptive
 from nets.training.step import train_step
 
 FUNCTIONS = {

@@ -6,11 +6,11 @@ import time
 import torch
 from matplotlib.colors import BoundaryNorm
 
+from nets.layers.containers import Sequential
+from nets.layers.linear import Linear
 from nets.lecture import plot
 from nets.lecture.many import chain, rows, slopes, value
 from nets.lecture.result import Result
-from nets.layers.linear import Linear
-from nets.layers.containers import Sequential
 
 ALEXNET = 60_000_000  # weights, as the lecture has it
 START, TOP = (-1.0, 1.0), (3.0, -4.0)  # of the map

@@ -6,8 +6,8 @@ from tqdm import tqdm
 
 from nets.layers.activations import Sigmoid
 from nets.layers.base import Layer, uniform
-from nets.losses import Performance
 from nets.layers.containers import Sequential
+from nets.losses import Performance
 from nets.optim.sgd import SGD
 
 SOLVED = 0.1  # the largest error that counts as learnt, as in the lecture

@@ -3,10 +3,10 @@
 import torch
 
 from nets.layers.base import Layer
+from nets.layers.linear import Linear
 from nets.lecture import plot
 from nets.lecture.many import truth_table
 from nets.lecture.result import Result
-from nets.layers.linear import Linear
 
 
 def fires(neuron: Layer, x) -> torch.Tensor:

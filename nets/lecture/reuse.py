@@ -10,11 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from nets.layers.activations import Sigmoid
+from nets.layers.containers import Sequential
+from nets.layers.linear import Linear
 from nets.lecture import plot
 from nets.lecture.result import Result
-from nets.layers.linear import Linear
 from nets.losses import Performance
-from nets.layers.containers import Sequential
 
 DEPTHS, DEEP_WIDTH, DEEP_BATCH = (4, 8, 16, 32, 64), 384, 64
 WIDTHS, WIDE_DEPTH, WIDE_BATCH = (512, 724, 1024, 1448, 2048), 2, 256

@@ -4,11 +4,11 @@ import torch
 
 from nets.gradcheck import reference as twin
 from nets.layers.activations import Sigmoid
+from nets.layers.containers import Sequential
+from nets.layers.linear import Linear
 from nets.lecture import plot
 from nets.lecture.result import Result
-from nets.layers.linear import Linear
 from nets.losses import Performance
-from nets.layers.containers import Sequential
 
 
 def simplest(w1: float, w2: float, device) -> Sequential:

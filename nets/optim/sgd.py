@@ -44,9 +44,7 @@ class SGD:
                 group.get("momentum", momentum),
                 group.get("weight_decay", weight_decay),
             )
-        self.velocity = {
-            name: torch.zeros_like(w) for name, w in params.items() if self.settings[name][1]
-        }
+        self.velocity = {name: torch.zeros_like(w) for name, w in params.items() if self.settings[name][1]}
 
     def downhill(self, g: Tensor) -> Tensor:
         """Against which a step is taken: the gradient, or, to climb, its opposite."""

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from nets.commands import cli
-from nets.training import config
-from nets.data import datasets as data
 from nets.bench.report import grid
+from nets.commands import cli
 from nets.common.errors import UsageError
+from nets.data import datasets as data
 from nets.layers.base import Net
+from nets.training import config
 from nets.training.make import make_net
 
 
@@ -52,7 +52,9 @@ def lines(net, x: Tensor) -> list[Line]:
     for (name, layer, part), y in zip(_places(net, saved), calls, strict=True):
         trained = {id(p): p.numel() for p in layer.params.values() if id(p) not in seen}
         seen |= trained.keys()
-        stores = {_storage(t): t.untyped_storage().nbytes() for t in tree_leaves(part) if isinstance(t, Tensor)}
+        stores = {
+            _storage(t): t.untyped_storage().nbytes() for t in tree_leaves(part) if isinstance(t, Tensor)
+        }
         saved_here = sum(n for place, n in stores.items() if place not in kept | own)
         kept |= stores.keys()
         found.append(Line(name, tuple(y.shape), sum(trained.values()), _products(layer, y), saved_here))

@@ -14,14 +14,11 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from nets.report import braille
 from nets.commands import cli
-from nets.training import config
-from nets.report import figure
-from nets.training import lock
-from nets.training import log
-from nets.report.curves import number, panels
 from nets.common.errors import CheckpointError, DataError, UsageError
+from nets.report import braille, figure
+from nets.report.curves import number, panels
+from nets.training import config, lock, log
 from nets.training.evaluate import Report, ToyReport
 from nets.training.state import LAST
 

@@ -7,8 +7,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from nets.commands import cli
-from nets.data import tree
 from nets.common.errors import UsageError
+from nets.data import tree
 from nets.data.pictures import decode
 
 

@@ -12,10 +12,9 @@ import threading
 from pathlib import Path
 
 from nets.commands import cli
-from nets.training import config
 from nets.common import device
-from nets.training import trainer
 from nets.common.errors import Problem
+from nets.training import config, trainer
 from nets.training.log import rows
 
 GROWTH = 0.02  # of resident memory, from the first thousand steps' median to the last

@@ -21,11 +21,10 @@ import torch
 from tqdm import tqdm
 
 from nets.commands import cli
-from nets.training import config
 from nets.common import device
-from nets.data import stream
-from nets.training import trainer
 from nets.common.errors import UsageError
+from nets.data import stream
+from nets.training import config, trainer
 
 HEAD = f"{'workers':>7}  {'pictures/s':>10}  {'waited':>6}  {'peak / MB':>9}"
 WARM = 5  # steps before the clock starts

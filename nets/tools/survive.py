@@ -19,12 +19,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nets.common import tensorfile as checkpoint
 from nets.commands import cli
-from nets.training import config
 from nets.common import device
-from nets.training import trainer
+from nets.common import tensorfile as checkpoint
 from nets.common.errors import CheckpointError
+from nets.training import config, trainer
 from nets.training.state import LAST
 
 SETTINGS = ["train.epochs=3", "save.steps=5", "log.every=3"]  # short, with many saves

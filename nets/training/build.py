@@ -5,14 +5,14 @@ import math
 
 import torch
 
+from nets.common.errors import UsageError, nearest
 from nets.layers.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
 from nets.layers.adaptive_pool import AdaptiveAvgPool2d
+from nets.layers.base import Layer
+from nets.layers.containers import Residual, Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.dropout import Dropout
-from nets.common.errors import UsageError, nearest
-from nets.layers.base import Layer
 from nets.layers.linear import Flatten, Linear
-from nets.layers.containers import Residual, Sequential
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
 from nets.layers.response_norm import LocalResponseNorm

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nets.common.errors import UsageError, nearest
+from nets.data.tta import NAMES as VIEWS
 from nets.layers.base import KERNELS
 from nets.losses import REDUCTIONS
 from nets.optim.sgd import SCHEDULES
-from nets.data.tta import NAMES as VIEWS
 
 LARGEST = 2**18  # bytes of a config
 DEEPEST = 50  # tables and lists in one another
@@ -78,7 +78,9 @@ class Train:
     dtype: str = key("float32", among=("float32", "bfloat16", "float64"))
     channels_last: bool = True
     eval_every: int = key(1, least=1)  # epochs
-    on_nonfinite: str = key("stop", among=("stop", "skip", "ignore"))  # at a loss or gradient that isn't finite
+    on_nonfinite: str = key(
+        "stop", among=("stop", "skip", "ignore")
+    )  # at a loss or gradient that isn't finite
     nonfinite_limit: int = key(10, least=0)  # steps that may be skipped
 
 
@@ -110,7 +112,9 @@ class Log:
 class Parallel:
     """How several processes train one net: see parallel/."""
 
-    batch_norm: str = key("local", among=("local", "synchronized"))  # over a process's rows, or the whole batch
+    batch_norm: str = key(
+        "local", among=("local", "synchronized")
+    )  # over a process's rows, or the whole batch
     reduce_dtype: str = key("same", among=("same", "bfloat16"))  # in which gradients are sent
     shard: bool = False  # each process keeps a part of the momentum; sgd only
     bucket_mb: float = key(4.0, over=0, most=4096)  # of gradients are sent at once
@@ -152,7 +156,7 @@ def load(path, overrides=()) -> Config:
     plain(table)
     config = _fill(Config, table, "")
     if not config.name or "/" in config.name or "\\" in config.name or config.name in (".", ".."):
-        raise UsageError(f'name: "{config.name}" can\'t be a folder\'s name')
+        raise UsageError(f"name: \"{config.name}\" can't be a folder's name")
     if not config.net.layers:
         raise UsageError("net.layers: a net needs at least one layer")
     for i, group in enumerate(config.train.groups):

@@ -57,7 +57,9 @@ class Captured:
                 found = self._capture(tensors)
             except RuntimeError as e:
                 self.fails = True
-                warnings.warn(f"no CUDA graph of this step, it runs without: {e}".split("\n")[0], stacklevel=3)
+                warnings.warn(
+                    f"no CUDA graph of this step, it runs without: {e}".split("\n")[0], stacklevel=3
+                )
                 return None
             self.graphs[shapes, self.key()] = found
         return found

@@ -7,13 +7,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nets.data.batches import normalize
-from nets.training.config import Eval
 from nets.data.datasets import Dataset
-from nets.layers.base import sum_dtype
-from nets.distributed.shares import spread
-from nets.distributed.world import World
 from nets.data.stream import Pictures
 from nets.data.tta import doubtful, look
+from nets.distributed.shares import spread
+from nets.distributed.world import World
+from nets.layers.base import sum_dtype
+from nets.training.config import Eval
 
 
 def outputs(

@@ -2,15 +2,13 @@
 
 import torch
 
-from nets.data import batches
-from nets.data import color
-from nets.data import stream
-from nets.training.config import Config
+from nets.data import batches, color, stream
 from nets.data.datasets import Dataset
-from nets.training.cuda_graph import Captured
+from nets.data.selection import Selection
 from nets.distributed import shares
 from nets.distributed.world import World
-from nets.data.selection import Selection
+from nets.training.config import Config
+from nets.training.cuda_graph import Captured
 
 
 class Feed:
@@ -32,7 +30,7 @@ class Feed:
         self.axes = color.axes(data.train_x) if config.data.color_jitter else None
         self.side, self.made = 0, self._made
         if device.type == "cuda" and world.size == 1:
-            self.made = Captured(self._made, lambda: [], lambda: self.side)
+            self.made = Captured(self._made, list, lambda: self.side)
 
     def steps(self, epoch: int) -> int:
         """Steps in an epoch: a remainder that doesn't fill a batch sits it out."""
@@ -65,7 +63,9 @@ class Feed:
         if not isinstance(d.train_x, stream.Pictures):
             return part.order, *self.made(*vars(part).values())
         c, h, w = d.shape
-        return part.order, *self._seen(part, torch.zeros(size, h, w, c, dtype=torch.uint8, device=self.device))
+        return part.order, *self._seen(
+            part, torch.zeros(size, h, w, c, dtype=torch.uint8, device=self.device)
+        )
 
     def _side(self, epoch: int) -> int:
         """How large the epoch's pictures are; 0: as they come."""

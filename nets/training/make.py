@@ -2,16 +2,16 @@
 
 import torch
 
-from nets.data import batches
-from nets.optim.adaptive import Adaptive
-from nets.training.build import build
-from nets.training.config import Config
 from nets.common.device import capacity
 from nets.common.errors import UsageError
-from nets.losses import CrossEntropy, MeanSquaredError, Performance
-from nets.optim.muon import Muon
+from nets.data import batches
 from nets.layers.containers import Sequential
+from nets.losses import CrossEntropy, MeanSquaredError, Performance
+from nets.optim.adaptive import Adaptive
+from nets.optim.muon import Muon
 from nets.optim.sgd import SGD
+from nets.training.build import build
+from nets.training.config import Config
 
 
 def make_net(config: Config, shape, n_outputs: int, seed: int | None = None, copies: int = 1):

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 from nets.common import tensorfile as checkpoint
-from nets.report import figure
-from nets.data import stream
-from nets.training.config import Config
-from nets.data.datasets import Dataset
 from nets.common.device import called, versions
+from nets.data import stream
+from nets.data.datasets import Dataset
+from nets.report import figure
+from nets.training.config import Config
 
 
 def write(out: Path, config: Config, data: Dataset, z, result, rows: list[dict], facts: dict, device):

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from nets.common import tensorfile as checkpoint
-from nets.training import config
+from nets.common.device import keep_memory, settle
+from nets.common.errors import CheckpointError, DataError, UsageError
 from nets.data import datasets as data
 from nets.data import stream
 from nets.data.datasets import Dataset
-from nets.common.device import keep_memory, settle
-from nets.common.errors import CheckpointError, DataError, UsageError
-from nets.training.evaluate import Report, outputs, ranking, report, toy_report
-from nets.kernels.fused import fuse
-from nets.training.make import make_net
 from nets.data.pictures import decode
+from nets.kernels.fused import fuse
+from nets.training import config
+from nets.training.evaluate import Report, outputs, ranking, report, toy_report
+from nets.training.make import make_net
 from nets.training.state import BEST, LAST
 
 LARGEST = 2**28  # numbers in a picture

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from nets.common import tensorfile as checkpoint
-from nets.training.config import dumps, plain
 from nets.common.device import generator_state
 from nets.common.errors import CheckpointError, DataError, UsageError
+from nets.training.config import dumps, plain
 
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test
 # keys that don't change what is learned
@@ -121,7 +121,7 @@ def _possible(progress: dict, per_epoch: list[int]) -> bool:
     if type(epoch) is not int or type(step) is not int or type(seconds) not in (int, float):
         return False
     fits = 0 <= epoch <= len(per_epoch) and 0 <= step <= [*per_epoch, 0][epoch] and 0 <= seconds < 1e12
-    return fits and (best is None or type(best) in (int, float) and abs(best) < 1e300)
+    return fits and (best is None or (type(best) in (int, float) and abs(best) < 1e300))
 
 
 def _equal(a, b) -> bool:

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from nets.training.guard import Guard
 from nets.layers.base import Layer
 from nets.layers.containers import Sequential
 from nets.optim.sgd import change
+from nets.training.guard import Guard
 
 
 def hits(z: Tensor, target: Tensor) -> Tensor:

@@ -14,30 +14,28 @@ import torch
 from tqdm import tqdm
 
 from nets.common import tensorfile as checkpoint
-from nets.data import datasets as data
-from nets.training import validate as fits
-from nets.training import lock
-from nets.training import outcome
-from nets.training import state
-from nets.data import stream
-from nets.training.config import Config, Eval, dumps
 from nets.common.device import keep_memory, memory, settle
 from nets.common.errors import NonFiniteError, Stopped, UsageError
-from nets.training.evaluate import outputs, report, toy_report
-from nets.training.feed import Feed
-from nets.kernels.fused import fuse
-from nets.training.cuda_graph import Captured
-from nets.training.guard import Guard
-from nets.training.log import Log, rows, summary_writer
-from nets.training.make import fit, make_loss, make_net
-from nets.optim.sgd import constants, factor
+from nets.data import datasets as data
+from nets.data import stream
 from nets.distributed.agree import Agreement
 from nets.distributed.together import together
 from nets.distributed.world import World
+from nets.kernels.fused import fuse
+from nets.optim.sgd import constants, factor
+from nets.training import lock, outcome, state
+from nets.training import validate as fits
+from nets.training.config import Config, Eval, dumps
+from nets.training.cuda_graph import Captured
+from nets.training.evaluate import outputs, report, toy_report
+from nets.training.feed import Feed
+from nets.training.guard import Guard
+from nets.training.log import Log, rows, summary_writer
+from nets.training.make import fit, make_loss, make_net
+from nets.training.metrics import Tally
+from nets.training.signals import SIGNALS, Stop
 from nets.training.state import BEST, LAST, Progress
 from nets.training.step import hold, train_step
-from nets.training.signals import SIGNALS, Stop
-from nets.training.metrics import Tally
 
 BAD = "nonfinite.json"
 PICTURES = ("curves.png", "top5.png", "guesses.png")

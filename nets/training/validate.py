@@ -2,10 +2,10 @@
 
 import torch
 
+from nets.common.errors import Problem, UsageError
+from nets.data.datasets import Dataset
 from nets.training.build import build
 from nets.training.config import Config
-from nets.data.datasets import Dataset
-from nets.common.errors import Problem, UsageError
 
 
 def check_variation(config: Config, data: Dataset):

@@ -12,19 +12,19 @@ import torch
 from matplotlib.image import imread
 from torch.utils.flop_counter import FlopCounterMode
 
-from nets.training import config
-from nets.data import datasets as data
-from nets.layers.activations import GELU, Sigmoid
 from nets.bench import forms, measure, race, report, scaling, work, worker
 from nets.commands.bench import main
-from nets.layers.conv import Conv2d
-from nets.common.errors import MismatchError, NonFiniteError, Problem, UsageError
 from nets.commands.targets import narrow
-from nets.layers.linear import Flatten, Linear
-from nets.layers.containers import Sequential
+from nets.common.errors import MismatchError, NonFiniteError, Problem, UsageError
 from nets.convert.to_torch import to_torch
+from nets.data import datasets as data
+from nets.layers.activations import GELU, Sigmoid
+from nets.layers.containers import Sequential
+from nets.layers.conv import Conv2d
+from nets.layers.linear import Flatten, Linear
 from nets.layers.response_norm import LocalResponseNorm
 from nets.layers.whiten import Whiten2d
+from nets.training import config
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -33,9 +33,7 @@ ROWS = (
     "of the machine's best", "bytes moved", "over the fewest possible", "to compile", "loss in step 5",
 )  # fmt: skip
 GROUP = '{match=["*.bias"], rate=9.0, weight_decay=0.0, momentum=0.0}'
-COMPILER = pytest.mark.skipif(
-    not shutil.which(os.environ.get("CXX", "g++")), reason="needs a C++ compiler"
-)
+COMPILER = pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="needs a C++ compiler")
 
 
 class Here:
@@ -79,8 +77,8 @@ def task(name, *overrides):
 
 
 def test_rates_of_every_convolution(capsys, monkeypatch):
-    from nets.kernels import native
     from nets.bench import rates
+    from nets.kernels import native
 
     if native.library() is None:
         pytest.skip("no compiler")

@@ -20,9 +20,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tests.data.test_pictures import BAD, scene
 
 from nets.common import tensorfile as checkpoint
+from tests.data.test_pictures import BAD, scene
 
 ROOT = Path(__file__).parents[2]
 RUN_FILES = {"config.toml", "metrics.jsonl", "times.jsonl", "last.safetensors", "best.safetensors", "lock"}
@@ -134,9 +134,7 @@ def test_eval_takes_any_picture_and_names_a_bad_one(digits, tmp_path):
 def test_the_lectures_nets_learn(name, tmp_path):
     printed = shell("train.py", ROOT / "configs" / f"{name}.toml", "--out", tmp_path)
     samples = {"two_weight": 2, "cross": 4}[name]
-    assert re.fullmatch(
-        rf"largest error 0\.0\d+  within 0\.1: {samples} of {samples} samples\n", printed
-    )
+    assert re.fullmatch(rf"largest error 0\.0\d+  within 0\.1: {samples} of {samples} samples\n", printed)
     assert {p.name for p in (tmp_path / name).iterdir()} == RUN_FILES
     assert shell("eval.py", tmp_path / name) == printed
 
@@ -256,7 +254,9 @@ def test_a_loss_that_explodes(tmp_path):
     assert "the loss became" in error and "train.rate" in error
     bad = json.loads((tmp_path / "digits/nonfinite.json").read_text())
     assert bad["epoch"] == 1 and bad["step"] > 1 and len(set(bad["samples"])) == 64
-    assert "at step 2 of epoch 1" in shell("train.py", "--set", "train.rate=1e30", "--out", tmp_path, "--resume", code=5)
+    assert "at step 2 of epoch 1" in shell(
+        "train.py", "--set", "train.rate=1e30", "--out", tmp_path, "--resume", code=5
+    )
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
@@ -333,7 +333,10 @@ class Trap:
         (change_checkpoint(lambda t: t.pop("net.0.weight")), "has no tensor 0.weight"),
         (change_checkpoint(lambda t: t.update({"net.x": torch.ones(1)})), "the net has no x"),
         (change_checkpoint(lambda t: t.update({"net.1.bias": torch.ones(3)})), "1.bias is (3,), not (32,)"),
-        (change_checkpoint(lambda t: t.update({"net.1.bias": torch.ones(32).int()})), "1.bias is torch.int32"),
+        (
+            change_checkpoint(lambda t: t.update({"net.1.bias": torch.ones(32).int()})),
+            "1.bias is torch.int32",
+        ),
         (change_checkpoint(lambda t: t.update({"net.1.bias": torch.ones(32).half()})), "not torch.float32"),
         (change_checkpoint(lambda t: t.pop("data.mean")), "no mean"),
         (change_checkpoint(lambda t: t.update({"data.mean": torch.zeros(1).half()})), "no mean"),

@@ -9,12 +9,11 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from nets.training import build
-from nets.training import config
-from nets.common.errors import MismatchError, UsageError
-from nets.gradcheck import check
 from nets.commands.gradcheck import main
 from nets.commands.targets import LOSSES, cases, everything
+from nets.common.errors import MismatchError, UsageError
+from nets.gradcheck import check
+from nets.training import build, config
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(ROOT.glob("configs/*.toml"))
@@ -99,8 +98,6 @@ def test_exit_code_and_one_line(tmp_path):
     assert "Traceback" not in done.stderr + done.stdout
 
 
-
-
 SHIPPED = [p.stem for p in CONFIGS]
 
 
@@ -128,7 +125,16 @@ def test_several_targets_are_a_line_each(monkeypatch, capsys, tmp_path):
     assert facts["ok"] and facts["tf32"] is False and facts["torch"] == torch.__version__
     row = facts["targets"][0]["rows"][0]
     assert facts["targets"][0]["target"] == "Tanh" and row["tensor"] == "input" and row["verdict"] == "ok"
-    assert row.keys() >= {"shape", "dtype", "absolute", "relative", "tolerance", "cosine", "ulp_median", "ulp_worst"}
+    assert row.keys() >= {
+        "shape",
+        "dtype",
+        "absolute",
+        "relative",
+        "tolerance",
+        "cosine",
+        "ulp_median",
+        "ulp_worst",
+    }
 
 
 OWN = """
@@ -203,7 +209,10 @@ def test_what_is_wrong_with_the_call_is_told(args, told, own, monkeypatch):
 
 
 def test_the_picture(monkeypatch, tmp_path, capsys):
-    for targets, files in ((["Tanh"], ["a.png"]), (["Tanh", CONFIGS[-1]], ["b-Tanh.png", "b-two_weight.png"])):
+    for targets, files in (
+        (["Tanh"], ["a.png"]),
+        (["Tanh", CONFIGS[-1]], ["b-Tanh.png", "b-two_weight.png"]),
+    ):
         command(monkeypatch, *targets, "--device", "cpu", "--plot", tmp_path / (files[0][0] + ".png"))
         for file in files:
             picture = imread(tmp_path / file)
@@ -213,7 +222,18 @@ def test_the_picture(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_no_gradient_is_further_from_the_truth_than_autograds(dtype, monkeypatch, capsys, tmp_path):
     targets = ["Sigmoid", "CrossEntropy", ROOT / "configs/cross.toml"]
-    command(monkeypatch, *targets, "--device", "cpu", "--dtype", dtype, "--seeds", 20, "--json", tmp_path / "r.json")
+    command(
+        monkeypatch,
+        *targets,
+        "--device",
+        "cpu",
+        "--dtype",
+        dtype,
+        "--seeds",
+        20,
+        "--json",
+        tmp_path / "r.json",
+    )
     assert "medians of 20 seeds" in capsys.readouterr().out
     facts = json.loads((tmp_path / "r.json").read_text())
     ratios = [r for t in facts["targets"] for r in t["ratios"]]

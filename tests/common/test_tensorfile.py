@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from nets.common import tensorfile as checkpoint
 from nets.commands import cli
-from nets.common.tensorfile import BEFORE, BLANK, DTYPES, LONGEST, read, save
+from nets.common import tensorfile as checkpoint
 from nets.common.errors import CheckpointError
-from nets.layers.linear import Linear
+from nets.common.tensorfile import BEFORE, BLANK, DTYPES, LONGEST, read, save
 from nets.layers.containers import Sequential
+from nets.layers.linear import Linear
+
 
 def tensors():
     """Every dtype, no dimension and four, none of a number, two names for one memory, gaps and repeats."""
@@ -146,7 +147,7 @@ def test_whichever_call_fails_the_old_checkpoint_stays(tmp_path, monkeypatch, ca
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as left, cli.one_line_errors():
             disk = Disk(patch, i, number)
             save(path, new, {"epoch": 2})
-        assert disk.calls[-1] == "close" and name in ("write", "seek") or disk.calls[-1] == name
+        assert (disk.calls[-1] == "close" and name in ("write", "seek")) or disk.calls[-1] == name
         assert left.value.code == 3
         assert capsys.readouterr().err == f"error: {path}: {os.strerror(number)}\n"
         found, words = read(path)

@@ -12,21 +12,21 @@ import sys
 import pytest
 import torch
 import torchvision
-from tests.helpers import DEVICES, near
 from torch import nn
 from torch.nn import functional as F
 
-from nets.convert import torch_parts
-from nets.layers.activations import Tanh
-from nets.layers.conv import Conv2d
-from nets.common.errors import MismatchError, ModuleError, UsageError
-from nets.convert.from_torch import from_torch
-from nets.gradcheck import breaches, check
 from nets.commands.gradcheck import main
+from nets.common.errors import MismatchError, ModuleError, UsageError
+from nets.convert import torch_parts
+from nets.convert.from_torch import from_torch
+from nets.convert.to_torch import to_torch
+from nets.gradcheck import breaches, check
+from nets.gradcheck.trace import named_layers
+from nets.layers.activations import Tanh
 from nets.layers.base import Layer
 from nets.layers.containers import Residual, Sequential
-from nets.convert.to_torch import to_torch
-from nets.gradcheck.trace import named_layers
+from nets.layers.conv import Conv2d
+from tests.helpers import DEVICES, near
 
 FORWARD, BACKWARD = 1e-12, 1e-9
 VGGS = [f"vgg{n}{bn}" for n in (11, 13, 16, 19) for bn in ("", "_bn")]
@@ -236,7 +236,11 @@ def test_all_that_is_unsupported_is_named_at_once():
     for words in (
         "parts of Sequential: Conv2d with padding_mode='reflect' (0)",
         *("Softplus (1, 2)", "BatchNorm2d with hooks (3)", "BatchNorm2d with momentum=None (3)"),
-        *("track_running_stats=False (4)", "MaxPool2d with ceil_mode=True (5)", "count_include_pad=False (6)"),
+        *(
+            "track_running_stats=False (4)",
+            "MaxPool2d with ceil_mode=True (5)",
+            "count_include_pad=False (6)",
+        ),
         *("divisor_override=3 (7)", "output_size=(None, 2) (8)", "Flatten with start_dim=0 (9)"),
         *("isn't the same on both sides (10)", "ELU (11.a)", "cat (11)"),
         *("F.dropout (nn.Dropout, which knows the mode, is known) (11)", "ParametrizedLinear (13)"),
@@ -252,14 +256,20 @@ TANGLES = {
     "a number added": (lambda self, x: x + 1, "add of anything but two tensors"),
     "a weighted sum": (lambda self, x: torch.add(x, self.a(x), alpha=2), "add of anything but two tensors"),
     "a product": (lambda self, x: x * self.a(x), "mul of two tensors"),
-    "a weight of its own": (lambda self, x: F.linear(x, self.a.weight), "a.weight in its forward (1); linear (1)"),
+    "a weight of its own": (
+        lambda self, x: F.linear(x, self.a.weight),
+        "a.weight in its forward (1); linear (1)",
+    ),
     "another view": (lambda self, x: x.view(-1, 4), "view to -1, 4"),
     "a view of another's size": (lambda self, x: x.view(x.size(1), -1), "view to size, -1"),
     "mean over rows": (lambda self, x: x.mean(2), "mean over 2"),
     "nowhere": (lambda self, x: [self.a(x), x.relu()][1], "a leads nowhere"),
     "modes": (lambda self, x: self.a(x) if self.training else x, "isn't the same in training and eval"),
     "a function with other options": (lambda self, x: F.softmax(x, 1), "softmax"),
-    "a pool with indices": (lambda self, x: F.max_pool2d(x, 2, return_indices=True)[0], "max_pool2d_with_indices"),
+    "a pool with indices": (
+        lambda self, x: F.max_pool2d(x, 2, return_indices=True)[0],
+        "max_pool2d_with_indices",
+    ),
     "getitem": (lambda self, x: x[:, 0], "getitem"),
 }
 

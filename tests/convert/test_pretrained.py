@@ -13,10 +13,10 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from tests.commands.test_commands import shell
 
-from nets.convert import pretrained
 from nets.common.errors import CheckpointError, DataError
+from nets.convert import pretrained
+from tests.commands.test_commands import shell
 
 HASHES, ANY = torch.hub.HASH_REGEX, re.compile("(nothing)")  # where a file's name tells its hash
 SCRIPT = Path(__file__).parents[2] / "eval.py"
@@ -53,7 +53,6 @@ def home(hub, monkeypatch, tmp_path):
 
 def evaluate(*args, code=0):
     return shell(str(SCRIPT), *args, code=code)
-
 
 
 def colors(width, height, mode="RGB"):

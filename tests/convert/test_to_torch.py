@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.helpers import near
 from torch import nn
 
-from nets.layers.activations import ReLU, Sigmoid
-from nets.training.build import LAYERS
 from nets.commands.targets import cases
-from nets.layers.base import Layer
-from nets.layers.linear import Linear
-from nets.layers.containers import Residual, Sequential
-from nets.layers.norm import BatchNorm2d
 from nets.convert.to_torch import to_torch
+from nets.layers.activations import ReLU, Sigmoid
+from nets.layers.base import Layer
+from nets.layers.containers import Residual, Sequential
+from nets.layers.linear import Linear
+from nets.layers.norm import BatchNorm2d
 from nets.layers.whiten import Whiten2d
+from nets.training.build import LAYERS
+from tests.helpers import near
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from nets.data import batches
-from nets.training import config
 from nets.data.batches import Plan
+from nets.training import config
 
 
 def draw(n=40, shape=(3, 8, 6), seed=0, epoch=0, **options):

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision
-from tests.commands.test_commands import shell
 
-from nets.data import cifar
-from nets.training import config
-from nets.data import datasets as data
 from nets.common.errors import DataError
+from nets.data import cifar
+from nets.data import datasets as data
+from nets.training import config
+from tests.commands.test_commands import shell
 
 
 class Python2(pickle._Pickler):

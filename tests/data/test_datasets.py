@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from nets.common import tensorfile as checkpoint
-from nets.training import config
+from nets.common.errors import DataError
 from nets.data import datasets as data
 from nets.data import folder
-from nets.common.errors import DataError
+from nets.training import config
 
 
 def picture(path, value=None, size=(6, 6), mode="RGB"):
@@ -82,7 +82,9 @@ def test_folder_is_decoded_once(tree, monkeypatch):
     assert torch.equal(first.train_x, second.train_x) and torch.equal(first.test_y, second.test_y)
 
 
-@pytest.mark.parametrize("change", ["new file", "other bytes", "gone", "other size", "damaged cache", "other tensors"])
+@pytest.mark.parametrize(
+    "change", ["new file", "other bytes", "gone", "other size", "damaged cache", "other tensors"]
+)
 def test_a_changed_folder_is_decoded_again(tree, change):
     load(tree)
     path = tree / "train" / "cat" / "train0.png"

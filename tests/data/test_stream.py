@@ -12,21 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.helpers import CUDA
 from PIL import Image
 from safetensors.torch import load_file
-from tests.commands.test_commands import shell
 
-from nets.data import batches
 from nets.commands import cli
-from nets.training import config
-from nets.data import datasets as data
-from nets.training import log
-from nets.data import stream
-from nets.tools import survive
-from nets.training import trainer
-from nets.data import tree
 from nets.common.errors import DataError, Stopped, UsageError
+from nets.data import batches, stream, tree
+from nets.data import datasets as data
+from nets.tools import survive
+from nets.training import config, log, trainer
+from tests.commands.test_commands import shell
+from tests.helpers import CUDA
 
 ROOT = Path(__file__).parents[2]
 NET = """
@@ -103,7 +99,8 @@ def test_a_stream_is_the_tree_in_memory(root):
 
 
 @pytest.mark.parametrize(
-    "limit, streamed", [(0, True), (1, False)]  # MB; 51 pictures of 12 × 12 × 3 are 22 kB
+    "limit, streamed",
+    [(0, True), (1, False)],  # MB; 51 pictures of 12 × 12 × 3 are 22 kB
 )
 def test_the_limit(root, limit, streamed):
     assert isinstance(load(root, memory_limit=limit).train_x, stream.Pictures) == streamed
@@ -191,7 +188,9 @@ def test_a_stream_goes_on_in_the_middle_of_an_epoch(root, tmp_path):
     runs = {}
     for name, workers, at in (("alone", 0, None), ("again", 2, 6), ("again", 1, None)):
         given = [f"data.root={root}", f"data.workers={workers}", "train.momentum=0.9"]
-        run = runs[name] = trainer.Run(config.load(tmp_path / "net.toml", given), torch.device("cpu"), tmp_path / name)
+        run = runs[name] = trainer.Run(
+            config.load(tmp_path / "net.toml", given), torch.device("cpu"), tmp_path / name
+        )
         learn = run.learn
 
         def learn_and_stop(*args, run=run, at=at, learn=learn):

@@ -8,23 +8,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests import parallel_worker
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.training.test_step import OnlyOn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from nets.data import batches
-from nets.training import config
-from nets.kernels import native
-from nets.training.build import build
 from nets.common.errors import PeerError, UsageError
-from nets.kernels.fused import NormAct, fuse
-from nets.losses import CrossEntropy, Performance
-from nets.layers.norm import BatchNorm2d
-from nets.optim.sgd import SGD
+from nets.data import batches
 from nets.distributed import shares
 from nets.distributed.agree import Agreement
 from nets.distributed.alive import Watch, watched
@@ -33,7 +24,16 @@ from nets.distributed.buckets import Reducer
 from nets.distributed.shard import Scatterer, ShardedSGD
 from nets.distributed.sync_norm import SyncBatchNorm2d, synchronize
 from nets.distributed.world import World, join
+from nets.kernels import native
+from nets.kernels.fused import NormAct, fuse
+from nets.layers.norm import BatchNorm2d
+from nets.losses import CrossEntropy, Performance
+from nets.optim.sgd import SGD
+from nets.training import config
+from nets.training.build import build
 from nets.training.step import train_step
+from tests import parallel_worker
+from tests.training.test_step import OnlyOn
 
 ROOT = Path(__file__).parents[2]
 CHECKS = [check.__name__ for check in parallel_worker.CHECKS]

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from nets.training import config
-from nets.training.make import make_net
 from nets.distributed import measure, plan
 from nets.distributed.plan import Machine, Work
+from nets.training import config
+from nets.training.make import make_net
 
 WORK = Work("three", ((1e6, 1e6), (0.0, 0.0), (2e6, 3e6)))
 SLOW = Machine(rate=1e12, memory=1e12, link=1e9, hop=1e-5, wire=4)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from nets.common import tensorfile as checkpoint
-from nets.training import log
 from nets.tools import survive
+from nets.training import log
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
@@ -48,7 +48,9 @@ def near(a: Path, b: Path, tolerance=1e-10):
             assert (key in row) == (key in its)
             assert row.get(key, 0.0) == pytest.approx(its.get(key, 0.0), rel=tolerance), (row, its)
     results = [json.loads((path / "result.json").read_text()) for path in (a, b)]
-    assert results[0]["confused"] == results[1]["confused"] and results[0]["one_view"] == results[1]["one_view"]
+    assert (
+        results[0]["confused"] == results[1]["confused"] and results[0]["one_view"] == results[1]["one_view"]
+    )
 
 
 @pytest.mark.parametrize("name", ["two", "four", "sharded"])

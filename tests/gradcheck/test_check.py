@@ -3,18 +3,18 @@
 import pytest
 import torch
 
-from nets.training import build
-from nets.layers import containers as net
-from nets.layers.activations import ReLU, Tanh
-from nets.layers.conv import Conv2d
-from nets.layers.dropout import Dropout
 from nets.gradcheck import assert_gradients, check, compare
 from nets.gradcheck.measure import cosine, tolerance, ulps
+from nets.layers import containers as net
+from nets.layers.activations import ReLU, Tanh
 from nets.layers.base import Layer, Net
-from nets.layers.linear import Linear
-from nets.losses import CrossEntropy, Performance
 from nets.layers.containers import Residual, Sequential
+from nets.layers.conv import Conv2d
+from nets.layers.dropout import Dropout
+from nets.layers.linear import Linear
 from nets.layers.norm import BatchNorm2d
+from nets.losses import CrossEntropy, Performance
+from nets.training import build
 
 
 @pytest.mark.parametrize("loss", [CrossEntropy(0.1), Performance()])
@@ -231,7 +231,9 @@ def test_two_wrong_layers_are_both_named():
 
 def test_a_wrong_layer_that_is_used_twice_is_wrong_twice():
     shared = broken(Tanh, change=lambda dx, g: (2 * dx, g))
-    report = check(Sequential(shared, Linear(3, 3), shared).to(torch.float64), torch.randn(2, 3, dtype=torch.float64))
+    report = check(
+        Sequential(shared, Linear(3, 3), shared).to(torch.float64), torch.randn(2, 3, dtype=torch.float64)
+    )
     assert report.guilty == ["0 (Tanh), input"] * 2
 
 
@@ -257,7 +259,9 @@ class Kink(Layer):
         return torch.where(x == 0, self.slope, (x > 0).to(x.dtype)) * dy, {}
 
 
-@pytest.mark.parametrize("slope, verdict", [(0.0, "ok"), (1.0, "kink"), (0.5, "kink"), (1.5, "WRONG"), (-0.1, "WRONG")])
+@pytest.mark.parametrize(
+    "slope, verdict", [(0.0, "ok"), (1.0, "kink"), (0.5, "kink"), (1.5, "WRONG"), (-0.1, "WRONG")]
+)
 def test_at_a_kink_any_slope_between_its_sides_is_no_error(slope, verdict):
     x = torch.randn(4, 5, dtype=torch.float64)
     x[::2, ::2] = 0

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from nets.gradcheck import breaches, check
 from nets.commands.targets import cases, everything
+from nets.gradcheck import breaches, check
 from nets.layers.base import Layer, Net
-from nets.layers.linear import Linear
 from nets.layers.containers import Sequential
+from nets.layers.linear import Linear
 
 X = torch.randn(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 ORIGINAL = X.clone()
@@ -181,7 +181,10 @@ class LosesLayout(Square):
         (ByStrides, "gives another gradient for the same dy when it is strided"),
         (ByStrides, "gives another gradient for the same dy when it is expanded"),
         (Remembers, "forgets its first forward at a second, and so can't stand in two places"),
-        (NeedsSamples, "can't take a batch of no samples (IndexError: index 0 is out of bounds for dimension 0"),
+        (
+            NeedsSamples,
+            "can't take a batch of no samples (IndexError: index 0 is out of bounds for dimension 0",
+        ),
         (OnesForNothing, "gives a gradient other than 0 for a batch of no samples"),
     ],
     ids=lambda v: getattr(v, "__name__", None),

@@ -6,18 +6,18 @@ import pytest
 import torch
 from torch.nn.functional import conv_transpose2d, log_softmax, one_hot, pad
 
+from nets.gradcheck import check
 from nets.layers.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
 from nets.layers.adaptive_pool import AdaptiveAvgPool2d
+from nets.layers.base import Net
+from nets.layers.containers import Residual, Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.dropout import Dropout
-from nets.gradcheck import check
-from nets.layers.base import Net
 from nets.layers.linear import Flatten, Linear
-from nets.losses import CrossEntropy, Performance
-from nets.layers.containers import Residual, Sequential
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
 from nets.layers.response_norm import LocalResponseNorm, _window_sum
+from nets.losses import CrossEntropy, Performance
 
 BUGS = []  # (what is wrong, a class, its wrong backward, the layer, the input's shape, the wrong tensor)
 
@@ -301,7 +301,8 @@ def downhill(self, z, target):
 
 
 @pytest.mark.parametrize(
-    "loss, wrong", [(CrossEntropy(0.2), without_smoothing), (CrossEntropy(), undivided), (Performance(), downhill)]
+    "loss, wrong",
+    [(CrossEntropy(0.2), without_smoothing), (CrossEntropy(), undivided), (Performance(), downhill)],
 )
 def test_a_wrong_loss_is_named(loss, wrong, monkeypatch):
     net, x = Sequential(Linear(6, 3)).to(torch.float64), torch.randn(ROWS, dtype=torch.float64)

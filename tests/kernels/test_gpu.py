@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nets.kernels import fused
-from nets.kernels import native
-from nets.layers.activations import GELU, ReLU
-from nets.kernels.fused import NormAct, Pool, WhitenAct
 from nets.gradcheck import compare
+from nets.kernels import fused, native
+from nets.kernels.fused import NormAct, Pool, WhitenAct
+from nets.layers.activations import GELU, ReLU
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
 from nets.layers.whiten import Whiten2d
@@ -21,7 +20,8 @@ from tests.helpers import CUDA
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HERE = "cpu" if INTERPRETED else "cuda"
 KERNELS = pytest.mark.skipif(
-    not (INTERPRETED or torch.cuda.is_available()), reason="needs a CUDA device; interpreted, in a process of its own"
+    not (INTERPRETED or torch.cuda.is_available()),
+    reason="needs a CUDA device; interpreted, in a process of its own",
 )
 DTYPES = [torch.float32, torch.bfloat16, *([] if INTERPRETED else [torch.float16])]
 ROUNDED = {torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}
@@ -51,7 +51,9 @@ def near(a, b, allowed):
     assert relative <= allowed, f"off by {relative:.1e}"
 
 
-@pytest.mark.skipif(INTERPRETED or torch.cuda.is_available(), reason="here they run on a GPU, or this is that run")
+@pytest.mark.skipif(
+    INTERPRETED or torch.cuda.is_available(), reason="here they run on a GPU, or this is that run"
+)
 def test_interpreted():
     """All that is below, on this machine's CPU."""
     pytest.importorskip("triton")
@@ -130,7 +132,9 @@ def test_a_pool_is_max_pool2d_to_the_bit(shape, dtype, gpu):
     theirs, their_saved = layer.forward(x)
     assert torch.equal(y.nan_to_num(9), theirs.nan_to_num(9)) and y.isnan().sum() == 1
     dx = stage.backward(saved, dy)[0]
-    assert torch.equal(dx, layer.backward(their_saved, dy)[0]) and dx.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(dx, layer.backward(their_saved, dy)[0]) and dx.is_contiguous(
+        memory_format=torch.channels_last
+    )
     winner, _ = saved
     assert winner.dtype == torch.uint8
 

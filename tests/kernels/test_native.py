@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nets.kernels import native
-from nets.layers.activations import GELU, ReLU
-from nets.layers.conv import Conv2d
-from nets.kernels.fused import ConvPool, Fused, NormAct, WhitenAct, fuse
 from nets.gradcheck import compare
-from nets.layers.linear import Linear
+from nets.kernels import native
+from nets.kernels.fused import ConvPool, Fused, NormAct, WhitenAct, fuse
 from nets.kernels.native import cpp
+from nets.layers.activations import GELU, ReLU
 from nets.layers.containers import Residual, Sequential
+from nets.layers.conv import Conv2d
+from nets.layers.linear import Linear
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import GlobalMaxPool, MaxPool2d
 from nets.layers.whiten import Whiten2d
@@ -39,14 +39,25 @@ def off(a, b):
     return ((a.double() - b).norm() / b.norm()).item()
 
 
-SHAPES = [(1, 1, 1, 2, 2), (2, 3, 5, 1, 4), (3, 9, 33, 2, 3), (2, 8, 32, 5, 6), (5, 24, 64, 7, 4), (70, 17, 40, 8, 9)]
+SHAPES = [
+    (1, 1, 1, 2, 2),
+    (2, 3, 5, 1, 4),
+    (3, 9, 33, 2, 3),
+    (2, 8, 32, 5, 6),
+    (5, 24, 64, 7, 4),
+    (70, 17, 40, 8, 9),
+]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n, c, o, h, w", SHAPES)
 def test_convolution_and_its_gradients_are_those_of_float64(n, c, o, h, w, dtype):
     torch.manual_seed(0)
-    x, dy, weight, bias = *(pictures(n, k, h, w, dtype=dtype) for k in (c, o)), torch.randn(o, c, 3, 3), torch.randn(o)
+    x, dy, weight, bias = (
+        *(pictures(n, k, h, w, dtype=dtype) for k in (c, o)),
+        torch.randn(o, c, 3, 3),
+        torch.randn(o),
+    )
     x64, w64 = x.double().requires_grad_(), weight.double().requires_grad_()
     y64 = F.conv2d(x64, w64, bias.double(), padding=1)
     dx64, dw64 = torch.autograd.grad(y64, [x64, w64], dy.double())
@@ -67,7 +78,9 @@ def test_rounding_in_bfloat16_is_less_than_twice_a_plain_convolutions():
     truth = F.conv2d(x.double(), w64, padding=1)
     assert off(native.conv(x, weight, None), truth) < 2 * off(F.conv2d(x, w16, padding=1), truth)
     truth = F.conv_transpose2d(dy.double(), w64, padding=1)
-    assert off(native.conv_input_gradient(dy, weight), truth) < 2 * off(F.conv_transpose2d(dy, w16, padding=1), truth)
+    assert off(native.conv_input_gradient(dy, weight), truth) < 2 * off(
+        F.conv_transpose2d(dy, w16, padding=1), truth
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -287,7 +300,9 @@ def test_a_fused_net_in_evaluation_is_the_plain_one():
     assert fast.train().training and all(layer.training for layer in net.places())
 
 
-@pytest.mark.parametrize("device, dtype", [("cuda", torch.float64), ("cpu", torch.float64), ("cpu", torch.float16)])
+@pytest.mark.parametrize(
+    "device, dtype", [("cuda", torch.float64), ("cpu", torch.float64), ("cpu", torch.float16)]
+)
 def test_what_the_kernels_do_not_serve_stays_as_it_is(device, dtype):
     net = small_net()
     assert fuse(net, torch.device(device), dtype) is net

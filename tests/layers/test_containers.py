@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nets.layers.activations import GELU, ReLU, SiLU, Tanh
-from nets.layers.conv import Conv2d
 from nets.gradcheck import check, compare
-from nets.layers.linear import Flatten, Linear
-from nets.losses import CrossEntropy
+from nets.layers.activations import GELU, ReLU, SiLU, Tanh
 from nets.layers.containers import Residual, Sequential
+from nets.layers.conv import Conv2d
+from nets.layers.linear import Flatten, Linear
 from nets.layers.norm import BatchNorm2d
-from nets.optim.sgd import SGD
 from nets.layers.pool import MaxPool2d
+from nets.losses import CrossEntropy
+from nets.optim.sgd import SGD
 from nets.training.step import train_step
 
 
@@ -24,7 +24,9 @@ def small_net():
     around = Conv2d(4, 6, 1, stride=2)
     block = Residual(Sequential(Conv2d(4, 6, 3, stride=2, padding=1), ReLU()), around)
     inner = Residual(Sequential(Conv2d(6, 6, 3, padding=1), Tanh()))
-    return Sequential(conv, bn, ReLU(), MaxPool2d(2), block, inner, Flatten(), Linear(54, 5)).to(torch.float64)
+    return Sequential(conv, bn, ReLU(), MaxPool2d(2), block, inner, Flatten(), Linear(54, 5)).to(
+        torch.float64
+    )
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -35,9 +37,7 @@ def test_a_whole_net(training):
     b = {k: v.clone() for k, v in net.buffers.items()}
 
     h = F.conv2d(leaf, p["0.weight"], padding=1)
-    h = F.batch_norm(
-        h, b["1.running_mean"], b["1.running_var"], p["1.weight"], p["1.bias"], training
-    )
+    h = F.batch_norm(h, b["1.running_mean"], b["1.running_var"], p["1.weight"], p["1.bias"], training)
     h = F.max_pool2d(F.relu(h), 2)
     body = F.relu(F.conv2d(h, p["4.body.0.weight"], p["4.body.0.bias"], 2, 1))
     h = body + F.conv2d(h, p["4.shortcut.weight"], p["4.shortcut.bias"], 2)

@@ -2,21 +2,21 @@
 
 import pytest
 import torch
-from tests.helpers import DEVICES, check_layer
 from torch.nn import functional as F
 
+from nets.common.errors import BatchError
+from nets.gradcheck import compare
 from nets.gradcheck import reference as twin
 from nets.layers.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
 from nets.layers.adaptive_pool import AdaptiveAvgPool2d
 from nets.layers.conv import Conv2d
 from nets.layers.dropout import Dropout
-from nets.common.errors import BatchError
-from nets.gradcheck import compare
 from nets.layers.linear import Flatten, Linear
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
 from nets.layers.response_norm import LocalResponseNorm
 from nets.layers.whiten import Whiten2d
+from tests.helpers import DEVICES, check_layer
 
 
 def special(*shape):
@@ -75,9 +75,7 @@ def test_gelu_is_not_by_something_else():
 @pytest.mark.parametrize("shape", [(4, 7), (1, 7), (2, 3, 7), (0, 7)])
 def test_linear(shape, bias, device):
     layer = Linear(7, 5, bias=bias)
-    check_layer(
-        layer, lambda x, p, b, t: F.linear(x, p["weight"], p.get("bias")), torch.randn(shape), device
-    )
+    check_layer(layer, lambda x, p, b, t: F.linear(x, p["weight"], p.get("bias")), torch.randn(shape), device)
 
 
 def test_scale():
@@ -204,7 +202,9 @@ def test_dirac_starts_pass_the_input_through(groups):
     y, _ = layer.forward(x)
     copies = torch.cat([block[:, : 4 // groups] for block in y.chunk(groups, 1)], 1)
     torch.testing.assert_close(copies, x)
-    assert not torch.equal(y[:, 4 // groups : 12 // groups], torch.zeros_like(y[:, 4 // groups : 12 // groups]))
+    assert not torch.equal(
+        y[:, 4 // groups : 12 // groups], torch.zeros_like(y[:, 4 // groups : 12 // groups])
+    )
 
 
 def test_dirac_is_1_in_the_middle():
@@ -257,9 +257,7 @@ POOLS = [  # (x shape, options)
 )
 def test_max_pool(shape, options, kernel, ties, device):
     x = torch.randint(0, 3, shape).double() if ties else torch.randn(shape)
-    check_layer(
-        MaxPool2d(kernel=kernel, **options), lambda x, p, b, t: F.max_pool2d(x, **options), x, device
-    )
+    check_layer(MaxPool2d(kernel=kernel, **options), lambda x, p, b, t: F.max_pool2d(x, **options), x, device)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -328,9 +326,7 @@ def test_global_pools(shape, device):
     tied = torch.randint(0, 3, shape).double()
     check_layer(GlobalAvgPool(), lambda x, p, b, t: x.mean((2, 3)), torch.randn(shape), device)
     for x in (torch.randn(shape), tied):
-        check_layer(
-            GlobalMaxPool(), lambda x, p, b, t: F.max_pool2d(x, x.shape[2:]).flatten(1), x, device
-        )
+        check_layer(GlobalMaxPool(), lambda x, p, b, t: F.max_pool2d(x, x.shape[2:]).flatten(1), x, device)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -510,9 +506,7 @@ def test_whiten(kernel_size, device):
     layer.params["bias"].normal_()
     x = torch.randn(20, 3, 9, 8) + 2 * torch.randn(20, 3, 1, 1)
     layer.fit(x)
-    check_layer(
-        layer, lambda x, p, b, t: F.conv2d(x, b["weight"], p["bias"]), x[:3], device, modes=(True,)
-    )
+    check_layer(layer, lambda x, p, b, t: F.conv2d(x, b["weight"], p["bias"]), x[:3], device, modes=(True,))
 
 
 def test_whitened_patches_are_uncorrelated():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 pytest.importorskip("expecttest", reason="torch's own cases need expecttest")
-from tests import op_db  # noqa: E402
+from tests import op_db
 
 PAGE = (Path(__file__).parents[2] / "docs" / "torch-cases.md").read_text(encoding="utf-8")
 examine = cache(op_db.examine)

@@ -7,12 +7,12 @@ Add --hypothesis-seed=N to make one such search repeatable; a failure prints wha
 
 import pytest
 import torch
-from tests.helpers import tensors
 from hypothesis import given
-from tests.strategies import KINDS, LOSSES, Case, LossCase, cases, loss_cases
 
 from nets.layers.base import sum_dtype
 from nets.layers.containers import back
+from tests.helpers import tensors
+from tests.strategies import KINDS, LOSSES, Case, LossCase, cases, loss_cases
 
 # Beside a few times autograd's own error: how many roundings of the largest number a result may be off
 ROUNDINGS = {torch.float64: 1e4, torch.float32: 200, torch.bfloat16: 4}
@@ -148,7 +148,7 @@ def same(a, b):
 def all_same(one, other):
     assert one.keys() == other.keys()
     for name, a in one.items():
-        assert a is None and other[name] is None or same(a, other[name]), name
+        assert (a is None and other[name] is None) or same(a, other[name]), name
 
 
 def copied(tensors):

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nets.gradcheck import compare
 from nets.layers.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
 from nets.layers.adaptive_pool import AdaptiveAvgPool2d
+from nets.layers.base import blocks
 from nets.layers.conv import Conv2d
 from nets.layers.dropout import Dropout
-from nets.gradcheck import compare
-from nets.layers.base import blocks
 from nets.layers.linear import Flatten, Linear
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
@@ -66,7 +66,9 @@ def test_in_bfloat16_sums_are_taken_in_float32(name):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", ["BatchNorm2d written", "Sigmoid", "Tanh", "GELU", "GELU tanh", "SiLU", "LocalResponseNorm"])
+@pytest.mark.parametrize(
+    "name", ["BatchNorm2d written", "Sigmoid", "Tanh", "GELU", "GELU tanh", "SiLU", "LocalResponseNorm"]
+)
 def test_in_bfloat16_a_long_formula_is_rounded_once(name, training):
     """dx is the true one, rounded, but for a few on the border: what lies between is float32."""
     make, shape = LAYERS[name]
@@ -96,7 +98,9 @@ def test_all_stays_on_the_device(name):
     assert dx.shape == shape
 
 
-@pytest.mark.parametrize("layer", [MaxPool2d(3, 2, 1), MaxPool2d(3, 1), AvgPool2d(2), AvgPool2d(3, 2, 1), AdaptiveAvgPool2d(3)])
+@pytest.mark.parametrize(
+    "layer", [MaxPool2d(3, 2, 1), MaxPool2d(3, 1), AvgPool2d(2), AvgPool2d(3, 2, 1), AdaptiveAvgPool2d(3)]
+)
 @pytest.mark.parametrize("layout, inner", [(torch.contiguous_format, 3), (torch.channels_last, 1)])
 def test_a_pool_keeps_the_layout(layer, layout, inner):
     y, saved = layer.forward(torch.randn(PICTURES).contiguous(memory_format=layout))

@@ -11,6 +11,7 @@ import torch
 
 from nets import gradcheck
 from nets.layers.activations import ReLU
+from nets.layers.linear import Linear
 from nets.lecture import EXPERIMENTS, page
 from nets.lecture.adapting import adaptive_rate
 from nets.lecture.approximator import approximator
@@ -22,7 +23,6 @@ from nets.lecture.rate import LECTURE, nets_at, rate_constant, task
 from nets.lecture.reuse import dense, every_path, formula, multiplications, reuse
 from nets.lecture.slope import performance, sigmoid
 from nets.lecture.two_weight import two_weight
-from nets.layers.linear import Linear
 from nets.losses import Performance
 
 

@@ -3,12 +3,10 @@
 import pytest
 import torch
 
-from nets.training import config
-from nets.training import make
-from nets.training import trainer
-from nets.optim.adaptive import LEAST, REACH, Adaptive
 from nets.common.errors import UsageError
 from nets.losses import Performance
+from nets.optim.adaptive import LEAST, REACH, Adaptive
+from nets.training import config, make, trainer
 
 
 def hill(w):

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from nets.commands import cli
-from nets.training import config
-from nets.data import datasets as data
-from nets.report import summary
-from nets.common.errors import UsageError
 from nets.commands.targets import narrow
-from nets.layers.linear import Linear
-from nets.training.make import make_net
+from nets.common.errors import UsageError
+from nets.data import datasets as data
 from nets.layers.containers import Sequential
+from nets.layers.linear import Linear
+from nets.report import summary
+from nets.training import config
+from nets.training.make import make_net
 
 CONFIGS = sorted(Path(__file__).parents[2].glob("configs/*.toml"))
 ALEXNET = next(p for p in CONFIGS if p.stem == "alexnet")
@@ -46,7 +46,14 @@ def test_totals_are_those_of_a_real_forward(path):
 def test_alexnet(monkeypatch, capsys):
     lines = shown(monkeypatch, capsys, ALEXNET)
     assert lines[0].split() == ["layer", "output", "parameters", "multiplications", "saved", "bytes"]
-    assert lines[1].split() == ["0", "(Conv2d)", *"1 × 96 × 55 × 55".split(), "34,944", "105,415,200", "602,112"]
+    assert lines[1].split() == [
+        "0",
+        "(Conv2d)",
+        *["1", "×", "96", "×", "55", "×", "55"],
+        "34,944",
+        "105,415,200",
+        "602,112",
+    ]
     assert lines[-1].split() == ["all", "60,965,224", "724,406,816", "4,468,512"]
     assert len(lines) == 25
 

@@ -21,14 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nets.report import braille
 from nets.commands import cli
-from nets.training import config
-from nets.report import figure
-from nets.training import log
-from nets.report import watch
-from nets.report.curves import Curve, Panel, panels
 from nets.common.errors import CheckpointError, DataError, UsageError
+from nets.report import braille, figure, watch
+from nets.report.curves import Curve, Panel, panels
+from nets.training import config, log
 from nets.training.evaluate import report, toy_report
 from nets.training.log import Log
 from nets.training.trainer import Run
@@ -131,7 +128,7 @@ def test_a_log_that_is_not_the_checkpoints_is_refused_and_left_alone(tmp_path):
         with pytest.raises(CheckpointError, match=words) as e:
             Log.resume(tmp_path, mark)
         assert str(path) in str(e.value)
-        assert bad is None and not path.exists() or path.read_bytes() == bad
+        assert (bad is None and not path.exists()) or path.read_bytes() == bad
         assert (tmp_path / "times.jsonl").read_bytes() == times_
     path.write_bytes(good)
     for bad in (None, {}, {"metrics": 1, "times": 1}, mark | {"times": "x"}, mark | {"metrics": None}):

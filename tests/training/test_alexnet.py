@@ -11,22 +11,19 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from nets.data import batches
-from nets.data import color
-from nets.training import config
-from nets.data import datasets as data
-from nets.tools import enlarge
-from nets.training import make
-from nets.training import trainer
-from nets.data.batches import Plan
 from nets.bench import same_curve
-from nets.common.errors import DataError, MismatchError, UsageError
 from nets.commands.targets import narrow
-from nets.layers.linear import Linear
-from nets.training.predict import Trained
-from nets.layers.init import restart
+from nets.common.errors import DataError, MismatchError, UsageError
+from nets.data import batches, color
+from nets.data import datasets as data
+from nets.data.batches import Plan
 from nets.data.ten_crop import center, ten_crop
 from nets.data.tta import look
+from nets.layers.init import restart
+from nets.layers.linear import Linear
+from nets.tools import enlarge
+from nets.training import config, make, trainer
+from nets.training.predict import Trained
 
 PATH = Path(__file__).parents[2] / "configs" / "alexnet.toml"
 CONF = config.load(PATH)
@@ -60,7 +57,12 @@ def test_the_papers_places_norms_and_recipe():
         assert (norm.size, norm.k, norm.alpha / norm.size, norm.beta) == (5, 2, pytest.approx(1e-4), 0.75)
     t = CONF.train
     assert (t.rate, t.momentum, t.weight_decay, t.batch_size, t.schedule) == (0.01, 0.9, 5e-4, 128, "step")
-    assert (CONF.data.size, CONF.data.crop_size, CONF.data.color_jitter, CONF.eval.views) == (256, 224, 0.1, "ten")
+    assert (CONF.data.size, CONF.data.crop_size, CONF.data.color_jitter, CONF.eval.views) == (
+        256,
+        224,
+        0.1,
+        "ten",
+    )
 
 
 def test_start_values_are_a_gaussians_and_biases_constants():
@@ -120,7 +122,10 @@ def test_color_jitter_moves_a_whole_picture_along_the_axes():
     assert plan.color.shape == (4000, 3) and abs(plan.color.std() - 0.1) < 3e-3
     again, other = (batches.plan(4000, (3, 2, 2), conf, 0, epoch, "cpu") for epoch in (0, 1))
     assert torch.equal(plan.color, again.color) and not torch.equal(plan.color, other.color)
-    axes, std = torch.tensor([[1.0, 0.0, 0.2], [0.0, 2.0, 0.1], [0.5, 0.0, 0.3]]), torch.tensor([0.2, 0.3, 0.4])
+    axes, std = (
+        torch.tensor([[1.0, 0.0, 0.2], [0.0, 2.0, 0.1], [0.5, 0.0, 0.3]]),
+        torch.tensor([0.2, 0.3, 0.4]),
+    )
     x = torch.randn(2, 3, 4, 5)
     y = color.jitter(x, torch.tensor([[0.1, -0.2, 0.3], [0.0, 0.0, 0.0]]), axes, std)
     light = torch.tensor([0.1 + 0.06, -0.4 + 0.03, 0.05 + 0.09]) / std
@@ -166,7 +171,10 @@ def test_answers_of_ten_views_are_averaged_after_the_softmax():
         ("data.crop=2", "data.crop: pictures are shifted by data.crop_size already"),
         ("data.source=cifar10", "data.crop_size: only a folder has it, not cifar10"),
         ("data.units=bits", 'data.units: "bits" is not one of its values; did you mean "bytes"?'),
-        ("eval.views=two", 'eval.views: "two" is not one of its values; known: one, mirror, six, corners, ten'),
+        (
+            "eval.views=two",
+            'eval.views: "two" is not one of its values; known: one, mirror, six, corners, ten',
+        ),
         ("net.layers.23.outputs=3", "net.layers.23.outputs=3: 23 is no place in a list of 23"),
         ("net.layers.-24=3", "-24 is no place in a list of 23"),
         ("net.layers.x.outputs=3", "x is no place in a list of 23"),
@@ -224,7 +232,12 @@ def test_enlarge_takes_as_many_of_every_class_and_scales_them(tree):
 
 def overrides(tree, *more):
     """The narrow net on the tree of three classes."""
-    own = ["data.size=110", "data.classes=3", "net.layers.-1.outputs=3", f"data.root={config.toml(str(tree))}"]
+    own = [
+        "data.size=110",
+        "data.classes=3",
+        "net.layers.-1.outputs=3",
+        f"data.root={config.toml(str(tree))}",
+    ]
     return [*narrow(PATH), *own, "train.batch_size=6", "train.epochs=2", "train.schedule=constant", *more]
 
 
@@ -270,7 +283,9 @@ def test_shapes_are_known_without_the_folder():
 
 def test_twenty_steps_by_hand_and_by_autograd_have_the_same_loss(tree):
     """The narrow net: crops, flips, jitter, LRN, groups, weight decay and momentum, all as in a run."""
-    conf = config.load(PATH, overrides(tree, *WIDE, "train.rate=0.003", "train.epochs=10", "train.schedule=step"))
+    conf = config.load(
+        PATH, overrides(tree, *WIDE, "train.rate=0.003", "train.epochs=10", "train.schedule=step")
+    )
     run = trainer.Run(conf, torch.device("cpu"), tree)
     before = {k: p.clone() for k, p in run.net.params.items()}
     pairs = list(same_curve.curves(run, 20))

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nets.common.errors import UsageError
 from nets.training import config
 from nets.training.build import build
-from nets.common.errors import UsageError
 
 CONFIGS = sorted(Path(__file__).parents[2].glob("configs/*.toml"))
 MINIMAL = '[net]\nlayers = ["Flatten", { type = "Linear", outputs = 10 }]\n'
@@ -80,7 +80,10 @@ def test_overrides(tmp_path):
         ("data.size=2147483648", "data.size: must be at most 4096"),
         ("train.rate", "--set train.rate: write it as key=value"),
         ("seed.x=1", "--set seed.x=1: seed is a value"),
-        ('train.groups=[{match=["*.bias"], rat=1}]', 'train.groups[0].rat: unknown key; did you mean "rate"?'),
+        (
+            'train.groups=[{match=["*.bias"], rat=1}]',
+            'train.groups[0].rat: unknown key; did you mean "rate"?',
+        ),
         ("train.groups=[{rate=1}]", "train.groups[0].match"),
         ('train.groups=[{match=["*"], rate=-1}]', "train.groups[0].rate: must be at least 0"),
     ],
@@ -120,7 +123,10 @@ def layer(**options):
     [
         (["Relu"], 'net.layers[0]: no layer is called "Relu"; did you mean "ReLU"?'),
         (["ReLU", 3], "net.layers[1]: a layer is a name or a table"),
-        (layer(type="Conv2d", out_channel=3, kernel_size=3), 'no option "out_channel"; did you mean "out_channels"?'),
+        (
+            layer(type="Conv2d", out_channel=3, kernel_size=3),
+            'no option "out_channel"; did you mean "out_channels"?',
+        ),
         (layer(type="Conv2d", in_channels=1, out_channels=3, kernel_size=3), 'no option "in_channels"'),
         (layer(type="Conv2d", out_channels=3), "kernel_size"),
         (layer(type="Conv2d", out_channels="3", kernel_size=3), "net.layers[0].out_channels: expected int"),
@@ -128,7 +134,10 @@ def layer(**options):
         (layer(type="Conv2d", out_channels=3, kernel_size=9), "Conv2d on an input of 1 × 8 × 8"),
         (layer(type="Conv2d", out_channels=3, kernel_size=3, stride=0), "stride must be a whole number"),
         (layer(type="Conv2d", out_channels=3, kernel_size=3, groups=2), "groups"),
-        (layer(type="Conv2d", out_channels=3, kernel_size=3, kernel="fast"), '"written", "vendor" or "native"'),
+        (
+            layer(type="Conv2d", out_channels=3, kernel_size=3, kernel="fast"),
+            '"written", "vendor" or "native"',
+        ),
         (layer(type="MaxPool2d", kernel_size=2.5), "kernel_size"),
         (layer(type="Dropout", p=2), "probability"),
         (layer(type="ReLU", x=1), 'no option "x"'),
@@ -138,7 +147,10 @@ def layer(**options):
         (layer(type="Sequential", layers=[]), "layers: expected a list"),
         (layer(type="AdaptiveAvgPool2d", output_size=[2, 0]), "output_size must be a whole number"),
         (["Flatten", "AdaptiveAvgPool2d"], "net.layers[1]: AdaptiveAvgPool2d needs pictures"),
-        (["Flatten", "BatchNorm2d"], "net.layers[1]: BatchNorm2d needs pictures, but its input is 64 numbers"),
+        (
+            ["Flatten", "BatchNorm2d"],
+            "net.layers[1]: BatchNorm2d needs pictures, but its input is 64 numbers",
+        ),
         (layer(type="Residual"), "needs body"),
         (layer(type="Residual", body=[]), "net.layers[0].body: expected a list"),
         (layer(type="Residual", body=["Relu"]), "net.layers[0].body[0]: no layer"),

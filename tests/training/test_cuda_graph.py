@@ -5,11 +5,11 @@ import dataclasses
 
 import pytest
 import torch
-from tests.training.test_recipe import CPU, recipe
 
 from nets.training import state
 from nets.training.cuda_graph import Captured
 from nets.training.trainer import Run
+from tests.training.test_recipe import CPU, recipe
 
 
 class FakeGraph:
@@ -115,7 +115,7 @@ def test_a_run_meets_no_batch_that_was_not_captured_before_it(skip, cuda, tmp_pa
     plain.train()
 
     run = Run(conf, CPU, tmp_path / "captured")
-    run.feed.made = Captured(cuda.of(run.feed._made), lambda: [], lambda: run.feed.side)
+    run.feed.made = Captured(cuda.of(run.feed._made), list, lambda: run.feed.side)
     standing = lambda: [*state.standing(run).values(), run.feed.selection.mine]  # noqa: E731
     run.captured = run.learn = Captured(cuda.of(run.learn), standing, lambda: tuple(run.frozen))
     prepare, ready = run._prepare, []

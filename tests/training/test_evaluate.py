@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from nets.optim.sgd import SCHEDULES
 from nets.report import figure
 from nets.training.evaluate import ranking, report, toy_report
-from nets.optim.sgd import SCHEDULES
 
 
 def test_ties_rank_the_lower_class_first():

@@ -6,20 +6,20 @@ import pytest
 import torch
 
 from nets.data import batches
+from nets.data.datasets import Dataset
+from nets.data.selection import Selection
+from nets.data.tta import VIEWS, doubtful, look
+from nets.layers.containers import Sequential
+from nets.layers.conv import Conv2d
+from nets.layers.linear import Flatten, Linear
+from nets.layers.pool import GlobalMaxPool
+from nets.losses import CrossEntropy
+from nets.optim.sgd import SGD, constants, factor
 from nets.training import config
 from nets.training.config import Data, Eval
-from nets.layers.conv import Conv2d
-from nets.data.datasets import Dataset
 from nets.training.evaluate import outputs
-from nets.layers.linear import Flatten, Linear
-from nets.losses import CrossEntropy
-from nets.layers.containers import Sequential
-from nets.optim.sgd import SGD, constants, factor
-from nets.layers.pool import GlobalMaxPool
-from nets.data.selection import Selection
 from nets.training.step import train_step
 from nets.training.trainer import Run
-from nets.data.tta import VIEWS, doubtful, look
 from tests.helpers import tensors
 
 CPU = torch.device("cpu")
@@ -139,7 +139,9 @@ def test_views_of_six_are_the_mean_of_mirrored_and_moved():
     assert len(views) == 6 and sum(w for w, _ in views) == 1
     assert all(v.shape == x.shape for _, v in views)
     moved = views[2][1]
-    assert torch.equal(moved[:, :, 1:, 1:], x[:, :, :-1, :-1]) and torch.equal(moved[:, :, 0, 1:], x[:, :, 1, :-1])
+    assert torch.equal(moved[:, :, 1:, 1:], x[:, :, :-1, :-1]) and torch.equal(
+        moved[:, :, 0, 1:], x[:, :, 1, :-1]
+    )
     assert torch.equal(views[3][1], moved.flip(3))
     assert torch.equal(views[4][1][:, :, :-1, :-1], x[:, :, 1:, 1:])
     net = frozen_net().eval()
@@ -265,8 +267,8 @@ def test_gradients_are_taken_layer_by_layer_and_are_the_same():
 @pytest.mark.parametrize("optimizer", ["sgd", "muon"])
 def test_a_step_that_updates_layer_by_layer_is_the_one_that_updates_at_the_end(optimizer):
     from nets.layers.activations import GELU
-    from nets.optim.muon import Muon
     from nets.layers.norm import BatchNorm2d
+    from nets.optim.muon import Muon
 
     x, y, found = torch.randn(6, 3, 8, 8), torch.randint(2, (6,)), []
     for layerwise in (True, False):

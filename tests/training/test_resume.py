@@ -12,21 +12,18 @@ import pytest
 import torch
 
 from nets.common import tensorfile as checkpoint
-from nets.training import config
-from nets.data import datasets as data
-from nets.report import figure
-from nets.training import lock
-from nets.training import predict
-from nets.tools import survive
-from nets.training import trainer
 from nets.common.errors import CheckpointError, DataError, NonFiniteError, Stopped, UsageError
-from nets.training.guard import Guard
+from nets.data import datasets as data
 from nets.layers.base import Layer
-from nets.training.make import make_loss, make_net, make_optimizer
 from nets.layers.containers import Sequential
-from nets.training.step import train_step
-from nets.training.signals import Stop
+from nets.report import figure
+from nets.tools import survive
+from nets.training import config, lock, predict, trainer
+from nets.training.guard import Guard
+from nets.training.make import make_loss, make_net, make_optimizer
 from nets.training.metrics import Tally
+from nets.training.signals import Stop
+from nets.training.step import train_step
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -123,7 +120,9 @@ def test_nothing_that_is_saved_could_be_left_out(lost, tmp_path, monkeypatch):
     with pytest.raises(Stopped):
         ended(conf, tmp_path / "again", 6, stop).train()
     tensors, words = checkpoint.read(tmp_path / "again/last.safetensors")
-    tensors[lost] = torch.Generator().get_state()[None] if lost == "random.cpu" else torch.zeros_like(tensors[lost])
+    tensors[lost] = (
+        torch.Generator().get_state()[None] if lost == "random.cpu" else torch.zeros_like(tensors[lost])
+    )
     checkpoint.save(tmp_path / "again/last.safetensors", tensors, words)
     trainer.Run(conf, CPU, tmp_path / "again").train(resume=True)
     assert survive.differences(*(survive.state(tmp_path / name) for name in ("alone", "again")))

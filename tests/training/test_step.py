@@ -4,19 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.helpers import CUDA, DEVICES
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nets.data import batches
-from nets.data import color
-from nets.training import config
-from nets.data import datasets as data
 from nets.commands.targets import narrow
+from nets.data import batches, color
+from nets.data import datasets as data
+from nets.layers.containers import Sequential
+from nets.training import config
 from nets.training.guard import Guard
 from nets.training.make import make_loss, make_net, make_optimizer
-from nets.layers.containers import Sequential
 from nets.training.step import hits, train_step
+from tests.helpers import CUDA, DEVICES
 
 CONFIGS = sorted(Path(__file__).parents[2].glob("configs/*.toml"))
 NAMES = [p.stem for p in CONFIGS]

@@ -254,7 +254,9 @@ def norm_act_backward(x, dy, mean, rstd, scale, bias, act: str, training: bool):
 # on a GPU alone: on a CPU a pool is done with the convolution before it
 pool = _declare(
     "pool(Tensor x) -> (Tensor, Tensor)",
-    lambda x: tuple(_like(x, (*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2), t) for t in (x.dtype, torch.uint8)),
+    lambda x: tuple(
+        _like(x, (*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2), t) for t in (x.dtype, torch.uint8)
+    ),
 )
 unpool = _declare(
     "unpool(Tensor dy, Tensor winner, SymInt height, SymInt width) -> Tensor",
