@@ -78,11 +78,11 @@ class GELU(Layer):
 
         (1 + t)(1 − t)·u' / 2, with u' = √(2/π)·(1 + 3a·x²).
 
-    kernel = "vendor" is aten.gelu_backward: the same formula in one pass over the memory.
+    kernel = "torch" is aten.gelu_backward: the same formula in one pass over the memory.
     Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units".
     """
 
-    def __init__(self, approximate: str = "none", kernel: str = "written"):
+    def __init__(self, approximate: str = "none", kernel: str = "reference"):
         super().__init__()
         if approximate not in ("none", "tanh"):
             raise ValueError(f'approximate is "none" or "tanh", not "{approximate}"')
@@ -95,7 +95,7 @@ class GELU(Layer):
         return self.forward(saved)[0]
 
     def backward(self, saved, dy: Tensor):
-        if self.kernel != "written":
+        if self.kernel != "reference":
             return torch.ops.aten.gelu_backward(dy, saved, approximate=self.approximate), {}
         dx = torch.empty_like(dy)
         phi = self._normal if self.approximate == "none" else self._tanh
@@ -121,11 +121,11 @@ class GELU(Layer):
 class SiLU(Layer):
     """y = x·σ(x). With β = σ(x), dy/dx = β + x·β(1 − β) = β·(1 + x·(1 − β)).
 
-    kernel = "vendor" is aten.silu_backward.
+    kernel = "torch" is aten.silu_backward.
     Source: Elfwing, Uchibe and Doya 2017, "Sigmoid-weighted linear units".
     """
 
-    def __init__(self, kernel: str = "written"):
+    def __init__(self, kernel: str = "reference"):
         super().__init__()
         self.kernel = check_kernel(kernel)
 
@@ -136,7 +136,7 @@ class SiLU(Layer):
         return self.forward(saved)[0]
 
     def backward(self, saved, dy: Tensor):
-        if self.kernel != "written":
+        if self.kernel != "reference":
             return torch.ops.aten.silu_backward(dy, saved), {}
         x = saved.to(sum_dtype(saved))
         beta = torch.sigmoid(x)

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from nets.common.errors import BatchError
 
-KERNELS = ("written", "vendor", "native")
+KERNELS = ("reference", "torch", "native")
 
 
 def check_kernel(kernel: str) -> str:
-    """Which backward: "written", our formulas in tensor code, "vendor", the library's own kernel, or
+    """Which backward: "reference", our formulas in tensor code, "torch", the library's own kernel, or
     "native", our formulas in kernels of our own where nets/native has them, and else the library's."""
     if kernel not in KERNELS:
-        raise ValueError(f'kernel is "written", "vendor" or "native", not "{kernel}"')
+        raise ValueError(f'kernel is "reference", "torch" or "native", not "{kernel}"')
     return kernel
 
 

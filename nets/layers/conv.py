@@ -25,7 +25,7 @@ class Conv2d(Layer):
                   of two matrices, dyᵀ (O, N·oh·ow) and the patches (N·oh·ow, kh·kw·C);
         db_o    = Σ_npq dy_nopq.
 
-    kernel = "written" is that, "vendor" the library's own backward (aten.convolution_backward)
+    kernel = "reference" is that, "torch" the library's own backward (aten.convolution_backward)
     for the same formulas. "native" takes all three products from nets/native/conv.cpp where it
     can: 3 × 3, stride 1, padding 1, with less than half of the multiplications.
     Source: Dumoulin and Visin 2016, "A guide to convolution arithmetic".
@@ -44,7 +44,7 @@ class Conv2d(Layer):
         dirac: bool = False,
         std: float | None = None,
         bias_start: float | None = None,
-        kernel: str = "written",
+        kernel: str = "reference",
     ):
         super().__init__()
         if min(in_channels, out_channels) < 1:
@@ -89,7 +89,7 @@ class Conv2d(Layer):
         if self.in_native(x):
             dw = native.conv_weight_gradient(x, dy)
             dx = native.conv_input_gradient(dy, weight) if self.input_grad else None
-        elif self.kernel != "written":
+        elif self.kernel != "reference":
             dx, dw = self.vendor_gradients(x, dy, weight.to(dy.dtype))
         else:
             dw, dx = self._weight_gradient(x, dy), None

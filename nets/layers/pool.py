@@ -71,10 +71,10 @@ class MaxPool2d(Layer):
         dx_nc(sp+di)(sq+dj) += dy_ncpq · [winner_ncpq = (sp+di)·W + (sq+dj)]  for each (i, j),
 
     one (i, j) after another and so in the same order every time.
-    kernel = "vendor" is aten.max_pool2d_with_indices_backward.
+    kernel = "torch" is aten.max_pool2d_with_indices_backward.
     """
 
-    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, kernel: str = "written"):
+    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, kernel: str = "reference"):
         super().__init__()
         self.windows = Windows.pool(kernel_size, stride, padding, dilation)
         self.kernel = check_kernel(kernel)
@@ -86,7 +86,7 @@ class MaxPool2d(Layer):
             # two neighbours in a window can lie on both sides of the picture: its winner is nowhere
             raise BatchError(f"MaxPool2d, padded: dilation {win.dilation} is larger than the picture")
         y, winner = max_pool2d(x, win.size, win.stride, win.padding, win.dilation, return_indices=True)
-        if self.kernel != "written":
+        if self.kernel != "reference":
             return y, (winner, x)  # its backward asks for x, if only for the shape
         small = torch.int16 if x.shape[2] * x.shape[3] <= 2**15 else torch.int32
         return y, (winner.to(small), x.shape)
@@ -94,7 +94,7 @@ class MaxPool2d(Layer):
     def backward(self, saved, dy: Tensor):
         winner, like = saved
         win = self.windows
-        if self.kernel != "written":
+        if self.kernel != "reference":
             dx = torch.ops.aten.max_pool2d_with_indices_backward(
                 dy, like, win.size, win.stride, win.padding, win.dilation, False, winner
             )

@@ -15,9 +15,9 @@ class SGD:
 
     params    name -> tensor, updated in place (a net's `params`)
     maximize  climb: the sign of dw is turned
-    groups    tables with `match`, a list of name patterns ("*.bias"), and any of `rate`, momentum,
-              `weight_decay` for the parameters that match; `rate` multiplies the common one.
-              The first group that matches counts. `until` is the trainer's: see `constants`.
+    groups    tables with `match`, a list of name patterns ("*.bias"), and any of `lr_scale`, momentum,
+              `weight_decay` for the parameters that match; `lr_scale` multiplies `rate`.
+              The first group that matches counts. `until_epoch` is the trainer's: see `constants`.
 
     Source: Sutskever et al. 2013, "On the importance of initialization and momentum".
     """
@@ -40,7 +40,7 @@ class SGD:
         for name in params:
             group = of_group(name, groups)
             self.settings[name] = (
-                rate * group.get("rate", 1.0),
+                rate * group.get("lr_scale", 1.0),
                 group.get("momentum", momentum),
                 group.get("weight_decay", weight_decay),
             )
@@ -87,7 +87,7 @@ def of_group(name: str, groups) -> dict:
 
 def constants(names, groups, epoch: float) -> list[str]:
     """The parameters that a group has trained until this epoch, and no longer."""
-    return [n for n in names if of_group(n, groups).get("until", math.inf) <= epoch]
+    return [n for n in names if of_group(n, groups).get("until_epoch", math.inf) <= epoch]
 
 
 def constant(share: float) -> float:
