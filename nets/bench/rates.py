@@ -15,7 +15,9 @@ from nets.common.device import keep_memory
 from nets.data import datasets as data
 from nets.gradcheck.trace import Trace
 from nets.kernels import native
-from nets.layers.conv import Conv2d
+from nets.kernels.fused import NativeConv2d
+from nets.kernels.library import TorchConv2d
+from nets.kernels.registry import Target
 from nets.training import config
 from nets.training.make import make_net
 
@@ -42,8 +44,9 @@ def rows(conf: config.Config, batch: int, times: int):
         net.backward(saved, torch.zeros_like(y))
     for call in reversed(trace.calls):
         layer = call.layer
-        if not isinstance(layer, Conv2d) or not layer.in_native(call.x.to(dtype)):
+        if not NativeConv2d.count([layer], Target(call.x.device, dtype)):
             continue
+        library = TorchConv2d(layer)
         x, dy = (
             torch.randn(batch, *t.shape[1:]).to(dtype).contiguous(memory_format=torch.channels_last)
             for t in (call.x, call.y)
@@ -52,7 +55,6 @@ def rows(conf: config.Config, batch: int, times: int):
         w = weight.to(dtype)
         (o, c), (h, width) = w.shape[:2], x.shape[2:]
         work = 2 * 9 * x.numel() * o
-        layer.input_grad = False  # of the library's kernel, dw alone
         yield [
             f"{c} → {o}",
             f"{h} × {width}",
@@ -61,7 +63,7 @@ def rows(conf: config.Config, batch: int, times: int):
             rate(work, lambda: native.conv_input_gradient(dy, weight), times),
             rate(work, lambda: conv_transpose2d(dy, w, None, 1, 1), times),
             rate(work, lambda: native.conv_weight_gradient(x, dy), times),
-            rate(work, lambda: layer.vendor_gradients(x, dy, w), times),
+            rate(work, lambda: library.backward(x, dy, input_grad=False), times),
         ]
 
 

@@ -10,10 +10,10 @@ from nets.bench.forms import parameter_groups
 from nets.commands import cli
 from nets.common import device
 from nets.common.errors import MismatchError, UsageError
-from nets.convert.to_torch import to_torch
-from nets.gradcheck.reference import loss_value
+from nets.layers.to_module import to_module
 from nets.layers.base import sum_dtype
-from nets.optim.sgd import SGD, factor
+from nets.optim.schedules import lr_factor
+from nets.optim.sgd import SGD
 from nets.training import config
 from nets.training.trainer import Run
 
@@ -27,7 +27,7 @@ class Twin:
     def __init__(self, run: Run):
         if type(run.optimizer) is not SGD:
             raise UsageError(f"train.optimizer: torch.optim has no twin of {run.config.train.optimizer}")
-        self.module, self.loss = to_torch(run.net), run.loss
+        self.module, self.loss = to_module(run.net), run.loss
         groups = parameter_groups(run.config, run.net, self.module, run.loss.maximize, factor=1.0)
         self.rates = [group["lr"] for group in groups]
         self.optimizer = torch.optim.SGD(groups, lr=0.0)
@@ -36,7 +36,7 @@ class Twin:
         for group, own in zip(self.optimizer.param_groups, self.rates):
             group["lr"] = own * rate
         z = self.module(x)
-        value = loss_value(self.loss, z.to(sum_dtype(z)), target)
+        value = self.loss.torch_loss(z.to(sum_dtype(z)), target)
         self.optimizer.zero_grad()
         value.backward()
         self.optimizer.step()
@@ -55,7 +55,7 @@ def curves(run: Run, steps: int):
     rate, warmup = torch.ones((), device=run.device), round(t.warmup_epochs * run.per_epoch[0])
     every = (batch for epoch in itertools.count() for batch in run.feed(epoch))
     for i, (_, x, target) in enumerate(itertools.islice(every, steps)):
-        now = factor(t.schedule, i, run.steps, warmup)
+        now = lr_factor(t.schedule, i, run.steps, warmup)
         theirs = twin.step(x, target, now)
         yield run.step(x, target, rate.fill_(now))[0].item(), theirs.item()
 

@@ -4,7 +4,6 @@ import importlib
 import inspect
 import os
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,61 +14,25 @@ from nets.common.errors import UsageError, nearest
 from nets.convert import pretrained
 from nets.convert.from_torch import from_torch
 from nets.data import datasets as data
+from nets.gradcheck.case import Case
 from nets.layers.base import Layer
-from nets.layers.linear import Linear
+from nets.layers.registry import LAYERS, examples
 from nets.training import config
-from nets.training.build import LAYERS
 from nets.training.make import make_loss, make_net
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LOSSES = {
-    name: cls for name, cls in vars(loss).items() if inspect.isclass(cls) and cls.__module__ == loss.__name__
+    name: cls for name, cls in vars(loss).items() if inspect.isclass(cls) and issubclass(cls, loss.Loss) and cls is not loss.Loss
 }
 
 MODEL_INPUT = (2, 3, 64, 64)  # the smallest round size that all of torchvision's can take
-# Each layer as it is easily got wrong: odd sizes, windows that overlap, and that leave a rest.
-ROWS, PICTURES = (5, 6), (3, 4, 7, 8)
-WINDOWS = [
-    dict(kernel_size=3, stride=2, padding=1),
-    dict(kernel_size=[3, 2], stride=[1, 2]),
-    dict(kernel_size=2),
-]
-KERNELS = ("reference", "torch")
-EXAMPLES = {
-    "Linear": [(dict(inputs=6, outputs=3), ROWS), (dict(inputs=6, outputs=3, bias=False), (2, 3, 6))],
-    "Scale": [(dict(factor=0.3), ROWS)],
-    "GELU": [(dict(approximate=a, kernel=k), ROWS) for a in ("none", "tanh") for k in KERNELS],
-    "SiLU": [(dict(kernel=k), ROWS) for k in KERNELS],
-    "Flatten": [({}, PICTURES)],
-    "Dropout": [(dict(p=0.3), ROWS)],
-    "Whiten2d": [(dict(channels=4), PICTURES)],
-    "GlobalAvgPool": [({}, PICTURES)],
-    "GlobalMaxPool": [({}, PICTURES)],
-    "AvgPool2d": [(options, PICTURES) for options in WINDOWS],
-    "MaxPool2d": [(options | dict(kernel=k), PICTURES) for options in WINDOWS for k in KERNELS]
-    + [(dict(kernel_size=2, dilation=2, kernel=k), PICTURES) for k in KERNELS],
-    "AdaptiveAvgPool2d": [(dict(output_size=o), PICTURES) for o in (3, [7, 1], [9, 4])],
-    "BatchNorm2d": [(dict(channels=4, affine=a, kernel=k), PICTURES) for a in (True, False) for k in KERNELS],
-    "LocalResponseNorm": [
-        (dict(size=n, alpha=0.5, k=k), (3, 7, 4, 5)) for n, k in ((5, 2.0), (2, 1.0), (9, 1.0))
-    ],
-    "Conv2d": [
-        (dict(in_channels=4, out_channels=6, kernel=k) | options, PICTURES)
-        for options in (*WINDOWS, dict(kernel_size=3, dilation=2, groups=2), dict(kernel_size=1, bias=False))
-        for k in KERNELS
-    ],
-    "Sequential": [([Linear(6, 5), Linear(5, 3)], ROWS)],
-    "Residual": [([Linear(6, 3), Linear(6, 3)], ROWS), ([Linear(6, 6)], ROWS)],
-}
-
-
 # Configs too large to be held in float64 many times over: the same layers, with fewer channels and pixels.
 NARROW = {
     "alexnet": {
         "data.crop_size": 99,  # 24 × 24 places after the first convolution, 2 × 2 after the last pool
         "data.num_classes": 11,
         **{f"net.layers.{i}.out_channels": c for i, c in ((0, 8), (4, 16), (8, 12), (10, 12), (12, 8))},
-        **{f"net.layers.{i}.outputs": n for i, n in ((17, 24), (20, 20), (22, 11))},
+        **{f"net.layers.{i}.out_features": n for i, n in ((17, 24), (20, 20), (22, 11))},
     },
     "cifar10_resnet": {
         **{f"net.layers.{i}.out_channels": c for i, c in ((0, 8), (3, 12), (8, 16), (12, 24))},
@@ -82,30 +45,6 @@ NARROW = {
 def narrow(path) -> list[str]:
     """The overrides that make a config small enough to check, [] where it is small as it stands."""
     return [f"{key}={value}" for key, value in NARROW.get(Path(path).stem, {}).items()]
-
-
-@dataclass
-class Case:
-    """One thing to check: a layer, on what, and the loss that ends it if there is one."""
-
-    name: str
-    layer: Layer
-    x: Tensor
-    loss: object = None
-    target: Tensor | None = None
-    tolerant: bool = field(default=False)  # an error in it is its author's, and told in one line
-    module: nn.Module | None = None  # what the layer was made from, if from_torch made it
-
-    def to(self, where: torch.device, dtype: torch.dtype) -> "Case":
-        """The same case elsewhere: numbers in dtype, parameters in float32 at least."""
-        self.layer.to(where, torch.promote_types(dtype, torch.float32))
-        target = self.target
-        if target is not None:
-            target = target.to(where, dtype if target.is_floating_point() else target.dtype)
-        x = self.x.to(where, dtype)
-        if self.module is not None:
-            self.module.to(where, torch.promote_types(dtype, torch.float32))
-        return Case(self.name, self.layer, x, self.loss, target, self.tolerant, self.module)
 
 
 def everything() -> list[str]:
@@ -155,11 +94,8 @@ def _config_case(conf, batch, seed) -> Case:
 
 
 def _layer_cases(name):
-    for options, shape in EXAMPLES.get(name, [({}, ROWS)]):
-        nested = isinstance(options, list)
-        layer = LAYERS[name](*options) if nested else LAYERS[name](**options)
-        text = "" if nested else ", ".join(f"{k}={v}" for k, v in options.items())
-        yield Case(f"{name}({text})", layer, torch.randn(shape, dtype=torch.float64))
+    for text, layer, shape in examples(LAYERS[name]):
+        yield Case(text, layer, torch.randn(shape, dtype=torch.float64))
 
 
 def _loss_case(name, batch) -> Case:

@@ -22,7 +22,7 @@ from nets.distributed.buckets import Reducer
 from nets.distributed.world import World, join
 from nets.layers.containers import Sequential
 from nets.layers.linear import Linear
-from nets.losses import MeanSquaredError
+from nets.losses import MSELoss
 from nets.optim.sgd import SGD
 from nets.training.step import train_step
 
@@ -82,7 +82,7 @@ def steps(world: World, width: int, depth: int, batch: int, mb: float, rounds: i
     torch.manual_seed(0)
     net = Sequential(*(Linear(width, width) for _ in range(depth))).to(world.device)
     x, y = torch.randn(2, batch, width, device=world.device)
-    reducer, loss, found = Reducer(net.params, world, mb), MeanSquaredError(), {}
+    reducer, loss, found = Reducer(net.params, world, mb), MSELoss(), {}
     for name, kind in (("none", Without), ("during", Backward), ("after", Late)):
         backward = kind(reducer, 1 / world.size, 1 / world.size)
         step = train_step(net, loss, SGD(net.params, 1e-6), backward=backward)

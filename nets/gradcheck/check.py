@@ -13,7 +13,7 @@ from nets.gradcheck.alone import alone, largest
 from nets.gradcheck.contract import breaches
 from nets.gradcheck.report import Report, Row
 from nets.gradcheck.trace import Call, Trace, named_layers
-from nets.layers.base import Net
+from nets.layers.containers import Net
 from nets.layers.containers import Sequential
 
 

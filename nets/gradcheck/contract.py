@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nets.gradcheck.measure import compare, tolerance
-from nets.layers.base import Net
+from nets.layers.containers import Net
 from nets.layers.base import run_backward
 
 

@@ -10,7 +10,7 @@ from nets.bench.report import grid
 from nets.commands import cli
 from nets.common.errors import UsageError
 from nets.data import datasets as data
-from nets.layers.base import Net
+from nets.layers.containers import Net
 from nets.training import config
 from nets.training.make import make_net
 

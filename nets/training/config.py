@@ -9,12 +9,25 @@ from pathlib import Path
 
 from nets.common.errors import UsageError, nearest
 from nets.data.tta import NAMES as TTA
-from nets.layers.base import KERNELS as BACKENDS
+from nets.kernels import BACKENDS
 from nets.losses import REDUCTIONS
-from nets.optim.sgd import SCHEDULES
+from nets.optim.schedules import SCHEDULES
 
 LARGEST = 2**18  # bytes of a config
 DEEPEST = 50  # tables and lists in one another
+# (layer, old option) -> its new name
+RENAMED_OPTIONS = {
+    ("Linear", "inputs"): "in_features",
+    ("Linear", "outputs"): "out_features",
+    ("Linear", "spread"): "init_bound",
+    ("Linear", "std"): "init_std",
+    ("Linear", "bias_start"): "init_bias",
+    ("Conv2d", "dirac"): "init_dirac",
+    ("Conv2d", "std"): "init_std",
+    ("Conv2d", "bias_start"): "init_bias",
+    ("BatchNorm2d", "channels"): "num_features",
+    ("Whiten2d", "channels"): "in_channels",
+}
 SOURCES = ("digits", "cifar10", "cifar100", "folder", "identity", "half_adder")
 
 

@@ -104,7 +104,7 @@ SHIPPED = [p.stem for p in CONFIGS]
 def test_everything_is_every_config_layer_and_loss():
     names = {Path(t).stem for t in everything()}
     assert names == {*SHIPPED, *build.LAYERS, *LOSSES}
-    assert {"CrossEntropy", "Performance"} <= LOSSES.keys()
+    assert {"CrossEntropyLoss", "Performance"} <= LOSSES.keys()
 
 
 @pytest.mark.parametrize("name", [*build.LAYERS, *LOSSES])
@@ -221,7 +221,7 @@ def test_the_picture(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_no_gradient_is_further_from_the_truth_than_autograds(dtype, monkeypatch, capsys, tmp_path):
-    targets = ["Sigmoid", "CrossEntropy", ROOT / "configs/cross.toml"]
+    targets = ["Sigmoid", "CrossEntropyLoss", ROOT / "configs/cross.toml"]
     command(
         monkeypatch,
         *targets,

@@ -5,7 +5,8 @@ import torch
 
 from nets.commands.targets import cases, everything
 from nets.gradcheck import breaches, check
-from nets.layers.base import Layer, Net
+from nets.layers.base import Layer
+from nets.layers.containers import Net
 from nets.layers.containers import Sequential
 from nets.layers.linear import Linear
 

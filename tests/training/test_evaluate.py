@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nets.optim.sgd import SCHEDULES
+from nets.optim.schedules import SCHEDULES
 from nets.report import figure
 from nets.training.evaluate import ranking, report, toy_report
 
