@@ -87,7 +87,7 @@ def test_a_mismatch_is_written_down_and_leaves_with_6(monkeypatch, capsys, tmp_p
 def test_exit_code_and_one_line(tmp_path):
     """From the shell: a broken layer makes the command leave with 6 and say so in one line."""
     code = (
-        "from nets import activations, cli\nfrom nets.commands.gradcheck import main\n"
+        "from nets.commands import cli\nfrom nets.layers import activations\nfrom nets.commands.gradcheck import main\n"
         "activations.Sigmoid.backward = lambda self, y, dy: (dy * y * (1 + y), {})\n"
         "with cli.one_line_errors():\n    main()\n"
     )

@@ -285,7 +285,7 @@ def test_more_processes_than_gpus(monkeypatch):
         ("distributed.reduce_dtype=float16", "distributed.reduce_dtype"),
         ("distributed.bucket_mb=0", "distributed.bucket_mb"),
         ("distributed.shard_optimizer=1", "distributed.shard_optimizer"),
-        ("parallel.buckets=1", 'bucket_mb"?'),
+        ("distributed.buckets=1", 'bucket_mb"?'),
     ],
 )
 def test_config(override, words):

@@ -426,9 +426,7 @@ def run(tmp_path):
     conf = config.load(ROOT / "configs/digits.toml")
     conf = dataclasses.replace(conf, train=dataclasses.replace(conf.train, epochs=10))
     (folder / "config.toml").write_text(config.dumps(conf))
-    code = (
-        "import sys; from nets import lock\nwith lock.hold(sys.argv[1]): print(flush=True); sys.stdin.read()"
-    )
+    code = "import sys; from nets.training import lock\nwith lock.hold(sys.argv[1]): print(flush=True); sys.stdin.read()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code, folder], cwd=ROOT, **pipes) as process:
         process.stdout.readline()

@@ -267,8 +267,8 @@ def test_gradients_are_taken_layer_by_layer_and_are_the_same():
     assert all(torch.equal(g, whole[1][k]) for k, g in found.items())
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
-def test_a_step_that_updates_layer_by_layer_is_the_one_that_updates_at_the_end(optimizer):
+@pytest.mark.parametrize("kind", ["sgd", "muon"])
+def test_a_step_that_updates_layer_by_layer_is_the_one_that_updates_at_the_end(kind):
     from nets.layers.activations import GELU
     from nets.layers.norm import BatchNorm2d
     from nets.optim.muon import Muon
@@ -279,7 +279,7 @@ def test_a_step_that_updates_layer_by_layer_is_the_one_that_updates_at_the_end(o
         conv = Conv2d(4, 4, 3, padding=1)
         layers = [Conv2d(3, 4, 3), BatchNorm2d(4), GELU(), conv, GELU(), conv, GlobalMaxPool(), Linear(4, 2)]
         net = Sequential(*layers, recompute=True)
-        optimizer = {"sgd": SGD, "muon": Muon}[optimizer](net.params, 0.1, 0.9, True)
+        optimizer = {"sgd": SGD, "muon": Muon}[kind](net.params, 0.1, 0.9, True)
         optimizer.layerwise = layerwise
         step = train_step(net, CrossEntropyLoss(), optimizer)
         found.append([float(step(x, y, 1.0)[0]) for _ in range(4)])
