@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from nets.bench.report import grid
 from nets.commands import cli
 from nets.common.errors import UsageError
 from nets.data import datasets as data
 from nets.layers.base import Net
+from nets.report.tables import grid
 from nets.training import config
 from nets.training.make import make_net
 
