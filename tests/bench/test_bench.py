@@ -29,8 +29,9 @@ from nets.training import config
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 LABELS = (
-    "ms per step", "samples per second", "peak memory of tensors", "peak memory of process", "operators, kernels",
-    "of the machine's best", "bytes moved", "/ fewest possible", "compile time", "loss in step 5",
+    "ms per step", "samples per second", "peak memory of tensors", "peak memory of process",
+    "operators, kernels", "of the machine's best", "bytes moved", "/ fewest possible", "compile time",
+    "loss in step 5",
 )  # fmt: skip
 GROUP = '{match=["*.bias"], rate=9.0, weight_decay=0.0, momentum=0.0}'
 COMPILER = pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="needs a C++ compiler")
