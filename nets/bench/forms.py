@@ -116,7 +116,7 @@ class Manual:
 
     def __init__(self, task: Task, net, loss, compiled: bool):
         conf = task.config
-        self.net = fuse(net, task.device, getattr(torch, conf.train.dtype), conf.net.kernel)
+        self.net = fuse(net, task.device, getattr(torch, conf.train.dtype), conf.net.backend)
         self.optimizer = make_optimizer(conf, net, loss)
         self.parts = "forward, loss, backward and update in one graph" if compiled else ""
         self.lr_factor = torch.full((), LR_FACTOR, device=task.device)
@@ -125,7 +125,7 @@ class Manual:
         self._step = train_step(
             self.net, loss, self.optimizer, guard=None if policy == "ignore" else self.guard
         )
-        hold(self.net, self.optimizer, constants(net.params, conf.train.groups, 0.0))
+        hold(self.net, self.optimizer, constants(net.params, conf.train.param_groups, 0.0))
         if compiled:
             self._step = torch.compile(self._step, fullgraph=True, dynamic=False)
 
@@ -150,7 +150,7 @@ class Autograd:
         self.module, self.loss = to_torch(net), loss
         if task.config.train.channels_last and len(task.shape) == 3:
             self.module.to(memory_format=torch.channels_last)
-        frozen = constants(net.params, task.config.train.groups, 0.0)
+        frozen = constants(net.params, task.config.train.param_groups, 0.0)
         for name, p in self.module.named_parameters():
             p.requires_grad_(p.requires_grad and name not in frozen)
         if task.config.train.optimizer == "sgd":
@@ -210,7 +210,7 @@ def parameter_groups(conf: Config, net, module, maximize: bool, lr_factor: float
     lr_factor multiplies the learning rate.
     """
     t = conf.train
-    own = SGD(net.params, t.rate, t.momentum, t.nesterov, t.weight_decay, groups=t.groups)
+    own = SGD(net.params, t.lr, t.momentum, t.nesterov, t.weight_decay, groups=t.param_groups)
     theirs, groups = dict(module.named_parameters()), {}
     for name, settings in own.settings.items():
         if not theirs[name].requires_grad:

@@ -12,7 +12,7 @@ def header(conf, device: str, facts: dict, torch_version: str) -> str:
     again = ", activations recomputed" if conf.net.recompute else ""
     lines = [
         f"{conf.name}, {facts['parameters']:,} parameters, batches of {conf.train.batch_size}"
-        f" in {conf.train.dtype}, {conf.net.kernel} kernels{again}, on {where}, torch {torch_version}",
+        f" in {conf.train.dtype}, {conf.net.backend} kernels{again}, on {where}, torch {torch_version}",
         "Timed: forward, loss, backward and update, with the batch on the device. Batching is not timed.",
         f"{facts['rounds']} rounds. In each round every form, in a process of its own, runs {steps}"
         " after one warmup step.",

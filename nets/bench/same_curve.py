@@ -56,7 +56,7 @@ def curves(run: Run, steps: int) -> Iterator[tuple[float, float]]:
     """
     turn_off_dropout(run.net)
     twin, t = AutogradTwin(run), run.config.train
-    lr_factor, warmup = torch.ones((), device=run.device), round(t.warmup * run.per_epoch[0])
+    lr_factor, warmup = torch.ones((), device=run.device), round(t.warmup_epochs * run.per_epoch[0])
     all_batches = (batch for epoch in itertools.count() for batch in run.feed(epoch))
     for i, (_, x, target) in enumerate(itertools.islice(all_batches, steps)):
         now = factor(t.schedule, i, run.steps, warmup)

@@ -63,7 +63,7 @@ def main():
     parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     args = parser.parse_args()
-    conf = config.load(args.config, ["log.every=10", *args.set])
+    conf = config.load(args.config, ["log.every_steps=10", *args.set])
     where = device.pick(args.device)
     steps, found = soak(conf, where, args.steps)
     print(f"{steps:,} steps    first 1,000  last 1,000")

@@ -237,7 +237,7 @@ def test_log_settings_of_a_config(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text('[net]\nlayers = ["Flatten"]\n')
     assert config.load(path).log == config.Log(50, False)
-    assert config.load(path, ["log.every=1", "log.tensorboard=true"]).log == config.Log(1, True)
-    for wrong in ("log.every=0", "log.every=1.5", "log.tensorboard=1", "log.evry=3"):
+    assert config.load(path, ["log.every_steps=1", "log.tensorboard=true"]).log == config.Log(1, True)
+    for wrong in ("log.every_steps=0", "log.every_steps=1.5", "log.tensorboard=1", "log.evry=3"):
         with pytest.raises(UsageError, match=wrong.split("=")[0]):
             config.load(path, [wrong])
