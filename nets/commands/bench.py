@@ -31,7 +31,7 @@ def main():
     shape, outputs = data.shapes(conf.data)
     make_optimizer(conf, make_net(conf, shape, outputs), make_loss(conf, len(shape) == 3))  # do they fit?
     task = forms.Task(conf, shape, outputs, where)
-    field = forms.chosen(args.forms, args.allocator, where)
+    field = forms.select_forms(args.forms, args.allocator, where)
     if any(form.side == "autograd" for form in field) and conf.train.optimizer == "adaptive":
         raise UsageError(
             "train.optimizer: adaptive judges its steps itself; --forms manual is what can be timed"

@@ -13,7 +13,6 @@ import time
 import numpy as np
 import torch
 
-from nets.bench.report import grid
 from nets.commands import cli
 from nets.distributed import plan
 from nets.distributed.alive import watched
@@ -24,6 +23,7 @@ from nets.layers.containers import Sequential
 from nets.layers.linear import Linear
 from nets.losses import MSELoss
 from nets.optim.sgd import SGD
+from nets.report.tables import grid
 from nets.training.step import train_step
 
 SIZES = [2**k for k in range(16, 27, 2)]  # bytes

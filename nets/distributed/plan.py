@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from nets.bench.report import grid
 from nets.commands import cli
 from nets.report import summary
 from nets.report.figure import save
+from nets.report.tables import grid
 from nets.training import config
 
 BUCKET = 25e6  # bytes

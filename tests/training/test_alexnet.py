@@ -312,13 +312,13 @@ def test_a_curve_that_leaves_the_others_is_told(tree, monkeypatch, capsys):
         return dx, grads | {"bias": 0.5 * grads["bias"]}
 
     monkeypatch.setattr(Linear, "backward", wrong)
-    with pytest.raises(MismatchError, match="the losses of step [2-9] are"):
+    with pytest.raises(MismatchError, match="the losses of step [2-9] differ"):
         same_curve.main()
 
 
 def test_the_curve_of_another_optimizer_has_no_twin(tree):
     conf = config.load(PATH, overrides(tree, "train.optimizer=muon"))
-    with pytest.raises(UsageError, match="torch.optim has no twin of muon"):
+    with pytest.raises(UsageError, match="torch.optim has no equivalent of muon"):
         next(same_curve.curves(trainer.Run(conf, torch.device("cpu"), tree), 1))
 
 
