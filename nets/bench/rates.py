@@ -1,6 +1,6 @@
-"""Rates: how fast each convolution's three products run, by whose kernel; nets bench.rates.
+"""Rates: GFLOP/s of each convolution's three products, by this project's kernels and by the library's.
 
-Work counts as the definition of a convolution has it, whatever a kernel really multiplies.
+Work is counted by the definition of a convolution, not by the multiplications that a kernel does.
 """
 
 import time
@@ -9,9 +9,7 @@ from statistics import median
 import torch
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from nets.bench.report import grid, number
-from nets.commands import cli
-from nets.common.device import keep_memory
+from nets.common.table import grid, number
 from nets.data import datasets as data
 from nets.gradcheck.trace import Trace
 from nets.kernels import native
@@ -65,20 +63,6 @@ def rows(conf: config.Config, batch: int, times: int):
         ]
 
 
-def main():
-    parser = cli.parser("GFLOP/s of each 3 × 3 convolution of a config, on this machine's CPU.")
-    parser.add_argument("config", nargs="?", default="configs/cifar10.toml", metavar="CONFIG")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
-    parser.add_argument("--batch", type=int, default=500, help="pictures; default: %(default)s")
-    parser.add_argument(
-        "--times", type=int, default=5, help="of which the median is taken; default: %(default)s"
-    )
-    args = parser.parse_args()
-    keep_memory()
-    conf = config.load(args.config, args.set)
-    print(grid([HEADS, *rows(conf, args.batch, args.times)]))
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()
+def table(conf: config.Config, batch: int, times: int) -> str:
+    """The rates as text, a line for each convolution."""
+    return grid([HEADS, *rows(conf, batch, times)])

@@ -1,20 +1,16 @@
-"""The same curve: a config's first steps by hand and by autograd, from the same weights on the same batches."""
+"""The same curve: a config's first steps by hand and by autograd, from the same weights and batches."""
 
 import itertools
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from nets.bench.forms import parameter_groups
-from nets.commands import cli
-from nets.common import device
-from nets.common.errors import MismatchError, UsageError
+from nets.common.errors import UsageError
 from nets.convert.to_torch import to_torch
 from nets.gradcheck.reference import loss_value
 from nets.layers.base import sum_dtype
 from nets.optim.sgd import SGD, factor
-from nets.training import config
 from nets.training.trainer import Run
 
 # how far two losses may be apart, relative: rounding grows with every step
@@ -60,28 +56,10 @@ def curves(run: Run, steps: int):
         yield run.step(x, target, rate.fill_(now))[0].item(), theirs.item()
 
 
-def main():
-    parser = cli.parser(__doc__)
-    parser.add_argument("config", metavar="CONFIG")
-    parser.add_argument("--steps", type=int, default=20, help="default: %(default)s")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--data-root", metavar="DIR", help="override data.root")
-    args = parser.parse_args()
-    if args.data_root is not None:
-        args.set.append(f"data.root={config.toml(args.data_root)}")
-    conf = config.load(args.config, args.set)
-    run = Run(conf, device.pick(args.device), Path("."))  # writes nothing unless it is asked to train
-    least = None  # a loss of almost 0 is measured against a tenth of the first
-    print("step  by hand   autograd  relative difference")
-    for i, (ours, theirs) in enumerate(curves(run, args.steps)):
-        least = least or 0.1 * abs(theirs)
-        apart = abs(ours - theirs) / max(abs(theirs), least)
-        print(f"{i + 1:4}  {ours:8.5f}  {theirs:8.5f}  {apart:.1e}", flush=True)
-        if not apart <= APART[conf.train.dtype]:
-            raise MismatchError(f"the losses of step {i + 1} are {apart:.1e} apart")
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()
+def compare(run: Run, steps: int):
+    """Yield (loss by hand, loss by autograd, relative difference, within tolerance?) for the first steps."""
+    smallest = None  # a loss near 0 is compared with a tenth of the first loss
+    for ours, theirs in curves(run, steps):
+        smallest = smallest or 0.1 * abs(theirs)
+        apart = abs(ours - theirs) / max(abs(theirs), smallest)
+        yield ours, theirs, apart, apart <= APART[run.config.train.dtype]

@@ -1,4 +1,4 @@
-"""Summary: a net's layers, one a line, with what each gives, weighs, multiplies and keeps for backward."""
+"""Summary: a net's layers, one a line, with output shape, parameters, multiplications and saved bytes."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from nets.bench.report import grid
-from nets.commands import cli
-from nets.common.errors import UsageError
+from nets.common.table import grid
 from nets.data import datasets as data
 from nets.layers.base import Net
 from nets.training import config
@@ -91,17 +89,6 @@ def table(found: list[Line]) -> str:
     return grid(rows, left=(0, 1))
 
 
-def main():
-    parser = cli.parser(__doc__)
-    parser.add_argument("config", nargs="?", default="configs/digits.toml", metavar="CONFIG")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="samples in a batch; default: 1")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
-    args = parser.parse_args()
-    if args.batch < 1:
-        raise UsageError("--batch must be at least 1")
-    print(table(of(config.load(args.config, args.set), args.batch)))
-
-
 def of(conf: config.Config, batch: int = 1) -> list[Line]:
     """The lines of a config's net, in its own dtype, without memory for its weights or pictures."""
     shape, outputs = data.shapes(conf.data)
@@ -112,8 +99,3 @@ def of(conf: config.Config, batch: int = 1) -> list[Line]:
         if len(shape) == 3 and conf.train.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         return lines(net, x)
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

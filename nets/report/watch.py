@@ -1,8 +1,6 @@
 """Watch a run while it trains: its curves in the terminal, or as a picture.
 
-    nets watch RUN
-
-The run's files are only read, and its process isn't asked for anything.
+Only the run's files are read; the training process is not involved.
 """
 
 import itertools
@@ -14,7 +12,6 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from nets.commands import cli
 from nets.common.errors import CheckpointError, DataError, UsageError
 from nets.report import braille, figure
 from nets.report.curves import number, panels
@@ -133,22 +130,3 @@ def watch(run: Path, png: Path | None, every: float, once: bool):
         if last:
             return
         time.sleep(max(every, REST * (time.perf_counter() - begin)))
-
-
-def main():
-    parser = cli.parser(__doc__.splitlines()[0])
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder, such as runs/digits")
-    parser.add_argument("--png", metavar="FILE", type=Path, help="draw into this file instead")
-    parser.add_argument("--every", metavar="SECONDS", type=float, default=2.0, help="look so often (2)")
-    parser.add_argument("--once", action="store_true", help="look once, as where no terminal is")
-    args = parser.parse_args()
-    if not 0.1 <= args.every <= 86400:
-        raise UsageError(f"--every: from 0.1 to 86400 seconds, not {args.every:g}")
-    if args.png and not args.png.parent.is_dir():
-        raise UsageError(f"--png: {args.png.parent} is no folder")
-    watch(args.run, args.png, args.every, args.once or not (args.png or sys.stdout.isatty()))
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

@@ -1,8 +1,4 @@
-"""Does a long run stay as small as it was? nets soak [CONFIG] [--steps N]
-
-A run of many steps, tests and checkpoints, at the end of which memory, open files and threads have
-to be what they were near its beginning.
-"""
+"""A long run must not grow: memory, open files and threads at its end are those of its first steps."""
 
 import dataclasses
 import os
@@ -11,10 +7,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from nets.commands import cli
-from nets.common import device
-from nets.common.errors import Problem
-from nets.training import config, trainer
+from nets.training import trainer
 from nets.training.log import rows
 
 GROWTH = 0.02  # of resident memory, from the first thousand steps' median to the last
@@ -39,29 +32,16 @@ def compared(found: list[dict], steps: int) -> dict[str, tuple[float, float]]:
     }
 
 
-def main():
-    parser = cli.parser(__doc__)
-    parser.add_argument("config", nargs="?", default="configs/digits.toml", metavar="CONFIG")
-    parser.add_argument("--steps", type=int, default=10_000, help="at least so many (default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    args = parser.parse_args()
-    conf = config.load(args.config, ["log.every=10", *args.set])
-    where = device.pick(args.device)
+def soak(conf, where, steps: int) -> tuple[int, dict[str, tuple[float, float]]]:
+    """Train a config for at least `steps` steps, in a temporary folder: (steps done, compared())."""
     with tempfile.TemporaryDirectory() as folder:
-        epochs = -(-args.steps // trainer.Run(conf, where, Path(folder)).per_epoch[0])
+        epochs = -(-steps // trainer.Run(conf, where, Path(folder)).per_epoch[0])
         conf = dataclasses.replace(conf, train=dataclasses.replace(conf.train, epochs=epochs))
         run = Soaked(conf, where, Path(folder))
         run.train()
-        found = compared(rows(folder), run.steps)
-    print(f"{run.steps:,} steps    first 1,000  last 1,000")
-    for name, (first, last) in found.items():
-        print(f"{name:<15} {first:11,.1f} {last:11,.1f}")
-    grown = [n for n, (a, b) in found.items() if b > a * (1 + GROWTH if n == "memory" else 1)]
-    if grown:
-        raise Problem(f"grown: {', '.join(grown)}")
+        return run.steps, compared(rows(folder), run.steps)
 
 
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()
+def grown(found: dict[str, tuple[float, float]]) -> list[str]:
+    """What has grown, of compared()'s result: memory by more than GROWTH, the counts by one or more."""
+    return [name for name, (a, b) in found.items() if b > a * (1 + GROWTH if name == "memory" else 1)]

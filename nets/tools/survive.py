@@ -1,9 +1,8 @@
-"""Does a run that is killed go on as if nothing had been? nets survive [CONFIG]
+"""A run that is killed and resumed must end bit-identical to a run that is left alone.
 
-A run is left alone. Then it is begun again and again, each time killed (SIGKILL) at another random
-step or in the middle of a checkpoint's writing, and resumed. In the end weights, momentum,
-statistics, random numbers, the log and the figures have to be the same to the last bit. So have those
-of further runs that are left alone.
+A run is left alone. Then it is started many times, killed (SIGKILL) each time at a random step or while
+it writes a checkpoint, and resumed. At the end weights, momentum, statistics, random numbers, the log
+and the figures must be the same to the last bit. The same holds for more runs that are left alone.
 """
 
 import contextlib
@@ -12,18 +11,14 @@ import multiprocessing
 import os
 import random
 import signal
-import tempfile
 import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
-from nets.commands import cli
-from nets.common import device
 from nets.common import tensorfile as checkpoint
 from nets.common.errors import CheckpointError
-from nets.training import config, trainer
+from nets.training import trainer
 from nets.training.state import LAST
 
 SETTINGS = ["train.epochs=3", "save.steps=5", "log.every=3"]  # short, with many saves
@@ -125,34 +120,3 @@ def survive(conf, where, folder: Path, kills: int, saves: int, alone: int = 0, s
             raise CheckpointError(f"the run to be {what} ended by itself, with {process.exitcode}")
         _finish(*_start(context, conf, where, out, True, None))
         yield what, differences(first, state(out))
-
-
-def main():
-    parser = cli.parser(__doc__)
-    parser.add_argument("config", nargs="?", default="configs/digits.toml", metavar="CONFIG")
-    parser.add_argument("--kills", type=int, default=50, help="at random steps (default: %(default)s)")
-    parser.add_argument(
-        "--saves", type=int, default=20, help="while a checkpoint is written (default: %(default)s)"
-    )
-    parser.add_argument("--alone", type=int, default=4, help="further runs left alone (default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--seed", type=int, default=0, help="of the kills")
-    args = parser.parse_args()
-    conf = config.load(args.config, SETTINGS + args.set)
-    where, count = device.pick(args.device), args.kills + args.saves + args.alone
-    with tempfile.TemporaryDirectory() as folder:
-        kills = survive(conf, where, Path(folder), args.kills, args.saves, args.alone, args.seed)
-        bad = []
-        for what, other in tqdm(kills, total=count, unit="run", disable=None):
-            if other:
-                bad.append(what)
-                tqdm.write(f"{what}: different: {', '.join(other)}")
-    print(f"{count - len(bad)} of {count} the same to the last bit")
-    if bad:
-        raise CheckpointError(f"{len(bad)} runs went on differently")
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

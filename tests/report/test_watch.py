@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nets.commands import cli
+from nets.commands import watch as command
 from nets.common.errors import CheckpointError, DataError, UsageError
 from nets.report import braille, figure, watch
 from nets.report.curves import Curve, Panel, panels
@@ -426,9 +427,7 @@ def run(tmp_path):
     conf = config.load(ROOT / "configs/digits.toml")
     conf = dataclasses.replace(conf, train=dataclasses.replace(conf.train, epochs=10))
     (folder / "config.toml").write_text(config.dumps(conf))
-    code = (
-        "import sys; from nets import lock\nwith lock.hold(sys.argv[1]): print(flush=True); sys.stdin.read()"
-    )
+    code = "import sys; from nets.training import lock\nwith lock.hold(sys.argv[1]): print(flush=True); sys.stdin.read()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code, folder], cwd=ROOT, **pipes) as process:
         process.stdout.readline()
@@ -440,16 +439,14 @@ def run(tmp_path):
 
 def look(*args, code=0, capsys):
     """What the command prints, without a terminal."""
-    argv, sys.argv = sys.argv, ["watch", *map(str, args)]
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with cli.one_line_errors():
-            watch.main()
+            command.main([*map(str, args)])
         left = 0
     except SystemExit as e:
         left = e.code
     finally:
-        sys.argv = argv
         signal.signal(signal.SIGTERM, handler)
     out, err = capsys.readouterr()
     assert left == code and "\x1b" not in out + err
@@ -539,8 +536,10 @@ def test_what_is_no_run_is_told_in_a_line(run, tmp_path, capsys):
     (tmp_path / "config.toml").write_text("name = 3")
     assert "name: expected text" in look(tmp_path, code=4, capsys=capsys)
     for every in ("0", "nan", "inf", "-1"):
-        assert "--every: from 0.1 to 86400 seconds" in look(folder, "--every", every, code=2, capsys=capsys)
-    assert "--png: nowhere is no folder" in look(folder, "--png", "nowhere/a.png", code=2, capsys=capsys)
+        assert "--every: must be from 0.1 to 86400 seconds" in look(
+            folder, "--every", every, code=2, capsys=capsys
+        )
+    assert "--png: nowhere is not a folder" in look(folder, "--png", "nowhere/a.png", code=2, capsys=capsys)
     write(to, [1, 2])
     path = folder / "metrics.jsonl"
     path.write_bytes(b"x" + path.read_bytes())
