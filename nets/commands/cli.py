@@ -119,7 +119,7 @@ def one_line_errors():
         if type(e).__name__ == "OutOfMemoryError":
             _leave(f"out of device memory; a smaller train.batch_size needs less ({e})", UsageError.code)
         if "DataLoader worker" in str(e):  # raised by a signal handler, at any place
-            _leave(f"data.workers: {e}; fewer workers need less memory", UsageError.code)
+            _leave(f"data.num_workers: {e}; fewer workers need less memory", UsageError.code)
         if "can't allocate memory" not in str(e):
             raise
         _leave("out of memory; a smaller train.batch_size needs less", UsageError.code)

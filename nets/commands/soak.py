@@ -21,7 +21,7 @@ def parser():
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    conf = cli.load_config(args, before=["log.every=10"])
+    conf = cli.load_config(args, before=["log.every_steps=10"])
     steps, found = soak(conf, device.pick(args.device), args.steps)
     print(f"{steps:,} steps    first 1,000  last 1,000")
     for name, (first, last) in found.items():

@@ -41,6 +41,6 @@ def main(argv: list[str] | None = None) -> None:
                 raise SystemExit(code)
         return
     conf, workers = cli.load_config(args), int(counts[0])
-    data = dataclasses.replace(conf.data, memory_limit=0, workers=workers)
+    data = dataclasses.replace(conf.data, memory_limit_mb=0, num_workers=workers)
     conf = dataclasses.replace(conf, data=data)
     print(line(workers, *measure(conf, device.pick(args.device), args.steps)))
