@@ -1,68 +1,71 @@
-"""Rates: GFLOP/s of each convolution's three products, by this project's kernels and by the library's.
+"""Rates: GFLOP/s of each convolution's three products, by native kernels and by the library's.
 
-Work is counted by the definition of a convolution, not by the multiplications that a kernel does.
+The operations are those of a convolution's definition, however many a kernel performs.
 """
 
 import time
+from collections.abc import Callable, Iterator
 from statistics import median
 
 import torch
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from nets.common.table import grid, number
 from nets.data import datasets as data
-from nets.gradcheck.trace import Trace
+from nets.gradcheck.trace import Call, Trace
 from nets.kernels import native
 from nets.layers.conv import Conv2d
+from nets.report.tables import grid, number
 from nets.training import config
 from nets.training.make import make_net
 
 HEADS = ["convolution", "at", "forward", "the library's", "dx", "the library's", "dw", "the library's"]
 
 
-def rate(work: float, product, times: int) -> str:
-    """GFLOP/s: the median of some, after one to get warm."""
+def table(conf: config.Config, batch: int, times: int) -> str:
+    """The table as text: the median rates of `times` calls on a batch of images."""
+    return grid([HEADS, *_rows(conf, batch, times)])
+
+
+def _rows(conf: config.Config, batch: int, times: int) -> Iterator[list[str]]:
+    """Yield a row of the table for every 3 × 3 convolution that native kernels support."""
+    shape, outputs = data.shapes(conf.data)
+    net, dtype = make_net(conf, shape, outputs), getattr(torch, conf.train.dtype)
+    with Trace(net) as trace:  # gives the image size that each layer sees
+        y, saved = net.forward(torch.randn(2, *shape))
+        net.backward(saved, torch.zeros_like(y))
+    for call in reversed(trace.calls):
+        if isinstance(call.layer, Conv2d) and call.layer.in_native(call.x.to(dtype)):
+            yield _row(call.layer, call, batch, dtype, times)
+
+
+def _row(layer: Conv2d, call: Call, batch: int, dtype: torch.dtype, times: int) -> list[str]:
+    x, dy = (
+        torch.randn(batch, *t.shape[1:]).to(dtype).contiguous(memory_format=torch.channels_last)
+        for t in (call.x, call.y)
+    )
+    weight = layer.params["weight"]
+    w = weight.to(dtype)
+    (o, c), (h, width) = w.shape[:2], x.shape[2:]
+    flops = 2 * 9 * x.numel() * o
+    layer.input_grad = False  # of the library's kernel, dw alone
+    return [
+        f"{c} → {o}",
+        f"{h} × {width}",
+        _rate(flops, lambda: native.conv(x, weight, None), times),
+        _rate(flops, lambda: conv2d(x, w, None, 1, 1), times),
+        _rate(flops, lambda: native.conv_input_gradient(dy, weight), times),
+        _rate(flops, lambda: conv_transpose2d(dy, w, None, 1, 1), times),
+        _rate(flops, lambda: native.conv_weight_gradient(x, dy), times),
+        _rate(flops, lambda: layer.vendor_gradients(x, dy, w), times),
+    ]
+
+
+def _rate(flops: float, product: Callable, times: int) -> str:
+    """GFLOP/s: the median of `times` calls, after one call to warm up."""
     product()
     seconds = []
     for _ in range(times):
         begin = time.perf_counter()
         product()
         seconds.append(time.perf_counter() - begin)
-    return number(work / median(seconds) / 1e9)
-
-
-def rows(conf: config.Config, batch: int, times: int):
-    """Yield a line of the table for every 3 × 3 convolution that native kernels serve."""
-    shape, outputs = data.shapes(conf.data)
-    net, dtype = make_net(conf, shape, outputs), getattr(torch, conf.train.dtype)
-    with Trace(net) as trace:  # what size of picture does each see?
-        y, saved = net.forward(torch.randn(2, *shape))
-        net.backward(saved, torch.zeros_like(y))
-    for call in reversed(trace.calls):
-        layer = call.layer
-        if not isinstance(layer, Conv2d) or not layer.in_native(call.x.to(dtype)):
-            continue
-        x, dy = (
-            torch.randn(batch, *t.shape[1:]).to(dtype).contiguous(memory_format=torch.channels_last)
-            for t in (call.x, call.y)
-        )
-        weight = layer.params["weight"]
-        w = weight.to(dtype)
-        (o, c), (h, width) = w.shape[:2], x.shape[2:]
-        work = 2 * 9 * x.numel() * o
-        layer.input_grad = False  # of the library's kernel, dw alone
-        yield [
-            f"{c} → {o}",
-            f"{h} × {width}",
-            rate(work, lambda: native.conv(x, weight, None), times),
-            rate(work, lambda: conv2d(x, w, None, 1, 1), times),
-            rate(work, lambda: native.conv_input_gradient(dy, weight), times),
-            rate(work, lambda: conv_transpose2d(dy, w, None, 1, 1), times),
-            rate(work, lambda: native.conv_weight_gradient(x, dy), times),
-            rate(work, lambda: layer.vendor_gradients(x, dy, w), times),
-        ]
-
-
-def table(conf: config.Config, batch: int, times: int) -> str:
-    """The rates as text, a line for each convolution."""
-    return grid([HEADS, *rows(conf, batch, times)])
+    return number(flops / median(seconds) / 1e9)

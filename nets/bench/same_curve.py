@@ -1,11 +1,15 @@
-"""The same curve: a config's first steps by hand and by autograd, from the same weights and batches."""
+"""The same curve: a config's first losses with hand-written gradients and with autograd.
+
+Both train from the same weights on the same batches.
+"""
 
 import itertools
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from nets.bench.forms import parameter_groups
+from nets.bench.forms import parameter_groups, turn_off_dropout
 from nets.common.errors import UsageError
 from nets.convert.to_torch import to_torch
 from nets.gradcheck.reference import loss_value
@@ -13,24 +17,26 @@ from nets.layers.base import sum_dtype
 from nets.optim.sgd import SGD, factor
 from nets.training.trainer import Run
 
-# how far two losses may be apart, relative: rounding grows with every step
-APART = {"float64": 1e-10, "float32": 1e-3, "bfloat16": 5e-2}
+# largest relative difference of two losses: rounding errors grow with every step
+TOLERANCE = {"float64": 1e-10, "float32": 1e-3, "bfloat16": 5e-2}
 
 
-class Twin:
-    """The run's net in torch.nn, with autograd for its backward and torch.optim's SGD for its update."""
+class AutogradTwin:
+    """A run's net in torch.nn, with autograd for its backward and torch.optim's SGD for its update."""
 
     def __init__(self, run: Run):
         if type(run.optimizer) is not SGD:
-            raise UsageError(f"train.optimizer: torch.optim has no twin of {run.config.train.optimizer}")
+            raise UsageError(
+                f"train.optimizer: torch.optim has no equivalent of {run.config.train.optimizer}"
+            )
         self.module, self.loss = to_torch(run.net), run.loss
-        groups = parameter_groups(run.config, run.net, self.module, run.loss.maximize, factor=1.0)
-        self.rates = [group["lr"] for group in groups]
+        groups = parameter_groups(run.config, run.net, self.module, run.loss.maximize, lr_factor=1.0)
+        self.lrs = [group["lr"] for group in groups]
         self.optimizer = torch.optim.SGD(groups, lr=0.0)
 
-    def step(self, x: Tensor, target: Tensor, rate: float) -> Tensor:
-        for group, own in zip(self.optimizer.param_groups, self.rates):
-            group["lr"] = own * rate
+    def step(self, x: Tensor, target: Tensor, lr_factor: float) -> Tensor:
+        for group, lr in zip(self.optimizer.param_groups, self.lrs):
+            group["lr"] = lr * lr_factor
         z = self.module(x)
         value = loss_value(self.loss, z.to(sum_dtype(z)), target)
         self.optimizer.zero_grad()
@@ -39,27 +45,25 @@ class Twin:
         return value.detach()
 
 
-def curves(run: Run, steps: int):
+def curves(run: Run, steps: int) -> Iterator[tuple[float, float]]:
     """Yield (loss by hand, loss by autograd) for the first steps of a run, with dropout off.
 
-    Dropout is off because the two draw at random in different order.
+    Dropout is off because the two draw random numbers in different orders.
     """
-    for layer in run.net.walk():
-        if hasattr(layer, "p"):
-            layer.p, layer.scale = 0.0, 1.0
-    twin, t = Twin(run), run.config.train
-    rate, warmup = torch.ones((), device=run.device), round(t.warmup_epochs * run.per_epoch[0])
-    every = (batch for epoch in itertools.count() for batch in run.feed(epoch))
-    for i, (_, x, target) in enumerate(itertools.islice(every, steps)):
+    turn_off_dropout(run.net)
+    twin, t = AutogradTwin(run), run.config.train
+    lr_factor, warmup = torch.ones((), device=run.device), round(t.warmup_epochs * run.per_epoch[0])
+    all_batches = (batch for epoch in itertools.count() for batch in run.feed(epoch))
+    for i, (_, x, target) in enumerate(itertools.islice(all_batches, steps)):
         now = factor(t.schedule, i, run.steps, warmup)
         theirs = twin.step(x, target, now)
-        yield run.step(x, target, rate.fill_(now))[0].item(), theirs.item()
+        yield run.step(x, target, lr_factor.fill_(now))[0].item(), theirs.item()
 
 
-def compare(run: Run, steps: int):
-    """Yield (loss by hand, loss by autograd, relative difference, within tolerance?) for the first steps."""
-    smallest = None  # a loss near 0 is compared with a tenth of the first loss
+def compare(run: Run, steps: int) -> Iterator[tuple[float, float, float, bool]]:
+    """Yield (loss by hand, loss by autograd, their relative difference, is it small enough?)."""
+    least = None  # a loss near 0 is compared with a tenth of the first
     for ours, theirs in curves(run, steps):
-        smallest = smallest or 0.1 * abs(theirs)
-        apart = abs(ours - theirs) / max(abs(theirs), smallest)
-        yield ours, theirs, apart, apart <= APART[run.config.train.dtype]
+        least = least or 0.1 * abs(theirs)
+        difference = abs(ours - theirs) / max(abs(theirs), least)
+        yield ours, theirs, difference, difference <= TOLERANCE[run.config.train.dtype]

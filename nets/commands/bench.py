@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     shape, outputs = data.shapes(conf.data)
     make_optimizer(conf, make_net(conf, shape, outputs), make_loss(conf, len(shape) == 3))  # do they fit?
     task = forms.Task(conf, shape, outputs, where)
-    field = forms.chosen(args.forms, args.allocator, where)
+    field = forms.select_forms(args.forms, args.allocator, where)
     if any(form.side == "autograd" for form in field) and conf.train.optimizer == "adaptive":
         raise UsageError("train.optimizer: adaptive has no autograd form; only --forms manual can be timed")
     name = device.called(where)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nets.commands import cli
-from nets.distributed.plan import Machine, billion, table
+from nets.distributed.plan import Machine, billion
 from nets.report import plan as picture
 from nets.training import config
 
@@ -37,6 +37,6 @@ def main(argv: list[str] | None = None) -> None:
     plans = [(cifar10, 2000), (alexnet, 128), (alexnet, 8192), (billion(), 65536)]
     for work, batch in plans:
         print(f"{work.name}: {work.weights:,.0f} weights, batches of {batch:,}")
-        print(table(work, batch, machines), end="\n\n")
+        print(picture.table(work, batch, machines), end="\n\n")
     if args.plot:
         picture.draw(args.plot, plans, machines)

@@ -11,8 +11,6 @@ import time
 import numpy as np
 import torch
 
-from nets.common.table import grid
-from nets.distributed import plan
 from nets.distributed.backward import Backward
 from nets.distributed.buckets import Reducer
 from nets.distributed.world import World
@@ -84,54 +82,3 @@ def steps(world: World, width: int, depth: int, batch: int, mb: float, rounds: i
         step = train_step(net, loss, SGD(net.params, 1e-6), backward=backward)
         found[name] = slowest(world, lambda: step(x, y, 1.0), rounds)  # noqa: B023
     return found
-
-
-def report(world: World, width: int, depth: int, batches: list[int], mb: float, rounds: int) -> str:
-    """The measurements as text, beside the model's times: sums, then steps with a row for each batch."""
-    found = sums(world, rounds)
-    link, hop = fitted(found, world.size)
-    weights = depth * width * (width + 1)
-    heads = [
-        "batch each",
-        "no sums",
-        "during backward",
-        "model",
-        "after backward",
-        "model",
-        "hidden",
-        "model",
-    ]
-    rows = [_step_row(world, width, depth, batch, mb, rounds, link, hop) for batch in batches]
-    lines = [
-        f"{world.size} processes: {link / 1e9:.2f} GB/s each way, {1e6 * hop:.0f} µs a hop",
-        grid(_sum_rows(world.size, found, link, hop), left=()),
-        "",
-        f"{depth} layers of {width} × {width}: {4 * weights / 1e6:.0f} MB of gradients, ms a step",
-        grid([heads, *rows], left=()),
-    ]
-    return "\n".join(lines)
-
-
-def _sum_rows(n: int, found: dict[int, float], link: float, hop: float) -> list[list[str]]:
-    machine = plan.Machine(link=link, hop=hop, wire=4)
-    rows = [["MB", "ms", "model", "GB/s of each process"]]
-    for size, seconds in found.items():
-        sent = 2 * (n - 1) / n * size
-        row = size / 1e6, 1e3 * seconds, 1e3 * plan.ring(size, n, machine), sent / seconds / 1e9
-        rows.append([f"{v:.3f}" for v in row])
-    return rows
-
-
-def _step_row(world: World, width, depth, batch, mb, rounds, link, hop) -> list[str]:
-    t = steps(world, width, depth, batch, mb, rounds)
-    flops = 6 * batch * depth * width**2
-    work = plan.Work("dense", ((width**2, width * (width + 1)),) * depth)
-    # the measured time without sums is all products: the model's update takes no time
-    machine = plan.Machine(rate=flops / t["none"], memory=1e30, link=link, hop=hop, wire=4)
-    during, after = (
-        plan.step(work, batch * world.size, world.size, machine, mb * 1e6, overlap).seconds
-        for overlap in (True, False)
-    )
-    times = t["none"], t["during"], during, t["after"], after
-    hidden = (1 - (a - t["none"]) / (b - t["none"]) for a, b in ((t["during"], t["after"]), (during, after)))
-    return [f"{batch}", *(f"{1e3 * v:.1f}" for v in times), *(f"{h:.0%}" for h in hidden)]

@@ -12,8 +12,6 @@ clusters of workstations"; Li et al. 2020, "PyTorch Distributed".
 
 from dataclasses import dataclass
 
-from nets.common.table import grid
-
 BUCKET = 25e6  # bytes
 
 
@@ -79,18 +77,3 @@ def step(work: Work, batch: float, n: int, m: Machine, bucket: float = BUCKET, o
 def billion() -> Work:
     """Twenty-five dense layers of 6,400 × 6,400: 1.02 billion weights."""
     return Work("1.02 billion", ((6400 * 6400.0, 6400 * 6400.0),) * 25)
-
-
-def table(work: Work, batch: float, machines: dict[str, Machine], counts=(1, 2, 4, 8, 16, 64, 256)) -> str:
-    """Milliseconds a step, and how much faster than one process, with the global batch as it is."""
-    rows = [("GPUs", "batch each", *(f"{name}: ms, times faster, waits" for name in machines))]
-    for n in counts:
-        if batch / n < 1:
-            break
-        cells = []
-        for m in machines.values():
-            s = step(work, batch, n, m)
-            faster = step(work, batch, 1, m).seconds / s.seconds
-            cells.append(f"{1e3 * s.seconds:,.2f}, {faster:,.1f}, {s.waits / s.seconds:.0%}")
-        rows.append((f"{n}", f"{batch / n:,.0f}", *cells))
-    return grid(rows, left=())

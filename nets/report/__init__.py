@@ -1,0 +1,11 @@
+"""What people look at: figures, curves, the terminal plot and tables of text.
+
+tables.py       aligned tables and short numbers
+curves.py       the curves in a run's log
+figure.py       a run's figures: its curves, and pictures with their five best guesses
+braille.py      curves in a terminal
+watch.py        shows a run while it trains
+summary.py      a net's layers in a table
+differences.py  the figure of a gradient check
+bench.py        the figures of a benchmark
+"""

@@ -5,8 +5,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from nets.bench.report import count, number, size
 from nets.report.figure import save
+from nets.report.tables import count, number, size
 
 MANUAL, AUTOGRAD = ("#d1495b", "#e8a0a8", "#8f2636", "#c97b84"), ("#4a6fa5", "#a9c0de", "#274060", "#7d93b2")
 EDGE = "#333333"
@@ -35,15 +35,15 @@ def race(path: Path, facts: dict):
     left.errorbar(times, places, xerr=spread, fmt="none", ecolor=EDGE, capsize=4, lw=1.2)
     for place, row in zip(places, rows):
         text = f"{number(row['median_ms'])} ms"
-        if row.get("against", row["form"]) != row["form"]:
-            text += f", {row['ratio']:.2f} × {row['against']}"
+        if row.get("baseline", row["form"]) != row["form"]:
+            text += f", {row['ratio']:.2f} × {row['baseline']}"
         _tell(left, row["high_ms"], place, text)
     left.set(yticks=list(places), yticklabels=names, xlabel="milliseconds a step; whiskers: quartiles")
     left.set_xlim(0, 1.5 * max(r["high_ms"] for r in rows))
     left.invert_yaxis()
     most = max(r["total_bytes"] for r in rows)
     unit, name = next((u for u in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if most >= u[0]), (1, "B"))
-    standing = [r["standing_bytes"] / unit for r in rows]
+    standing = [r["persistent_bytes"] / unit for r in rows]
     above = [r["peak_bytes"] / unit for r in rows]
     right.barh(places, standing, color="#9a9a9a", height=0.72)
     right.barh(places, above, left=standing, color=shades, hatch=hatches, edgecolor="white", height=0.72)

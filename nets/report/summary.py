@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from nets.common.table import grid
 from nets.data import datasets as data
 from nets.layers.base import Net
+from nets.report.tables import grid
 from nets.training import config
 from nets.training.make import make_net
 

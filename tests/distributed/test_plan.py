@@ -62,7 +62,7 @@ def test_the_fit_finds_the_link_that_made_the_times():
 
 def test_the_table_and_the_picture(tmp_path):
     machines = {"slow": SLOW, "fast": Machine()}
-    lines = plan.table(WORK, 8, machines).splitlines()
+    lines = picture.table(WORK, 8, machines).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["1", "2", "4", "8"]  # a sample each, no fewer
     picture.draw(tmp_path / "plan.png", [(WORK, 64), (plan.billion(), 4096)], machines)
     assert (tmp_path / "plan.png").stat().st_size > 10_000

@@ -316,7 +316,7 @@ def test_a_curve_that_leaves_the_others_is_told(tree, monkeypatch, capsys):
 
 def test_the_curve_of_another_optimizer_has_no_twin(tree):
     conf = config.load(PATH, overrides(tree, "train.optimizer=muon"))
-    with pytest.raises(UsageError, match="torch.optim has no twin of muon"):
+    with pytest.raises(UsageError, match="torch.optim has no equivalent of muon"):
         next(same_curve.curves(trainer.Run(conf, torch.device("cpu"), tree), 1))
 
 
