@@ -10,8 +10,6 @@ from statistics import median
 import torch
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from nets.commands import cli
-from nets.common.device import keep_memory
 from nets.data import datasets as data
 from nets.gradcheck.trace import Call, Trace
 from nets.kernels import native
@@ -74,22 +72,3 @@ def _rate(flops: float, product: Callable, times: int) -> str:
         product()
         seconds.append(time.perf_counter() - begin)
     return number(flops / median(seconds) / 1e9)
-
-
-def main():
-    parser = cli.parser("GFLOP/s of each 3 × 3 convolution of a config, on this machine's CPU.")
-    parser.add_argument("config", nargs="?", default="configs/cifar10.toml", metavar="CONFIG")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
-    parser.add_argument("--batch", type=int, default=500, help="pictures; default: %(default)s")
-    parser.add_argument(
-        "--times", type=int, default=5, help="of which the median is taken; default: %(default)s"
-    )
-    args = parser.parse_args()
-    keep_memory()
-    conf = config.load(args.config, args.set)
-    print(table(conf, args.batch, args.times))
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

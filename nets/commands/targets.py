@@ -1,4 +1,4 @@
-"""What can be checked by name: a config, a layer, a model of torchvision, or somebody's `module:callable`."""
+"""What can be checked by name: a config, a layer, a loss, a torchvision model, or `module:callable`."""
 
 import importlib
 import inspect
@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nets import losses as loss
-from nets.common.errors import UsageError, nearest
+from nets.common.errors import Problem, UsageError, describe, nearest
 from nets.convert import pretrained
 from nets.convert.from_torch import from_torch
 from nets.data import datasets as data
@@ -20,9 +20,10 @@ from nets.layers.registry import LAYERS, examples
 from nets.training import config
 from nets.training.make import make_loss, make_net
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 LOSSES = {
-    name: cls for name, cls in vars(loss).items() if inspect.isclass(cls) and issubclass(cls, loss.Loss) and cls is not loss.Loss
+    name: cls
+    for name, cls in vars(loss).items()
+    if inspect.isclass(cls) and issubclass(cls, loss.Loss) and cls is not loss.Loss
 }
 
 MODEL_INPUT = (2, 3, 64, 64)  # the smallest round size that all of torchvision's can take
@@ -47,9 +48,17 @@ def narrow(path) -> list[str]:
     return [f"{key}={value}" for key, value in NARROW.get(Path(path).stem, {}).items()]
 
 
+def shipped_configs() -> list[str]:
+    """The names of the shipped configs. Problem if none is found: nothing would be checked."""
+    found = list(config.shipped_configs())
+    if not found:
+        raise Problem("no shipped config found: the installation of nets is incomplete")
+    return found
+
+
 def everything() -> list[str]:
-    """The shipped configs, the layers and the losses."""
-    return [str(p) for p in sorted(CONFIGS.glob("*.toml"))] + [*LAYERS, *LOSSES]
+    """The names of the shipped configs, the layers and the losses. Problem if there are no configs."""
+    return [*shipped_configs(), *LAYERS, *LOSSES]
 
 
 def cases(target: str, overrides=(), batch: int = 4, seed: int | None = None, shape=None) -> list[Case]:
@@ -61,8 +70,9 @@ def cases(target: str, overrides=(), batch: int = 4, seed: int | None = None, sh
     if target in LAYERS or target in LOSSES:
         torch.manual_seed(seed or 0)
         return [_loss_case(target, batch)] if target in LOSSES else list(_layer_cases(target))
-    if target.endswith(".toml") or Path(target).is_file():
-        return [_config_case(config.load(target, [*narrow(target), *overrides]), batch, seed)]
+    if target in config.shipped_configs() or target.endswith(".toml") or Path(target).is_file():
+        path = config.find_config(target)
+        return [_config_case(config.load(path, [*narrow(path), *overrides]), batch, seed)]
     if target.startswith(pretrained.PREFIX):
         torch.manual_seed(seed or 0)
         module = pretrained.model(target)
@@ -70,10 +80,8 @@ def cases(target: str, overrides=(), batch: int = 4, seed: int | None = None, sh
         return [Case(target, from_torch(module), x, tolerant=True, module=module)]
     if ":" in target:
         return _own_cases(target, seed or 0, shape)
-    known = [*LAYERS, *LOSSES, *(p.stem for p in CONFIGS.glob("*.toml"))]
-    raise UsageError(
-        f'"{target}" is no config (*.toml), layer, loss or module:callable{nearest(target, known)}'
-    )
+    known = [*config.shipped_configs(), *LAYERS, *LOSSES]
+    raise UsageError(f'"{target}" is not a config, layer, loss or module:callable{nearest(target, known)}')
 
 
 def _config_case(conf, batch, seed) -> Case:
@@ -111,7 +119,7 @@ def _own_cases(target, seed, shape) -> list[Case]:
     try:
         made = getattr(importlib.import_module(module), name)()
     except Exception as e:
-        raise UsageError(f"{target}: {told(e)}") from None
+        raise UsageError(f"{target}: {describe(e)}") from None
     layer, x = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     module = layer if isinstance(layer, nn.Module) else None
     if module is not None:
@@ -126,14 +134,3 @@ def _own_cases(target, seed, shape) -> list[Case]:
         raise UsageError(f"{target}: what does it take? Return (layer, x), or give --shape, such as 4,3,8,8")
     x = torch.randn(shape, dtype=torch.float64) if x is None else x.detach()
     return [Case(target, layer, x, tolerant=True, module=module)]
-
-
-def told(e: Exception) -> str:
-    """An error of somebody's own code in one line: what, and where."""
-    trace, place = e.__traceback__, ""
-    while trace:
-        code = trace.tb_frame.f_code
-        if not code.co_filename.startswith("<"):
-            place = f" ({Path(code.co_filename).name}, line {trace.tb_lineno})"
-        trace = trace.tb_next
-    return f"{type(e).__name__}: {e}{place}"

@@ -31,7 +31,12 @@ class SyncBatchNorm2d(BatchNorm2d):
     """
 
     def __init__(self, norm: BatchNorm2d, world: World):
-        self.num_features, self.eps, self.momentum, self.affine = norm.num_features, norm.eps, norm.momentum, norm.affine
+        self.num_features, self.eps, self.momentum, self.affine = (
+            norm.num_features,
+            norm.eps,
+            norm.momentum,
+            norm.affine,
+        )
         self.params, self.buffers, self.training = norm.params, norm.buffers, norm.training
         self.world = world
 

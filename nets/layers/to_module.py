@@ -77,5 +77,9 @@ class ModuleBuilder:
             setattr(module, name, copy)
         frozen = dict(module.named_parameters())
         for name, t in layer.buffers.items():  # a statistic, or filters that aren't trained
-            copy = nn.Parameter(t.detach().clone(), requires_grad=False) if name in frozen else t.detach().clone()
+            copy = (
+                nn.Parameter(t.detach().clone(), requires_grad=False)
+                if name in frozen
+                else t.detach().clone()
+            )
             setattr(module, name, self.tensors.setdefault(id(t), copy))

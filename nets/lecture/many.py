@@ -6,8 +6,8 @@ from tqdm import tqdm
 
 from nets.layers.activations import Sigmoid
 from nets.layers.base import Layer
-from nets.layers.init import uniform
 from nets.layers.containers import Sequential
+from nets.layers.init import uniform
 from nets.losses import Performance
 from nets.optim.sgd import SGD
 

@@ -347,3 +347,22 @@ def toml(value, indent: int = 0) -> str:
 
 def _toml_key(name: str) -> str:
     return name if name.replace("_", "a").isalnum() and name.isascii() else toml(name)
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Name -> path of the configs that come with the package."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "configs", package.parent / "configs"):  # an installed package, a checkout
+        if found := sorted(folder.glob("*.toml")):
+            return {path.stem: path for path in found}
+    return {}
+
+
+def find_config(name) -> Path:
+    """The path of a config: `name` is a path, or a shipped config's name. UsageError if there is none."""
+    path, shipped = Path(name), shipped_configs()
+    if path.is_file() or path.suffix == ".toml" or len(path.parts) > 1:
+        return path
+    if str(name) not in shipped:
+        raise UsageError(f'config "{name}": no such file and no shipped config{nearest(name, shipped)}')
+    return shipped[str(name)]

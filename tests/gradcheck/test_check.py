@@ -8,8 +8,7 @@ from nets.gradcheck.measure import cosine, tolerance, ulps
 from nets.layers import containers as net
 from nets.layers.activations import ReLU, Tanh
 from nets.layers.base import Layer
-from nets.layers.containers import Net
-from nets.layers.containers import Residual, Sequential
+from nets.layers.containers import Net, Residual, Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.dropout import Dropout
 from nets.layers.linear import Linear

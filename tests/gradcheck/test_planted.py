@@ -9,8 +9,7 @@ from torch.nn.functional import conv_transpose2d, log_softmax, one_hot, pad
 from nets.gradcheck import check
 from nets.layers.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
 from nets.layers.adaptive_pool import AdaptiveAvgPool2d
-from nets.layers.containers import Net
-from nets.layers.containers import Residual, Sequential
+from nets.layers.containers import Net, Residual, Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.dropout import Dropout
 from nets.layers.linear import Flatten, Linear

@@ -69,7 +69,9 @@ def test_schedules():
     assert [lr_factor("linear", i, 4) for i in range(4)] == [1, 0.75, 0.5, 0.25]
     assert lr_factor("cosine", 2, 4) == pytest.approx(0.5)
     assert lr_factor("cosine", 1, 4) == pytest.approx(0.853553, abs=1e-6)
-    assert [lr_factor("step", i, 8) for i in range(8)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3])
+    assert [lr_factor("step", i, 8) for i in range(8)] == pytest.approx(
+        [1, 1, 0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3]
+    )
     rates = [lr_factor("linear", i, 10, 4) for i in range(10)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5:] == sorted(rates[5:], reverse=True) and rates[-1] == pytest.approx(1 / 6)
