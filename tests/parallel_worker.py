@@ -50,7 +50,7 @@ LAYERS = [
     "GlobalAvgPool",
     {"type": "Linear", "outputs": 3},
 ]
-GROUPS = ({"match": ["*.bias"], "rate": 2.0, "weight_decay": 0.0, "momentum": 0.5},)
+GROUPS = ({"match": ["*.bias"], "lr_scale": 2.0, "weight_decay": 0.0, "momentum": 0.5},)
 SETTINGS = {"rate": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "groups": GROUPS}
 N, BATCH = 25, 11  # two batches an epoch, three samples left over, and no whole share for 2 or 4 processes
 
@@ -64,11 +64,11 @@ def samples(device):
 class Trained:
     """A small net after some steps on `world`, which may be one process: what it keeps, and was told."""
 
-    def __init__(self, world, kind=SGD, loss=CrossEntropy(0.1), norm="synchronized", frozen=(), mb=0.001,
+    def __init__(self, world, kind=SGD, loss=CrossEntropy(0.1), norm="sync", frozen=(), mb=0.001,
                  wire=None, epochs=1, skip=False, poison=None, state=None, batch=BATCH):  # fmt: skip
         torch.manual_seed(3)
         self.net = build(LAYERS, (3, 8, 8))[0].to(world.device, torch.float64)
-        if norm == "synchronized":
+        if norm == "sync":
             synchronize(self.net, world)
         x, y = samples(world.device)
         if isinstance(loss, MeanSquaredError):

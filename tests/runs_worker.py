@@ -21,25 +21,25 @@ from nets.training import config, trainer
 from tests.parallel_worker import fork
 
 ROOT = Path(__file__).parents[1]
-SMALL = [f"net.layers.{i}.out_channels=8" for i in (0, 3, 7)] + ["train.epochs=2", "log.every=2"]
-EXACT = [*SMALL, "train.dtype=float64", "parallel.batch_norm=synchronized", "net.layers.12.p=0"]
+SMALL = [f"net.layers.{i}.out_channels=8" for i in (0, 3, 7)] + ["train.epochs=2", "log.every_steps=2"]
+EXACT = [*SMALL, "train.dtype=float64", "distributed.batch_norm=sync", "net.layers.12.p=0"]
 # batches of 231 aren't whole for 2 or 4 processes, nor is the test set of 360 pictures' doubtful part
-EXACT += ["train.batch_size=231", "train.skip=0.5", "eval.views=mirror", "eval.doubtful=0.31"]
+EXACT += ["train.batch_size=231", "train.skip_fraction=0.5", "eval.tta=flip", "eval.tta_fraction=0.31"]
 LOCAL = [*SMALL, "train.batch_size=230"]
 # folder, processes, settings, at which step to which rank what happens
 RUNS = [
     ("one", 1, EXACT, None),
     ("two", 2, EXACT, None),
     ("four", 4, EXACT, None),
-    ("sharded", 2, [*EXACT, "parallel.shard=true"], None),
-    ("from two to one", 2, [*EXACT, "parallel.shard=true"], (4, 1, "stop")),
+    ("sharded", 2, [*EXACT, "distributed.shard_optimizer=true"], None),
+    ("from two to one", 2, [*EXACT, "distributed.shard_optimizer=true"], (4, 1, "stop")),
     ("from two to one", 1, EXACT, None),
     ("from one to two", 1, EXACT, (5, 0, "stop")),
-    ("from one to two", 2, [*EXACT, "parallel.shard=true"], None),
+    ("from one to two", 2, [*EXACT, "distributed.shard_optimizer=true"], None),
     ("local", 2, LOCAL, None),
-    ("first killed", 2, [*LOCAL, "save.steps=2"], (7, 0, "kill")),
+    ("first killed", 2, [*LOCAL, "checkpoint.every_steps=2"], (7, 0, "kill")),
     ("first killed", 2, LOCAL, None),
-    ("second killed", 2, [*LOCAL, "save.steps=2"], (7, 1, "kill")),
+    ("second killed", 2, [*LOCAL, "checkpoint.every_steps=2"], (7, 1, "kill")),
     ("second killed", 2, LOCAL, None),
     ("not finite", 2, EXACT, (3, 1, "nan")),
     ("in the way", 2, LOCAL, (0, 1, "there")),
@@ -47,7 +47,7 @@ RUNS = [
 
 
 def work(folder: Path, name: str, settings, event):
-    conf = config.load(ROOT / "configs/digits.toml", [*settings, "save.seconds=1e9"])
+    conf = config.load(ROOT / "configs/digits.toml", [*settings, "checkpoint.every_seconds=1e9"])
     at, rank, what = event or (None, None, None)
     with cli.one_line_errors(), watched(join("cpu")) as world:
         run = trainer.Run(conf, world.device, folder / name, world)

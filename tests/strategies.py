@@ -208,7 +208,7 @@ def parts(channels):
     some = [("Tanh", {}), ("ReLU", {}), ("SiLU", {}), ("Sigmoid", {}), ("GELU", {}), ("AvgPool2d", SAME)]
     some += [("Scale", {"factor": -0.5}), ("Dropout", {"p": 0.3})]
     some += [("LocalResponseNorm", dict(size=3, alpha=0.5, beta=0.75, k=1.0))]
-    for kernel in ("written", "vendor"):
+    for kernel in ("reference", "torch"):
         some.append((f"Conv2d {kernel}", conv | {"kernel": kernel}))
         some.append((f"BatchNorm2d {kernel}", norm | {"kernel": kernel}))
         some.append((f"MaxPool2d {kernel}", SAME | {"kernel": kernel, "dilation": 1}))
@@ -295,7 +295,7 @@ def dropout_reference(x, p_, b, training, p):
     return x * keep * (1 / (1 - p) if p < 1 else 0)
 
 
-KERNEL = st.sampled_from(["written", "vendor"])
+KERNEL = st.sampled_from(["reference", "torch"])
 
 
 def activation(make, function, **options):
@@ -327,8 +327,8 @@ KINDS = {
     "Dropout": Kind(
         Dropout, any_shape(p=st.sampled_from([0.0, 0.3, 0.9, 1.0])), dropout_reference, pointwise=True
     ),
-    "Conv2d written": Kind(Conv2d, conv("written"), conv_reference),
-    "Conv2d vendor": Kind(Conv2d, conv("vendor"), conv_reference),
+    "Conv2d reference": Kind(Conv2d, conv("reference"), conv_reference),
+    "Conv2d torch": Kind(Conv2d, conv("torch"), conv_reference),
     "Whiten2d": Kind(
         Whiten2d,
         windows(whole(1, 2).map(lambda channels: (channels, {"channels": channels})), ("kernel_size",)),
@@ -350,10 +350,10 @@ KINDS = {
         shaped(pictures, output_size=whole(1, 6) | st.tuples(whole(1, 6), whole(1, 6))),
         lambda x, p, b, training, output_size: F.adaptive_avg_pool2d(x, output_size),
     ),
-    "MaxPool2d written": Kind(MaxPool2d, max_pool("written"), max_pool_reference),
-    "MaxPool2d vendor": Kind(MaxPool2d, max_pool("vendor"), max_pool_reference),
-    "BatchNorm2d written": Kind(BatchNorm2d, norm("written"), norm_reference),
-    "BatchNorm2d vendor": Kind(BatchNorm2d, norm("vendor"), norm_reference),
+    "MaxPool2d reference": Kind(MaxPool2d, max_pool("reference"), max_pool_reference),
+    "MaxPool2d torch": Kind(MaxPool2d, max_pool("torch"), max_pool_reference),
+    "BatchNorm2d reference": Kind(BatchNorm2d, norm("reference"), norm_reference),
+    "BatchNorm2d torch": Kind(BatchNorm2d, norm("torch"), norm_reference),
     "LocalResponseNorm": Kind(
         LocalResponseNorm,
         response_norm(),

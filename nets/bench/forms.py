@@ -109,7 +109,7 @@ class Manual:
 
     def __init__(self, task: Task, net, loss, compiled: bool):
         conf = task.config
-        self.net = fuse(net, task.device, getattr(torch, conf.train.dtype), conf.net.kernel)
+        self.net = fuse(net, task.device, getattr(torch, conf.train.dtype), conf.net.backend)
         self.optimizer = make_optimizer(conf, net, loss)
         self.parts = "forward, loss, backward and update in one graph" if compiled else ""
         self.factor = torch.full((), FACTOR, device=task.device)
@@ -118,7 +118,7 @@ class Manual:
         self._step = train_step(
             self.net, loss, self.optimizer, guard=None if policy == "ignore" else self.guard
         )
-        hold(self.net, self.optimizer, constants(net.params, conf.train.groups, 0.0))
+        hold(self.net, self.optimizer, constants(net.params, conf.train.param_groups, 0.0))
         if compiled:
             self._step = torch.compile(self._step, fullgraph=True, dynamic=False)
 
@@ -141,7 +141,7 @@ class Autograd:
         self.module, self.loss = to_torch(net), loss
         if task.config.train.channels_last and len(task.shape) == 3:
             self.module.to(memory_format=torch.channels_last)
-        still = constants(net.params, task.config.train.groups, 0.0)
+        still = constants(net.params, task.config.train.param_groups, 0.0)
         for name, p in self.module.named_parameters():
             p.requires_grad_(p.requires_grad and name not in still)
         if task.config.train.optimizer == "sgd":
@@ -197,7 +197,7 @@ class Ours:
 def parameter_groups(conf: Config, net, module, maximize: bool, factor: float = FACTOR) -> list[dict]:
     """torch.optim's groups: parameters that share a rate, here times `factor`, momentum and weight decay."""
     t = conf.train
-    own = SGD(net.params, t.rate, t.momentum, t.nesterov, t.weight_decay, groups=t.groups)
+    own = SGD(net.params, t.lr, t.momentum, t.nesterov, t.weight_decay, groups=t.param_groups)
     theirs, groups = dict(module.named_parameters()), {}
     for name, settings in own.settings.items():
         if not theirs[name].requires_grad:

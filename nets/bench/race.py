@@ -79,7 +79,7 @@ def compare(losses: dict[str, list[float]], apart: float):
     for name, found in losses.items():
         if not all(map(math.isfinite, found)):
             steps = f"{len(found)} steps"
-            raise NonFiniteError(f"{name}: the loss became {found[-1]} in {steps}; lower train.rate")
+            raise NonFiniteError(f"{name}: the loss became {found[-1]} in {steps}; lower train.lr")
     for name, found in others:
         for step, (a, b) in enumerate(zip(found, wanted)):
             if abs(a - b) > apart * max(abs(b) + 25 * abs(b - wanted[0]), 1e-3):

@@ -12,7 +12,7 @@ def header(conf, device: str, facts: dict, torch_version: str) -> str:
     again = ", activations computed again" if conf.net.recompute else ""
     lines = [
         f"{conf.name}, {facts['parameters']:,} parameters, batches of {conf.train.batch_size}"
-        f" in {conf.train.dtype}, {conf.net.kernel} kernels{again}, on {where}, torch {torch_version}",
+        f" in {conf.train.dtype}, {conf.net.backend} kernels{again}, on {where}, torch {torch_version}",
         f"Timed: forward, loss, backward and update of a batch that is on the device already; not batching."
         f" {facts['rounds']} rounds, in",
         f"each of which every form, in a process of its own, does {steps} after one to get warm."

@@ -52,7 +52,7 @@ def curves(run: Run, steps: int):
         if hasattr(layer, "p"):
             layer.p, layer.scale = 0.0, 1.0
     twin, t = Twin(run), run.config.train
-    rate, warmup = torch.ones((), device=run.device), round(t.warmup * run.per_epoch[0])
+    rate, warmup = torch.ones((), device=run.device), round(t.warmup_epochs * run.per_epoch[0])
     every = (batch for epoch in itertools.count() for batch in run.feed(epoch))
     for i, (_, x, target) in enumerate(itertools.islice(every, steps)):
         now = factor(t.schedule, i, run.steps, warmup)

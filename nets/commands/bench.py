@@ -38,7 +38,7 @@ def main():
         )
     name = device.called(where)
     facts = {"config": conf.name, "device": name, "batch": conf.train.batch_size, "dtype": conf.train.dtype}
-    facts |= {"kernel": conf.net.kernel, "recompute": conf.net.recompute, "allocator": args.allocator}
+    facts |= {"kernel": conf.net.backend, "recompute": conf.net.recompute, "allocator": args.allocator}
     facts["versions"] = device.versions()
     if args.scaling:
         facts["scaling"] = scaling(task, field, args.rounds, args.steps)

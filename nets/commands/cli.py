@@ -43,7 +43,7 @@ def one_line_errors():
         _leave(f"out of memory on the device; a smaller train.batch_size needs less ({e})", UsageError.code)
     except RuntimeError as e:
         if "DataLoader worker" in str(e):  # told by a signal, wherever the program is just then
-            _leave(f"data.workers: {e}; fewer workers need less memory", UsageError.code)
+            _leave(f"data.num_workers: {e}; fewer workers need less memory", UsageError.code)
         if "can't allocate memory" not in str(e):
             raise
         _leave("out of memory; a smaller train.batch_size needs less", UsageError.code)

@@ -34,7 +34,7 @@ WINDOWS = [
     dict(kernel_size=[3, 2], stride=[1, 2]),
     dict(kernel_size=2),
 ]
-KERNELS = ("written", "vendor")
+KERNELS = ("reference", "torch")
 EXAMPLES = {
     "Linear": [(dict(inputs=6, outputs=3), ROWS), (dict(inputs=6, outputs=3, bias=False), (2, 3, 6))],
     "Scale": [(dict(factor=0.3), ROWS)],
@@ -67,7 +67,7 @@ EXAMPLES = {
 NARROW = {
     "alexnet": {
         "data.crop_size": 99,  # 24 × 24 places after the first convolution, 2 × 2 after the last pool
-        "data.classes": 11,
+        "data.num_classes": 11,
         **{f"net.layers.{i}.out_channels": c for i, c in ((0, 8), (4, 16), (8, 12), (10, 12), (12, 8))},
         **{f"net.layers.{i}.outputs": n for i, n in ((17, 24), (20, 20), (22, 11))},
     },

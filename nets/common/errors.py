@@ -21,8 +21,16 @@ class BatchError(UsageError, ValueError):
     """A batch that a layer can't take."""
 
 
+class SavedError(UsageError, RuntimeError):
+    """What a forward saved has been freed by an earlier backward."""
+
+
 class ModuleError(UsageError, ValueError):
     """A torch module that our layers can't be made from."""
+
+
+class Unsupported(ModuleError):
+    """One option or call of a torch module that no layer has."""
 
 
 class DataError(Problem):

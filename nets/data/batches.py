@@ -33,26 +33,26 @@ def generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
 
 
-def plan(n: int, shape, config, seed: int, epoch: int, device) -> Plan:
-    """Draw an epoch for n samples of `shape` (C, H, W), as a config's [data] asks."""
+def plan(n: int, shape, data, augment, seed: int, epoch: int, device) -> Plan:
+    """Draw an epoch for n samples of `shape` (C, H, W), as a config's [data] and [augment] ask."""
     draws = generator(seed, epoch)
     order = torch.randperm(n, generator=draws)
     shift = flip = hole = color = None
-    if config.crop:
-        shift = torch.randint(-config.crop, config.crop + 1, (n, 2), generator=draws)
-    if config.crop_size:  # shape is what is cut out: how far from the larger picture's corner?
-        shift = torch.randint(config.size - config.crop_size + 1, (n, 2), generator=draws)
-    if config.flip == "random":
+    if augment.crop_padding:
+        shift = torch.randint(-augment.crop_padding, augment.crop_padding + 1, (n, 2), generator=draws)
+    if data.crop_size:  # shape is what is cut out: how far from the larger picture's corner?
+        shift = torch.randint(data.size - data.crop_size + 1, (n, 2), generator=draws)
+    if augment.flip == "random":
         flip = torch.randint(2, (n,), generator=draws) == 1
-    if config.flip == "alternating":
+    if augment.flip == "alternating":
         # by chance in the first epoch, the other way round in every next one: two epochs show
         # every picture both ways. Source: Jordan 2024, "94% on CIFAR-10 in 3.29 seconds".
         first = torch.randint(2, (n,), generator=torch.Generator().manual_seed(seed))[order]
         flip = (first + epoch) % 2 == 1
-    if config.cutout:
+    if augment.cutout:
         hole = torch.stack([torch.randint(s, (n,), generator=draws) for s in shape[1:]], 1)
-    if config.color_jitter:
-        color = torch.randn(n, 3, generator=draws) * config.color_jitter
+    if augment.color_jitter:
+        color = torch.randn(n, 3, generator=draws) * augment.color_jitter
     parts = (order, shift, flip, hole, color)
     return Plan(*(None if t is None else t.to(device, non_blocking=True) for t in parts))
 

@@ -75,7 +75,7 @@ def _statistics(parts) -> tuple[Tensor, Tensor]:
     return mean.float(), variance.sqrt().clamp(min=1 / 255).float()
 
 
-def digits(config) -> Dataset:
+def digits(config, random_crop: float = 0.0) -> Dataset:
     """1,797 handwritten digits, 8 × 8, that scikit-learn brings along; 360 of them for the test."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -87,47 +87,49 @@ def digits(config) -> Dataset:
     return _pictures(train_x, train_y.long(), test_x, test_y.long(), map(str, range(10)))
 
 
-def identity(config) -> Dataset:
+def identity(config, random_crop: float = 0.0) -> Dataset:
     """The lecture's demonstration: z = x for x in {0, 1}."""
     x = torch.tensor([[0.0], [1.0]])
     return Dataset(x, x, x, x)
 
 
-def half_adder(config) -> Dataset:
+def half_adder(config, random_crop: float = 0.0) -> Dataset:
     """Two bits in, their sum and carry out: each output needs both inputs, crossed over."""
     x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     y = torch.stack([(x[:, 0] != x[:, 1]).float(), x[:, 0] * x[:, 1]], 1)
     return Dataset(x, y, x, y)
 
 
-def from_folder(config) -> Dataset:
+def from_folder(config, random_crop: float = 0.0) -> Dataset:
     """A tree of pictures, a folder a class: in memory, or a stream where it is too large for that."""
     splits, classes = tree.scan(config.root)
-    if config.classes and len(classes) != config.classes:
-        raise DataError(f"{config.root}: has {len(classes)} classes, data.classes is {config.classes}")
-    if stream.wanted(splits, config):
-        train, test = stream.load(splits, config)
+    if config.num_classes and len(classes) != config.num_classes:
+        raise DataError(
+            f"{config.root}: has {len(classes)} classes, data.num_classes is {config.num_classes}"
+        )
+    if stream.wanted(splits, config, random_crop):
+        train, test = stream.load(splits, config, random_crop)
         found = _pictures(train, train.y, test, test.y, classes, train.sample(), train.skipped)
     else:
         *parts, skipped = folder.load(config.root, splits, config.size, config.channels, config.on_error)
         found = _pictures(*parts, classes, skipped=skipped)
-    if config.units == "bytes":
+    if config.normalize == "mean":
         found.std = torch.full_like(found.std, 1 / 255)
     found.side = config.crop_size
     return found
 
 
-def cifar10(config) -> Dataset:
+def cifar10(config, random_crop: float = 0.0) -> Dataset:
     """50,000 + 10,000 small pictures in 10 classes (Krizhevsky 2009)."""
-    return _cifar(config, "CIFAR10", "cifar10")
+    return _cifar(config, random_crop, "CIFAR10", "cifar10")
 
 
-def cifar100(config) -> Dataset:
+def cifar100(config, random_crop: float = 0.0) -> Dataset:
     """As many pictures in 100 classes (Krizhevsky 2009)."""
-    return _cifar(config, "CIFAR100", "cifar100")
+    return _cifar(config, random_crop, "CIFAR100", "cifar100")
 
 
-def _cifar(config, cls: str, name: str) -> Dataset:
+def _cifar(config, random_crop: float, cls: str, name: str) -> Dataset:
     """The official archive where root has it, else a folder-per-class tree, else a download."""
     import torchvision
 
@@ -136,7 +138,7 @@ def _cifar(config, cls: str, name: str) -> Dataset:
     if not (root / source.base_folder).exists():
         for tree in (root, root / name):
             if (tree / "train").is_dir():
-                return from_folder(dataclasses.replace(config, root=str(tree)))
+                return from_folder(dataclasses.replace(config, root=str(tree)), random_crop)
     *parts, classes = cifar.load(root, source)
     return _pictures(*parts, classes)
 
@@ -153,13 +155,17 @@ SHAPES = {
 }
 
 
-def load(config) -> Dataset:
-    """The data set that a config's [data] names, on the CPU."""
-    if config.random_resized and not config.size:
-        raise UsageError("data.random_resized: needs data.size, the side that crops are scaled to")
-    found = LOADERS[config.source](config)
-    if config.random_resized and not isinstance(found.train_x, stream.Pictures):
-        raise UsageError(f"data.random_resized: {config.source} is not read from a tree of pictures")
+def load(config, augment=None) -> Dataset:
+    """The data set that a config's [data] names, on the CPU.
+
+    augment: the config's [augment]; a tree with random_resized_crop is streamed.
+    """
+    random_crop = augment.random_resized_crop if augment else 0.0
+    if random_crop and not config.size:
+        raise UsageError("augment.random_resized_crop: needs data.size, the side that crops are scaled to")
+    found = LOADERS[config.source](config, random_crop)
+    if random_crop and not isinstance(found.train_x, stream.Pictures):
+        raise UsageError(f"augment.random_resized_crop: {config.source} is not read from a tree of pictures")
     return found
 
 
@@ -168,7 +174,7 @@ def shapes(config) -> tuple[tuple[int, ...], int]:
     if config.source in SHAPES:
         return SHAPES[config.source]
     side = config.crop_size or config.size
-    if config.source == "folder" and config.classes and side:
-        return (config.channels, side, side), config.classes
+    if config.source == "folder" and config.num_classes and side:
+        return (config.channels, side, side), config.num_classes
     data = load(config)
     return data.shape, data.outputs

@@ -28,12 +28,12 @@ warnings.filterwarnings("ignore", "This DataLoader will create")  # as many as t
 SAMPLE = 2000  # pictures whose mean and deviation stand for all
 
 
-def wanted(splits: dict[str, Files], config) -> bool:
-    """Is the tree, decoded, more than config.memory_limit, or are crops cut from whole pictures?"""
-    if config.random_resized:
+def wanted(splits: dict[str, Files], config, random_crop: float = 0.0) -> bool:
+    """Is the tree, decoded, more than config.memory_limit_mb, or are crops cut from whole pictures?"""
+    if random_crop:
         return True
     each = _shape(splits["train"], config)
-    return sum(map(len, splits.values())) * math.prod(each) > config.memory_limit * 1e6
+    return sum(map(len, splits.values())) * math.prod(each) > config.memory_limit_mb * 1e6
 
 
 def _shape(files: Files, config) -> tuple[int, int, int]:
@@ -42,10 +42,12 @@ def _shape(files: Files, config) -> tuple[int, int, int]:
     return first(files, 0, config.channels, config.on_error == "skip").shape
 
 
-def load(splits: dict[str, Files], config) -> tuple["Pictures", "Pictures"]:
+def load(splits: dict[str, Files], config, random_crop: float = 0.0) -> tuple["Pictures", "Pictures"]:
     """The training and test pictures. What can't be read in the test split is found here."""
     shape, skipped = _shape(splits["train"], config), {}
-    train, test = (Pictures(files, shape, config, skipped) for files in splits.values())
+    train, test = (
+        Pictures(files, shape, config, skipped, random_crop=random_crop) for files in splits.values()
+    )
     if config.on_error == "skip":
         bad = [row for batch in test.split(test.some(), raw=True) for row in batch[1]]
         test = Pictures(test.files.without(bad), shape, config, skipped)
@@ -72,12 +74,14 @@ class Pictures:
     skipped: {path: why} of files that couldn't be read, more as they are met.
     """
 
-    def __init__(self, files: Files, shape, config, skipped: dict[str, str], device="cpu"):
-        self.files, self.config, self.skipped = files, config, skipped
+    def __init__(
+        self, files: Files, shape, config, skipped: dict[str, str], device="cpu", random_crop: float = 0.0
+    ):
+        self.files, self.config, self.skipped, self.random_crop = files, config, skipped, random_crop
         self.shape = torch.Size((len(files), *shape))
         self.y = torch.from_numpy(files.y)
         self.device = torch.device(device)
-        self.decoder = Decoder(files, tuple(shape), config)
+        self.decoder = Decoder(files, tuple(shape), config, random_crop)
         self.wait = Wait(self.device)
         self.jobs: list = []  # the loader's, of this epoch
         self.loader = None
@@ -92,7 +96,7 @@ class Pictures:
         return self.shape.numel()
 
     def to(self, device) -> "Pictures":
-        return Pictures(self.files, self.shape[1:], self.config, self.skipped, device)
+        return Pictures(self.files, self.shape[1:], self.config, self.skipped, device, self.random_crop)
 
     def __getitem__(self, rows) -> Tensor:
         rows = np.arange(len(self))[rows]
@@ -120,7 +124,7 @@ class Pictures:
         `self.wait` adds up how long the step has waited for them.
         """
         order = plan.order.cpu().numpy()
-        draw = (seed, epoch) if self.config.random_resized else None
+        draw = (seed, epoch) if self.random_crop else None
         ends = range((start + 1) * batch, len(order) + 1, batch)
         self.jobs[:] = [(draw, order[end - batch : end]) for end in ends]
         self.loader = self.loader or self._loader(self.jobs, keep=True)
@@ -186,8 +190,8 @@ class Decoder(torch.utils.data.Dataset):
     it all, or with on_error = "skip" gives way to the next of its class, so that the label holds.
     """
 
-    def __init__(self, files: Files, shape: tuple[int, int, int], config):
-        self.files, self.shape, self.config = files, shape, config
+    def __init__(self, files: Files, shape: tuple[int, int, int], config, random_crop: float = 0.0):
+        self.files, self.shape, self.config, self.random_crop = files, shape, config, random_crop
         self.classes = np.searchsorted(files.y, np.arange(files.y[-1] + 2))  # where each begins
 
     def __getitem__(self, job):
@@ -204,7 +208,7 @@ class Decoder(torch.utils.data.Dataset):
         crop = None
         if draw is not None:
             rng = np.random.default_rng((*draw, row))
-            crop = lambda width, height: box(width, height, self.config.random_resized, rng)  # noqa: E731
+            crop = lambda width, height: box(width, height, self.random_crop, rng)  # noqa: E731
         label = self.files.y[row]
         begin, end = self.classes[label], self.classes[label + 1]
         for i in range(end - begin):
@@ -241,9 +245,9 @@ def box(width: int, height: int, least: float, rng) -> tuple[int, int, int, int]
 
 
 def workers(config) -> int:
-    """How many processes decode: data.workers, or by default one core less than this process's share of them."""
-    if config.workers >= 0:
-        return config.workers
+    """How many processes decode: data.num_workers, or by default all cores of this process but one."""
+    if config.num_workers >= 0:
+        return config.num_workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(16, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1))
 

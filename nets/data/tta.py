@@ -36,15 +36,15 @@ def _corners(x: Tensor) -> list[tuple[float, Tensor]]:
 
 
 # name -> the views of pictures (B, C, H, W), each with its weight
-# Source of "six": Jordan 2024, airbench94
-VIEWS = {"one": lambda x: [(1.0, x)], "mirror": _mirrored, "six": _six, "corners": _corners}
-NAMES = (*VIEWS, "ten")  # see ten_crop.py
+# Source of "six_view": Jordan 2024, airbench94
+VIEWS = {"none": lambda x: [(1.0, x)], "flip": _mirrored, "six_view": _six, "corners": _corners}
+NAMES = (*VIEWS, "ten_crop")  # see ten_crop.py
 
 
 def look(net, x: Tensor, views: str, side: int = 0) -> Tensor:
     """The net's output (B, K), at least float32, averaged over the views of x (B, C, H, W).
 
-    side: what the net sees of a larger picture, its center unless the views are "ten".
+    side: what the net sees of a larger picture, its center unless the views are "ten_crop".
     """
     like = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
 
@@ -52,7 +52,7 @@ def look(net, x: Tensor, views: str, side: int = 0) -> Tensor:
         z = net.forward(view.contiguous(memory_format=like))[0]
         return z.to(sum_dtype(z))
 
-    if views == "ten":  # the log of their mean softmax
+    if views == "ten_crop":  # the log of their mean softmax
         z = torch.stack([ask(view) for view in ten_crop(x, side or min(x.shape[2:]))])
         return z.log_softmax(-1).logsumexp(0) - math.log(len(z))
     x = center(x, side) if side else x

@@ -1,4 +1,4 @@
-"""What a config's [parallel] makes of a net's norms, its optimizer and its backward."""
+"""What a config's [distributed] makes of a net's norms, its optimizer and its backward."""
 
 import torch
 
@@ -19,15 +19,15 @@ def together(config: Config, net, loss, batch: int, world: World):
     """
     if world.size == 1:
         return make_optimizer(config, net, loss), None
-    t, p = config.train, config.parallel
+    t, p = config.train, config.distributed
     shares.check(batch, world)
-    if p.batch_norm == "synchronized":
+    if p.batch_norm == "sync":
         synchronize(net, world)
     wire = torch.bfloat16 if p.reduce_dtype == "bfloat16" else None
-    if p.shard:
+    if p.shard_optimizer:
         reducer = Scatterer(net.params, world, p.bucket_mb, wire)
-        settings = (t.rate, t.momentum, t.nesterov, t.weight_decay, loss.maximize)
-        optimizer = ShardedSGD(reducer, *settings, groups=t.groups)
+        settings = (t.lr, t.momentum, t.nesterov, t.weight_decay, loss.maximize)
+        optimizer = ShardedSGD(reducer, *settings, groups=t.param_groups)
     else:
         reducer, optimizer = Reducer(net.params, world, p.bucket_mb, wire), make_optimizer(config, net, loss)
     rows = shares.rows(batch, world)

@@ -46,7 +46,7 @@ def main():
     parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     args = parser.parse_args()
-    conf = config.load(args.config, ["log.every=10", *args.set])
+    conf = config.load(args.config, ["log.every_steps=10", *args.set])
     where = device.pick(args.device)
     with tempfile.TemporaryDirectory() as folder:
         epochs = -(-args.steps // trainer.Run(conf, where, Path(folder)).per_epoch[0])

@@ -109,7 +109,7 @@ def main():
         return
     root = [] if args.data_root is None else [f"data.root={config.toml(args.data_root)}"]
     conf = config.load(args.config, args.set + root)
-    data = dataclasses.replace(conf.data, memory_limit=0, workers=int(counts[0]))
+    data = dataclasses.replace(conf.data, memory_limit_mb=0, num_workers=int(counts[0]))
     pace, waited, peak = measure(dataclasses.replace(conf, data=data), device.pick(args.device), args.steps)
     print(f"{counts[0]:>7}  {pace:10,.0f}  {waited:6.1%}  {peak:9,.0f}")
 

@@ -26,7 +26,7 @@ from nets.common.errors import CheckpointError
 from nets.training import config, trainer
 from nets.training.state import LAST
 
-SETTINGS = ["train.epochs=3", "save.steps=5", "log.every=3"]  # short, with many saves
+SETTINGS = ["train.epochs=3", "checkpoint.every_steps=5", "log.every_steps=3"]  # short, with many saves
 
 
 def _child(conf, where, out, resume, kill_at, pipe):

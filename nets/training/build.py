@@ -40,7 +40,7 @@ SEE_PICTURES = (
 NESTED = {Sequential: ("layers",), Residual: ("body", "shortcut")}
 
 
-def build(layers, shape: tuple[int, ...], kernel: str = "written", where: str = "net.layers"):
+def build(layers, shape: tuple[int, ...], kernel: str = "reference", where: str = "net.layers"):
     """The net of a config's `layers`, for one sample of `shape`; start values from torch's seed.
 
     Returns (Sequential, shape of one output sample). UsageError names the layer and the reason.

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nets.common.errors import UsageError, nearest
-from nets.data.tta import NAMES as VIEWS
-from nets.layers.base import KERNELS
+from nets.data.tta import NAMES as TTA
+from nets.layers.base import KERNELS as BACKENDS
 from nets.losses import REDUCTIONS
 from nets.optim.sgd import SCHEDULES
 
@@ -26,23 +26,35 @@ def key(default, *, least=None, most=None, over=None, among=None):
 
 @dataclass(frozen=True)
 class Data:
-    """Where pictures come from, and how training pictures are varied."""
+    """The data set, and how its images are read."""
 
     source: str = key("digits", among=SOURCES)
     root: str = "data"  # folder that holds (or gets) the data set; --data-root overrides
-    size: int = key(0, least=0, most=4096)  # folder: rows and columns to resize to, 0 as they are
+    size: int = key(0, least=0, most=4096)  # folder: rows and columns to resize to, 0 for no resize
     channels: int = key(3, among=(1, 3))  # folder: color or gray
-    crop: int = key(0, least=0)  # random shifts of up to so many pixels, edges reflected
-    flip: str = key("none", among=("none", "random", "alternating"))  # left for right
-    cutout: int = key(0, least=0, most=4096)  # side of a random square that is blanked, 0 for none
-    crop_size: int = key(0, least=0, most=4096)  # folder: what the net sees, cut out of data.size; 0 for all
-    color_jitter: float = key(0.0, least=0)  # along the colors' main axes, in their deviations
-    units: str = key("deviations", among=("deviations", "bytes"))  # folder: a number of 1 stands for
-    classes: int = key(0, least=0)  # folder: how many there must be, 0 for as many as there are
-    random_resized: float = key(0.0, least=0, most=1)  # least share of a picture in a random crop, 0 for none
-    memory_limit: int = key(4000, least=0)  # MB of pictures held as bytes; a larger tree is streamed
-    workers: int = key(-1, least=-1, most=1024)  # processes that decode a stream; -1: a core left to the net
-    on_error: str = key("stop", among=("stop", "skip"))  # at a picture that can't be read
+    crop_size: int = key(
+        0, least=0, most=4096
+    )  # folder: side of the net's input, a crop of data.size; 0: all
+    normalize: str = key(
+        "mean_std", among=("mean_std", "mean")
+    )  # folder: subtract the mean, divide by the std
+    num_classes: int = key(0, least=0)  # folder: how many there must be, 0 for any number
+    memory_limit_mb: int = key(4000, least=0)  # MB of images held in memory; a larger tree is streamed
+    num_workers: int = key(-1, least=-1, most=1024)  # processes that decode a stream; -1: all cores but one
+    on_error: str = key("stop", among=("stop", "skip"))  # at an image that can't be read
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Data augmentation of training images."""
+
+    crop_padding: int = key(0, least=0)  # random shifts of up to so many pixels, edges reflected
+    random_resized_crop: float = key(
+        0.0, least=0, most=1
+    )  # folder: smallest area of a random crop, 0 for none
+    flip: str = key("none", among=("none", "random", "alternating"))  # left to right
+    color_jitter: float = key(0.0, least=0)  # along the principal axes of the colors, in standard deviations
+    cutout: int = key(0, least=0, most=4096)  # side of a random square that is set to the mean, 0 for none
 
 
 @dataclass(frozen=True)
@@ -50,8 +62,8 @@ class Net:
     """The layers, in order: names, or tables with `type` and the layer's options."""
 
     layers: tuple = ()
-    kernel: str = key("written", among=KERNELS)  # the backward of layers that have two
-    recompute: bool = False  # activations are computed again in backward, and not kept until then
+    backend: str = key("reference", among=BACKENDS)  # which kernels the layers run on
+    recompute: bool = False  # backward computes activations again instead of keeping them
 
 
 @dataclass(frozen=True)
@@ -60,63 +72,61 @@ class Train:
 
     epochs: int = key(10, least=1, most=10**6)
     batch_size: int = key(128, least=1)
-    sizes: tuple = ()  # rows and columns to which the epochs' pictures are made smaller; the last for the rest
-    skip: float = key(0.0, least=0, most=0.9)  # share of the easier half that sits each epoch out
-    skip_after: int = key(1, least=1)  # epochs that see every picture first
-    loss: str = key("cross_entropy", among=("cross_entropy", "performance", "mean_squared_error"))
-    reduction: str = key("mean", among=REDUCTIONS)  # cross_entropy: of a batch
+    progressive_sizes: tuple = ()  # each epoch's image side, images are resized to it; the last for the rest
+    skip_fraction: float = key(0.0, least=0, most=0.9)  # of the easier half, left out of each epoch
+    skip_after_epochs: int = key(1, least=1)  # epochs with every image before any is skipped
+    loss: str = key("cross_entropy", among=("cross_entropy", "performance", "mse"))
+    reduction: str = key("mean", among=REDUCTIONS)  # cross_entropy: over a batch
     label_smoothing: float = key(0.0, least=0, most=1)
     optimizer: str = key("sgd", among=("sgd", "muon", "adaptive"))
-    rate: float = key(0.1, over=0)
+    lr: float = key(0.1, over=0)
     momentum: float = key(0.0, least=0, most=1)
     nesterov: bool = False
     weight_decay: float = key(0.0, least=0)
-    groups: tuple = ()  # tables: match = ["*.bias"], and any of rate (a factor), momentum, …
+    param_groups: tuple = ()  # tables: match = ["*.bias"], and any of GROUP_KEYS
     schedule: str = key("constant", among=tuple(SCHEDULES))
-    warmup: float = key(0.0, least=0, most=10**6)  # epochs
-    floor: float = key(0.0, least=0, most=1)  # the schedule goes no lower
+    warmup_epochs: float = key(0.0, least=0, most=10**6)
+    min_lr: float = key(0.0, least=0)  # the schedule goes no lower
     dtype: str = key("float32", among=("float32", "bfloat16", "float64"))
     channels_last: bool = True
     eval_every: int = key(1, least=1)  # epochs
     on_nonfinite: str = key(
         "stop", among=("stop", "skip", "ignore")
     )  # at a loss or gradient that isn't finite
-    nonfinite_limit: int = key(10, least=0)  # steps that may be skipped
+    max_nonfinite_steps: int = key(10, least=0)  # steps that may be skipped
 
 
 @dataclass(frozen=True)
 class Eval:
-    """How the net is tested: see views.py."""
+    """How the net is tested: see nets/data/tta.py."""
 
-    views: str = key("one", among=VIEWS)  # of each picture, averaged
-    doubtful: float = key(1.0, least=0, most=1)  # share of pictures, the least certain, that get them all
+    tta: str = key("none", among=TTA)  # test-time augmentation: views of each image that are averaged
+    tta_fraction: float = key(1.0, least=0, most=1)  # share of images, the least certain, that get all views
 
 
 @dataclass(frozen=True)
-class Save:
-    """When a checkpoint is written, beside each epoch's end that scores best, and the run's."""
+class Checkpoint:
+    """When a checkpoint is written, besides the end of the run and of each epoch with the best score."""
 
-    steps: int = key(0, least=0)  # every so many; 0: by the clock alone
-    seconds: float = key(30.0, least=0)  # once so many have passed
+    every_steps: int = key(0, least=0)  # 0: by the clock alone
+    every_seconds: float = key(30.0, least=0)
 
 
 @dataclass(frozen=True)
 class Log:
-    """What is written down while a run trains: see log.py."""
+    """What is logged while a run trains: see log.py."""
 
-    every: int = key(50, least=1)  # steps between lines
+    every_steps: int = key(50, least=1)  # steps between lines
     tensorboard: bool = False  # events for TensorBoard too
 
 
 @dataclass(frozen=True)
-class Parallel:
-    """How several processes train one net: see parallel/."""
+class Distributed:
+    """How several processes train one net: see nets/distributed."""
 
-    batch_norm: str = key(
-        "local", among=("local", "synchronized")
-    )  # over a process's rows, or the whole batch
+    batch_norm: str = key("local", among=("local", "sync"))  # statistics of a process's rows, or of the batch
     reduce_dtype: str = key("same", among=("same", "bfloat16"))  # in which gradients are sent
-    shard: bool = False  # each process keeps a part of the momentum; sgd only
+    shard_optimizer: bool = False  # each process keeps a part of the momentum; sgd only
     bucket_mb: float = key(4.0, over=0, most=4096)  # of gradients are sent at once
 
 
@@ -125,15 +135,23 @@ class Config:
     name: str
     seed: int = key(0, least=0)
     data: Data = Data()
+    augment: Augment = Augment()
     net: Net = Net()
     train: Train = Train()
     eval: Eval = Eval()
-    save: Save = Save()
+    checkpoint: Checkpoint = Checkpoint()
     log: Log = Log()
-    parallel: Parallel = Parallel()
+    distributed: Distributed = Distributed()
 
 
-GROUP_KEYS = {"match": tuple, "rate": float, "momentum": float, "weight_decay": float, "until": float}
+# the keys of a table in train.param_groups; `lr_scale` multiplies train.lr
+GROUP_KEYS = {
+    "match": tuple,
+    "lr_scale": float,
+    "momentum": float,
+    "weight_decay": float,
+    "until_epoch": float,
+}
 
 
 def load(path, overrides=()) -> Config:
@@ -159,20 +177,22 @@ def load(path, overrides=()) -> Config:
         raise UsageError(f"name: \"{config.name}\" can't be a folder's name")
     if not config.net.layers:
         raise UsageError("net.layers: a net needs at least one layer")
-    for i, group in enumerate(config.train.groups):
-        _check_group(group, f"train.groups[{i}]")
-    for i, side in enumerate(config.train.sizes):
-        _check(side, int, {"least": 1, "most": 4096}, f"train.sizes[{i}]")
-    _check_data(config.data)
-    if config.parallel.shard and config.train.optimizer != "sgd":
-        raise UsageError(f"train.optimizer: parallel.shard is for sgd, not {config.train.optimizer}")
+    for i, group in enumerate(config.train.param_groups):
+        _check_group(group, f"train.param_groups[{i}]")
+    for i, side in enumerate(config.train.progressive_sizes):
+        _check(side, int, {"least": 1, "most": 4096}, f"train.progressive_sizes[{i}]")
+    _check_data(config)
+    if config.distributed.shard_optimizer and config.train.optimizer != "sgd":
+        raise UsageError(
+            f"train.optimizer: distributed.shard_optimizer is for sgd, not {config.train.optimizer}"
+        )
     return config
 
 
 def _override(table: dict, override: str):
     where, equals, text = override.partition("=")
     if not equals or not where:
-        raise UsageError(f'--set {override}: write it as key=value, for example "train.rate=0.1"')
+        raise UsageError(f'--set {override}: write it as key=value, for example "train.lr=0.1"')
     try:
         value = tomllib.loads(f"value = {text}")
         value = value["value"] if len(value) == 1 else text
@@ -266,16 +286,19 @@ def _check_group(group, where: str):
         raise UsageError(f'{where}.match: a group needs name patterns, such as ["*.bias"]')
 
 
-def _check_data(data: Data):
-    for name in ("crop_size", "classes") if data.source != "folder" else ():
+def _check_data(config: Config):
+    data = config.data
+    for name in ("crop_size", "num_classes") if data.source != "folder" else ():
         if getattr(data, name):
             raise UsageError(f"data.{name}: only a folder has it, not {data.source}")
-    if data.units != "deviations" and data.source != "folder":
-        raise UsageError(f"data.units: only a folder has them, not {data.source}")
+    if data.normalize != "mean_std" and data.source != "folder":
+        raise UsageError(f"data.normalize: only a folder has a choice, not {data.source}")
     if data.crop_size > data.size:
         raise UsageError(f"data.crop_size: {data.crop_size} is more than data.size, {data.size}")
-    if data.crop_size and data.crop:
-        raise UsageError("data.crop: pictures are shifted by data.crop_size already")
+    if data.crop_size and config.augment.crop_padding:
+        raise UsageError("augment.crop_padding: pictures are shifted by data.crop_size already")
+    if config.train.min_lr > config.train.lr:
+        raise UsageError(f"train.min_lr: {config.train.min_lr} is more than train.lr, {config.train.lr}")
 
 
 def _shown(value) -> str:

@@ -27,7 +27,7 @@ def outputs(
     between=lambda: None,
     world: World = World(),
 ) -> Tensor:
-    """The net's output for x in evaluation mode, (N, outputs), at least float32; see views.py.
+    """The net's output for x in evaluation mode, (N, outputs), at least float32; see nets/data/tta.py.
 
     bar: shown, if on a terminal. between: called before every batch; what it raises passes up.
     world: each process looks at its share of the pictures, and has all outputs.
@@ -51,12 +51,12 @@ def outputs(
         return torch.cat(parts)
 
     try:
-        first = "one" if asked.doubtful < 1 else asked.views
+        first = "none" if asked.tta_fraction < 1 else asked.tta
         z = spread(lambda rows: answers(split(x, some, rows), first), len(x), world)
-        if asked.views != "one" and asked.doubtful < 1:
-            again = doubtful(z, asked.doubtful)
+        if asked.tta != "none" and asked.tta_fraction < 1:
+            again = doubtful(z, asked.tta_fraction)
             if len(again):
-                more = lambda rows: answers(map(x.__getitem__, again[rows].split(some)), asked.views)  # noqa: E731
+                more = lambda rows: answers(map(x.__getitem__, again[rows].split(some)), asked.tta)  # noqa: E731
                 z[again] = spread(more, len(again), world)
     finally:
         net.train(before)

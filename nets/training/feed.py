@@ -26,8 +26,8 @@ class Feed:
         self.n = len(data.train_y)
         self.batch = min(t.batch_size, self.n)
         self.dtype = getattr(torch, t.dtype)
-        self.selection = Selection(self.n, t.skip, t.skip_after, device)
-        self.axes = color.axes(data.train_x) if config.data.color_jitter else None
+        self.selection = Selection(self.n, t.skip_fraction, t.skip_after_epochs, device)
+        self.axes = color.axes(data.train_x) if config.augment.color_jitter else None
         self.side, self.made = 0, self._made
         if device.type == "cuda" and world.size == 1:
             self.made = Captured(self._made, list, lambda: self.side)
@@ -40,7 +40,8 @@ class Feed:
         """What the epoch draws. again: it has begun before, and who sits it out is known."""
         seed = self.config.seed
         self.selection.merge(self.world)
-        plan = batches.plan(self.n, self.data.shape, self.config.data, seed, epoch, self.device)
+        c = self.config
+        plan = batches.plan(self.n, self.data.shape, c.data, c.augment, seed, epoch, self.device)
         return self.selection.chosen(plan) if again else self.selection.choose(plan, seed, epoch)
 
     def __call__(self, epoch: int, start: int = 0):
@@ -58,7 +59,8 @@ class Feed:
     def blank(self, epoch: int):
         """A batch made as those of the epoch are, whatever it shows: to get ready with."""
         d, size = self.data, self.batch
-        part = batches.plan(size, d.shape, self.config.data, 0, epoch, self.device)
+        c = self.config
+        part = batches.plan(size, d.shape, c.data, c.augment, 0, epoch, self.device)
         self.side = self._side(epoch)
         if not isinstance(d.train_x, stream.Pictures):
             return part.order, *self.made(*vars(part).values())
@@ -69,7 +71,7 @@ class Feed:
 
     def _side(self, epoch: int) -> int:
         """How large the epoch's pictures are; 0: as they come."""
-        sizes = self.config.train.sizes
+        sizes = self.config.train.progressive_sizes
         return sizes[min(epoch, len(sizes) - 1)] if sizes else 0
 
     def _made(self, *plan):
@@ -85,7 +87,7 @@ class Feed:
             if part.color is not None:
                 x = color.jitter(x, part.color, self.axes, d.std)
             if part.hole is not None:
-                x = batches.blank(x, part.hole, self.config.data.cutout)
+                x = batches.blank(x, part.hole, self.config.augment.cutout)
             if side and side != x.shape[-1]:
                 x = batches.resize(x, side)
         return x.to(self.dtype), d.train_y[part.order]

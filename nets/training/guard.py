@@ -46,7 +46,7 @@ class Guard:
         if self.policy == "skip":
             skipped = int(self.skipped)
             return (
-                f"{skipped} steps weren't finite, train.nonfinite_limit is {limit},"
+                f"{skipped} steps weren't finite, train.max_nonfinite_steps is {limit},"
                 if skipped > limit
                 else ""
             )

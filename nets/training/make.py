@@ -21,7 +21,7 @@ def make_net(config: Config, shape, n_outputs: int, seed: int | None = None, cop
     """
     _check_memory(config, shape, copies)
     torch.manual_seed(config.seed if seed is None else seed)
-    net, out = build(config.net.layers, shape, config.net.kernel)
+    net, out = build(config.net.layers, shape, config.net.backend)
     for layer in net.walk():
         if isinstance(layer, Sequential):
             layer.recompute = config.net.recompute
@@ -36,7 +36,7 @@ def _check_memory(config: Config, shape, copies: int):
     if torch.get_default_device().type == "meta":
         return
     with torch.device("meta"):
-        net, _ = build(config.net.layers, shape, config.net.kernel)
+        net, _ = build(config.net.layers, shape, config.net.backend)
     sizes = {name: t.nbytes for name, t in (net.params | net.buffers).items()}
     size = copies * sum(sizes.values())
     if size > capacity():
@@ -66,7 +66,7 @@ def make_loss(config: Config, classes: bool):
             raise UsageError("train.reduction: only cross_entropy has a choice")
         return Performance() if t.loss == "performance" else MeanSquaredError()
     if not classes:
-        others = '"performance" or "mean_squared_error"'
+        others = '"performance" or "mse"'
         raise UsageError(f"train.loss: {config.data.source} has no classes; use {others}")
     return CrossEntropy(t.label_smoothing, t.reduction)
 
@@ -76,9 +76,9 @@ def make_optimizer(config: Config, net, loss):
     if not net.params:
         raise UsageError("net.layers: there is nothing to train in this net")
     if t.optimizer == "adaptive":
-        for name in ("momentum", "nesterov", "weight_decay", "groups"):
+        for name in ("momentum", "nesterov", "weight_decay", "param_groups"):
             if getattr(t, name):
                 raise UsageError(f"train.{name}: the adaptive optimizer has none; leave it out")
-        return Adaptive(net.params, t.rate, maximize=loss.maximize)
+        return Adaptive(net.params, t.lr, maximize=loss.maximize)
     kind = Muon if t.optimizer == "muon" else SGD
-    return kind(net.params, t.rate, t.momentum, t.nesterov, t.weight_decay, loss.maximize, t.groups)
+    return kind(net.params, t.lr, t.momentum, t.nesterov, t.weight_decay, loss.maximize, t.param_groups)

@@ -53,7 +53,7 @@ class Trained:
             raise CheckpointError(f"{path}: doesn't match its config: {e}") from None
         self.net.to(device, torch.promote_types(self.dtype, torch.float32))
         checkpoint.restore(self.net, tensors, path)
-        self.fast = fuse(self.net, device, self.dtype, self.config.net.kernel)
+        self.fast = fuse(self.net, device, self.dtype, self.config.net.backend)
         self.mean, self.std = tensors.get("data.mean"), tensors.get("data.std")
         pictures = len(self.shape) == 3
         wanted = (self.shape[:1], torch.float32)
@@ -71,7 +71,7 @@ class Trained:
         test: as the config has it of a test set, where only the doubtful may get all views.
         """
         d = self._dataset(x)
-        asked = self.config.eval if test else dataclasses.replace(self.config.eval, doubtful=1.0)
+        asked = self.config.eval if test else dataclasses.replace(self.config.eval, tta_fraction=1.0)
         return outputs(self.fast, d.test_x, d, self.dtype, self.channels_last, test, asked)
 
     def test(self, root=None):
@@ -79,7 +79,7 @@ class Trained:
         conf = self.config.data
         if root is not None:
             conf = dataclasses.replace(conf, root=str(root))
-        found = data.load(conf)
+        found = data.load(conf, self.config.augment)
         if found.classes != self.classes or found.shape != self.shape:
             raise DataError(f"{conf.root}: not the classes and sizes that {self.run} was trained on")
         z, y = self.ask(found.test_x, test=True), found.test_y.to(self.device)

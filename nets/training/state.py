@@ -16,8 +16,8 @@ from nets.training.config import dumps, plain
 
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test
 # keys that don't change what is learned
-FREE = {"data.root", "data.memory_limit", "data.workers", "log", "save"}
-FREE |= {"parallel.shard", "parallel.bucket_mb"}
+FREE = {"data.root", "data.memory_limit_mb", "data.num_workers", "log", "checkpoint"}
+FREE |= {"distributed.shard_optimizer", "distributed.bucket_mb"}
 
 
 @dataclass
@@ -36,7 +36,7 @@ def standing(run) -> dict[str, torch.Tensor]:
     tensors |= {f"optimizer.{k}": v for k, v in run.optimizer.state().items()}
     tensors |= {"epoch.sums": run.epoch_tally.sums, "line.sums": run.line_tally.sums}
     tensors |= {f"guard.{k}": getattr(run.guard, k) for k in ("good", "skipped", "loss")}
-    if run.config.train.skip:
+    if run.config.train.skip_fraction:
         tensors |= {"selection.lessons": run.feed.selection.lessons}
         tensors |= {"selection.weight": run.feed.selection.weight}
     return tensors

@@ -54,7 +54,7 @@ class Run:
         if config.log.tensorboard:
             summary_writer()
         with world.in_turn():
-            self.data = data.load(config.data)
+            self.data = data.load(config.data, config.augment)
         t, shape = config.train, self.data.shape
         fits.check_variation(config, self.data)
         self.loss = make_loss(config, bool(self.data.classes))
@@ -65,12 +65,12 @@ class Run:
         self.data = self.data.to(device)
         self.feed = Feed(config, self.data, device, world)
         self.optimizer, backward = together(config, self.net, self.loss, self.feed.batch, world)
-        pieces = config.parallel.shard and world.size > 1
+        pieces = config.distributed.shard_optimizer and world.size > 1
         self.guard = Guard(t.on_nonfinite, device, *([world.every] if pieces else []))
         # the same parameters, by way of faster kernels where there are such
-        self.fast = fuse(self.net, device, self.dtype, config.net.kernel)
+        self.fast = fuse(self.net, device, self.dtype, config.net.backend)
         guard = None if t.on_nonfinite == "ignore" else self.guard
-        self.step = train_step(self.fast, self.loss, self.optimizer, bool(t.skip), guard, backward)
+        self.step = train_step(self.fast, self.loss, self.optimizer, bool(t.skip_fraction), guard, backward)
         self.captured = None
         if device.type == "cuda" and t.optimizer != "adaptive" and world.size == 1:
             standing = lambda: [*state.standing(self).values(), self.feed.selection.mine]  # noqa: E731
@@ -131,7 +131,7 @@ class Run:
         if self.captured is None:
             return
         t, p = self.config.train, self.progress
-        ends = {group["until"] for group in t.groups if "until" in group}
+        ends = {group["until_epoch"] for group in t.param_groups if "until_epoch" in group}
         for epoch in range(p.epoch, t.epochs):
             batch = self.feed.blank(epoch)
             for moment in sorted({epoch, *(end for end in ends if epoch < end < epoch + 1)}):
@@ -169,7 +169,7 @@ class Run:
         facts = {"parameters": parameters, "seconds": round(p.seconds, 3)}
         if self.captured:
             facts["capture_seconds"] = round(prepared, 3)  # not in those above
-        if c.eval.views != "one":
+        if c.eval.tta != "none":
             facts["one_view"] = result.scores()
             begin = time.perf_counter()
             result = self.test(c.eval)
@@ -184,21 +184,21 @@ class Run:
         """Train what is left of an epoch: its means."""
         t, p = self.config.train, self.progress
         steps, before = self.per_epoch[p.epoch], self.starts[p.epoch]
-        warmup, rate = round(t.warmup * self.per_epoch[0]), torch.ones((), device=self.device)
+        warmup, rate = round(t.warmup_epochs * self.per_epoch[0]), torch.ones((), device=self.device)
         begin = shown = time.perf_counter()
         for batch in self.feed(p.epoch, p.step) if p.step < steps else ():
             self._freeze(p.epoch + p.step / steps)
-            now = factor(t.schedule, before + p.step, self.steps, warmup, t.floor)
+            now = factor(t.schedule, before + p.step, self.steps, warmup, t.min_lr / t.lr)
             self.learn(*batch, rate.fill_(now))
             p.step += 1
             bar.update()
-            line = (before + p.step) % self.config.log.every == 0
+            line = (before + p.step) % self.config.log.every_steps == 0
             look, stop, due = self._now(time.perf_counter() - shown > 0.5)
             # reading a number waits for the device: now and then is enough, unless the device is the host
             if line or look or self.device.type == "cpu":
                 self._check()
             if line:
-                self._line({**self._means(self.line_tally), "rate": now * t.rate})
+                self._line({**self._means(self.line_tally), "rate": now * t.lr})
                 self.line_tally.reset()
             if look:
                 shown = time.perf_counter()
@@ -214,7 +214,7 @@ class Run:
 
     def learn(self, which, x, target, rate):
         """One step, counted; returns its loss ()."""
-        if self.config.train.skip:
+        if self.config.train.skip_fraction:
             *told, lessons = self.step(x, target, rate, self.feed.selection.weight[which])
             self.feed.selection.note(which, lessons)
         else:
@@ -257,7 +257,7 @@ class Run:
     def _check(self):
         """NonFiniteError where a step wasn't finite, or, where such are skipped, too many weren't."""
         t, p, size = self.config.train, self.progress, self.feed.batch
-        what = self.guard.wrong(t.nonfinite_limit)
+        what = self.guard.wrong(t.max_nonfinite_steps)
         if not what:
             return
         # after that step none counted, and the device may be some steps on
@@ -271,13 +271,13 @@ class Run:
             self.guard.good.fill_(True)
             self._save()
         raise NonFiniteError(
-            f"{what} at step {bad + 1} of epoch {p.epoch + 1}; a lower train.rate may help (now {t.rate:g});"
+            f"{what} at step {bad + 1} of epoch {p.epoch + 1}; a lower train.lr may help (now {t.lr:g});"
             f" the batch is listed in {self.out / BAD}, and {LAST} has the last good state"
         )
 
     def _freeze(self, epoch: float):
         """Parameters whose time is over are constants from here on."""
-        names = constants(self.net.params, self.config.train.groups, epoch)
+        names = constants(self.net.params, self.config.train.param_groups, epoch)
         if names != self.frozen:
             hold(self.fast, self.optimizer, names)
             self.frozen = names
@@ -296,14 +296,14 @@ class Run:
 
         Several processes do the same after the same step; `now` asks them in any case.
         """
-        s, at = self.config.save, self._at()
-        clock = time.perf_counter() - self.saved_at > s.seconds
+        s, at = self.config.checkpoint, self._at()
+        clock = time.perf_counter() - self.saved_at > s.every_seconds
         stops = [self.stop.number == kind for kind in SIGNALS]
         if self.world.size > 1:
             said = self.agree(at, clock, *stops, now=now)
             look, clock, *stops = (True, *said) if said else (False, False)
         stop = next((kind for kind, asked in zip(SIGNALS, stops) if asked), 0)
-        return look, stop, clock or bool(s.steps and at % s.steps == 0)
+        return look, stop, clock or bool(s.every_steps and at % s.every_steps == 0)
 
     def _save(self, best: bool = False):
         """Write the last checkpoint, which may also be the best."""

@@ -32,7 +32,7 @@ ROWS = (
     "ms a step", "samples a second", "peak memory of tensors", "peak memory of process", "operators, kernels",
     "of the machine's best", "bytes moved", "over the fewest possible", "to compile", "loss in step 5",
 )  # fmt: skip
-GROUP = '{match=["*.bias"], rate=9.0, weight_decay=0.0, momentum=0.0}'
+GROUP = '{match=["*.bias"], lr_scale=9.0, weight_decay=0.0, momentum=0.0}'
 COMPILER = pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="needs a C++ compiler")
 
 
@@ -96,7 +96,7 @@ def test_every_row_and_finite_numbers(here, monkeypatch, capsys, tmp_path):
     args = ("--forms", "manual,autograd", "--rounds", 2, "--steps", 2, "--batch", 4, "--profile", 1)
     command(monkeypatch, "digits", *args, "--json", tmp_path / "b.json", "--plot", tmp_path / "b.png")
     out = capsys.readouterr().out
-    assert out.startswith("digits, 98,026 parameters, batches of 4 in float32, written kernels, on cpu")
+    assert out.startswith("digits, 98,026 parameters, batches of 4 in float32, reference kernels, on cpu")
     assert "Timed: forward, loss, backward and update" in out and "does 2 steps after one" in out
     assert all(row in out for row in ROWS)
     assert out.count("7 (Conv2d)") == 1 and "update" in out  # both forms' layers in one table
@@ -133,17 +133,17 @@ def test_compiled_forms_in_their_own_processes(monkeypatch, capsys, tmp_path):
     "name, overrides",
     [
         ("cross", []),
-        ("two_weight", ["train.loss=mean_squared_error", "train.momentum=0.5"]),
+        ("two_weight", ["train.loss=mse", "train.momentum=0.5"]),
         ("dense", ["train.batch_size=8"]),
         ("dense", ["train.batch_size=8", "train.loss=cross_entropy", "train.weight_decay=0.1"]),
         ("digits", ["train.batch_size=8"]),
-        ("digits", ["train.batch_size=8", "train.dtype=bfloat16", "net.kernel=vendor"]),
+        ("digits", ["train.batch_size=8", "train.dtype=bfloat16", "net.backend=torch"]),
         ("digits", ["train.batch_size=8", "train.dtype=float64", "train.channels_last=false"]),
-        ("digits", ["train.batch_size=8", f"train.groups=[{GROUP}]"]),
+        ("digits", ["train.batch_size=8", f"train.param_groups=[{GROUP}]"]),
         ("cifar10", ["train.batch_size=4"]),
         ("cifar10", ["train.batch_size=32", "train.dtype=float32"]),
         ("alexnet", [*narrow("alexnet"), "train.batch_size=4"]),
-        ("cifar10", ["train.batch_size=4", "net.recompute=true", "net.kernel=vendor"]),
+        ("cifar10", ["train.batch_size=4", "net.recompute=true", "net.backend=torch"]),
     ],
     ids=str,
 )  # fmt: skip

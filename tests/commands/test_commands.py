@@ -178,7 +178,7 @@ def tree(tmp_path_factory):
 
 def test_cifars_config_on_a_folder_with_fewer_than_five_classes(tree, tmp_path):
     """configs/cifar10.toml on a tree of folders: bfloat16, and top-3 where there are three."""
-    args = ["--set", "train.batch_size=20", "--set", "train.epochs=3", "--set", "train.warmup=1"]
+    args = ["--set", "train.batch_size=20", "--set", "train.epochs=3", "--set", "train.warmup_epochs=1"]
     layers = tomllib.loads((ROOT / "configs/cifar10.toml").read_text())["net"]["layers"]
     assert layers[-2]["outputs"] == 10
     text = (ROOT / "configs/cifar10.toml").read_text().replace("outputs = 10", "outputs = 3")
@@ -210,13 +210,17 @@ def test_cifar100s_config_on_a_folder_of_a_hundred_classes(tmp_path):
     "args, code, message",
     [
         (["nowhere.toml"], 2, "config nowhere.toml: No such file"),
-        (["--set", "train.rat=1"], 2, 'did you mean "rate"?'),
-        (["--set", "train.rate=-1"], 2, "train.rate: must be more than 0"),
+        (["--set", "train.lrr=1"], 2, 'did you mean "lr"?'),
+        (["--set", "train.lr=-1"], 2, "train.lr: must be more than 0"),
         (["--set", 'net.layers=["Flaten"]'], 2, 'did you mean "Flatten"?'),
         (["--set", 'net.layers=["Flatten"]'], 2, "the net gives 64 numbers, digits needs 10"),
-        (["--set", "data.crop=8"], 2, "data.crop: 8 is too much"),
-        (["configs/cross.toml", "--set", "data.cutout=2"], 2, "data.cutout: half_adder has no pictures"),
-        (["--set", "train.optimizer=adaptive", "--set", "data.crop=0"], 2, "train.momentum"),
+        (["--set", "augment.crop_padding=8"], 2, "augment.crop_padding: 8 is too much"),
+        (
+            ["configs/cross.toml", "--set", "augment.cutout=2"],
+            2,
+            "augment.cutout: half_adder has no pictures",
+        ),
+        (["--set", "train.optimizer=adaptive", "--set", "augment.crop_padding=0"], 2, "train.momentum"),
         (["configs/dense.toml", "--set", "train.optimizer=adaptive"], 2, "needs all 1437 samples"),
         (["configs/dense.toml", "--set", "train.label_smoothing=0.1"], 2, "only cross_entropy has it"),
         (["configs/two_weight.toml", "--set", 'net.layers=["Sigmoid"]'], 2, "nothing to train"),
@@ -250,12 +254,12 @@ def test_cuda_where_there_is_none(tmp_path):
 
 
 def test_a_loss_that_explodes(tmp_path):
-    error = shell("train.py", "--set", "train.rate=1e30", "--out", tmp_path, code=5)
-    assert "the loss became" in error and "train.rate" in error
+    error = shell("train.py", "--set", "train.lr=1e30", "--out", tmp_path, code=5)
+    assert "the loss became" in error and "train.lr" in error
     bad = json.loads((tmp_path / "digits/nonfinite.json").read_text())
     assert bad["epoch"] == 1 and bad["step"] > 1 and len(set(bad["samples"])) == 64
     assert "at step 2 of epoch 1" in shell(
-        "train.py", "--set", "train.rate=1e30", "--out", tmp_path, "--resume", code=5
+        "train.py", "--set", "train.lr=1e30", "--out", tmp_path, "--resume", code=5
     )
 
 
@@ -279,10 +283,10 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk(tmp_path):
 
 
 def test_from_a_real_shell(tmp_path):
-    args = [sys.executable, "train.py", "--set", "train.rate=-1", "--out", tmp_path]
+    args = [sys.executable, "train.py", "--set", "train.lr=-1", "--out", tmp_path]
     done = subprocess.run(args, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == "error: train.rate: must be more than 0, got -1.0\n"
+    assert done.stderr == "error: train.lr: must be more than 0, got -1.0\n"
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -33,12 +33,12 @@ def test_every_shipped_config_passes(path, monkeypatch, capsys):
     assert "WRONG" not in out and "infected" not in out and "every gradient agrees" in out
 
 
-@pytest.mark.parametrize("kernel", ["written", "vendor"])
+@pytest.mark.parametrize("kernel", ["reference", "torch"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["digits", "cross"])
 def test_lower_precision_passes(name, dtype, kernel, monkeypatch, capsys):
     path = ROOT / "configs" / f"{name}.toml"
-    command(monkeypatch, path, "--dtype", dtype, "--device", "cpu", "--set", f"net.kernel={kernel}")
+    command(monkeypatch, path, "--dtype", dtype, "--device", "cpu", "--set", f"net.backend={kernel}")
     assert f"training mode, {dtype}" in capsys.readouterr().out
 
 

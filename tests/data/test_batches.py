@@ -10,7 +10,7 @@ from nets.training import config
 
 
 def draw(n=40, shape=(3, 8, 6), seed=0, epoch=0, **options):
-    return batches.plan(n, shape, config.Data(**options), seed, epoch, "cpu")
+    return batches.plan(n, shape, config.Data(), config.Augment(**options), seed, epoch, "cpu")
 
 
 def test_an_epoch_holds_every_sample_once_in_a_new_order():
@@ -35,7 +35,7 @@ def test_take_is_a_reflect_pad_a_crop_and_a_flip():
 
 
 def test_shifts_cover_their_range():
-    shift = draw(n=2000, crop=2).shift
+    shift = draw(n=2000, crop_padding=2).shift
     assert sorted(set(shift.flatten().tolist())) == [-2, -1, 0, 1, 2]
 
 

@@ -60,9 +60,10 @@ def mixed(tmp_path_factory):
     return make_tree(tmp_path_factory.mktemp("mixed"), side=None)
 
 
-def load(root, **options):
-    options = {"memory_limit": 0, "workers": 0} | options
-    return data.load(config.Data(source="folder", root=str(root), **options))
+def load(root, random_resized_crop=0.0, **options):
+    options = {"memory_limit_mb": 0, "num_workers": 0} | options
+    augment = config.Augment(random_resized_crop=random_resized_crop)
+    return data.load(config.Data(source="folder", root=str(root), **options), augment)
 
 
 def feed(x, plan, batch, seed, epoch, start=0):
@@ -75,7 +76,9 @@ def feed(x, plan, batch, seed, epoch, start=0):
 
 def epoch(d, number=0, start=0, seed=3, batch=10, options=None):
     """(the batches' pictures, the plan) of one epoch."""
-    plan = batches.plan(len(d.train_x), d.shape, options or config.Data(), seed, number, "cpu")
+    plan = batches.plan(
+        len(d.train_x), d.shape, config.Data(), options or config.Augment(), seed, number, "cpu"
+    )
     return list(feed(d.train_x, plan, batch, seed, number, start)), plan
 
 
@@ -84,8 +87,8 @@ def same(a, b):
 
 
 def test_a_stream_is_the_tree_in_memory(root):
-    options = config.Data(crop=2, flip="random")
-    here, there = load(root, memory_limit=1), load(root)
+    options = config.Augment(crop_padding=2, flip="random")
+    here, there = load(root, memory_limit_mb=1), load(root)
     assert isinstance(here.train_x, torch.Tensor) and isinstance(there.train_x, stream.Pictures)
     assert same(epoch(here, options=options)[0], epoch(there, options=options)[0])
     assert len(epoch(there)[0]) == 4  # 42 pictures: two sit this epoch out
@@ -103,17 +106,17 @@ def test_a_stream_is_the_tree_in_memory(root):
     [(0, True), (1, False)],  # MB; 51 pictures of 12 × 12 × 3 are 22 kB
 )
 def test_the_limit(root, limit, streamed):
-    assert isinstance(load(root, memory_limit=limit).train_x, stream.Pictures) == streamed
+    assert isinstance(load(root, memory_limit_mb=limit).train_x, stream.Pictures) == streamed
 
 
 def test_any_number_of_workers_gives_the_same_batches(mixed):
-    options = {"size": 8, "random_resized": 0.2, "memory_limit": 4000}
+    options = {"size": 8, "random_resized_crop": 0.2, "memory_limit_mb": 4000}
     one = load(mixed, **options)
     assert isinstance(one.train_x, stream.Pictures)  # crops are cut from the whole pictures
     first, second = epoch(one, 0)[0], epoch(one, 1)[0]
     assert not same(first, second) and first[0].shape == (10, 8, 8, 3)
     for count in (1, 4):
-        d = load(mixed, workers=count, **options)
+        d = load(mixed, num_workers=count, **options)
         assert same(epoch(d, 0)[0], first)
         assert same(epoch(d, 1, start=2)[0], second[2:])  # by workers that have seen another epoch
     half = feed(d.train_x, epoch(d, 0)[1], 10, 3, 0)
@@ -122,7 +125,7 @@ def test_any_number_of_workers_gives_the_same_batches(mixed):
 
 
 def test_a_crop_is_of_seed_epoch_and_picture_alone(mixed):
-    d = load(mixed, size=8, random_resized=0.2)
+    d = load(mixed, size=8, random_resized_crop=0.2)
 
     def by_picture(**options):
         found, plan = epoch(d, **options)
@@ -138,7 +141,7 @@ def test_a_crop_is_of_seed_epoch_and_picture_alone(mixed):
 
 
 def test_a_crop_is_that_part_of_the_picture(mixed):
-    d = load(mixed, size=8, random_resized=0.2)
+    d = load(mixed, size=8, random_resized_crop=0.2)
     found, plan = epoch(d, number=5)
     row = int(plan.order[13])
     with Image.open(d.train_x.files[row]) as image:
@@ -168,10 +171,12 @@ def test_boxes():
 
 def test_the_same_run_streamed(root, tmp_path):
     """The whole of a run, and its test again, by workers: the weights of the run in memory."""
-    (tmp_path / "net.toml").write_text('[data]\nsource = "folder"\ncrop = 2\ncutout = 3' + NET)
-    args = ["--data-root", root, "--out", tmp_path, "--device", "cpu", "--set", "data.workers=2", "--set"]
+    (tmp_path / "net.toml").write_text(
+        '[data]\nsource = "folder"\n[augment]\ncrop_padding = 2\ncutout = 3' + NET
+    )
+    args = ["--data-root", root, "--out", tmp_path, "--device", "cpu", "--set", "data.num_workers=2", "--set"]
     here = shell("train.py", tmp_path / "net.toml", *args, "name=here")
-    there = shell("train.py", tmp_path / "net.toml", *args, "name=there", "--set", "data.memory_limit=0")
+    there = shell("train.py", tmp_path / "net.toml", *args, "name=there", "--set", "data.memory_limit_mb=0")
     assert here == there == shell("eval.py", tmp_path / "there").split("\n\n")[-1]
     a, b = (load_file(tmp_path / name / "last.safetensors") for name in ("here", "there"))
     assert all(torch.equal(a[k], b[k]) for k in a)
@@ -184,10 +189,12 @@ def test_the_same_run_streamed(root, tmp_path):
 
 def test_a_stream_goes_on_in_the_middle_of_an_epoch(root, tmp_path):
     """With random crops, and with another number of workers."""
-    (tmp_path / "net.toml").write_text('[data]\nsource = "folder"\nsize = 9\nrandom_resized = 0.3' + NET)
+    (tmp_path / "net.toml").write_text(
+        '[data]\nsource = "folder"\nsize = 9\n[augment]\nrandom_resized_crop = 0.3' + NET
+    )
     runs = {}
     for name, workers, at in (("alone", 0, None), ("again", 2, 6), ("again", 1, None)):
-        given = [f"data.root={root}", f"data.workers={workers}", "train.momentum=0.9"]
+        given = [f"data.root={root}", f"data.num_workers={workers}", "train.momentum=0.9"]
         run = runs[name] = trainer.Run(
             config.load(tmp_path / "net.toml", given), torch.device("cpu"), tmp_path / name
         )
@@ -210,8 +217,8 @@ def test_a_stream_goes_on_in_the_middle_of_an_epoch(root, tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_picture_stops_a_stream(root, tmp_path, workers):
     (root / "train/bee/5.png").write_bytes(b"")
-    (tmp_path / "net.toml").write_text('[data]\nsource = "folder"\nmemory_limit = 0' + NET)
-    args = ["--data-root", root, "--out", tmp_path, "--set", f"data.workers={workers}"]
+    (tmp_path / "net.toml").write_text('[data]\nsource = "folder"\nmemory_limit_mb = 0' + NET)
+    args = ["--data-root", root, "--out", tmp_path, "--set", f"data.num_workers={workers}"]
     assert "train/bee/5.png: not a picture" in shell("train.py", tmp_path / "net.toml", *args, code=3)
 
 
@@ -221,7 +228,7 @@ def test_bad_pictures_are_skipped_and_counted(root, tmp_path, limit, capfd):
     for p in bad:
         p.write_text("no picture")
     (tmp_path / "net.toml").write_text('[data]\nsource = "folder"\non_error = "skip"' + NET)
-    args = ["--data-root", root, "--out", tmp_path, "--set", f"data.memory_limit={limit}"]
+    args = ["--data-root", root, "--out", tmp_path, "--set", f"data.memory_limit_mb={limit}"]
     for _ in range(2):  # in memory, the second time from the cache
         out = shell("train.py", tmp_path / "net.toml", *args, "--force")
         result = json.loads((tmp_path / "net/result.json").read_text())
@@ -241,7 +248,7 @@ def test_a_skipped_picture_gives_way_to_the_next_of_its_class(root):
     x, at = d.train_x[:], names.index
     assert torch.equal(x[at("bee/4.png")], x[at("bee/5.png")])
     assert names[at("bee/9.png")] == names[27] and torch.equal(x[at("bee/13.png")], x[at("bee/2.png")])
-    with_workers = load(root, on_error="skip", workers=2)
+    with_workers = load(root, on_error="skip", num_workers=2)
     assert same(epoch(d)[0], epoch(with_workers)[0]) and len(d.skipped) == len(with_workers.skipped) == 2
     for p in (root / "train/bee").iterdir():
         p.write_bytes(b"")
@@ -261,32 +268,34 @@ def test_a_picture_that_goes_bad_while_the_net_trains_is_counted(root):
 @pytest.mark.parametrize("limit", [0, 4000])
 def test_pictures_of_several_sizes(mixed, limit):
     with pytest.raises(DataError, match="set data.size"):
-        epoch(load(mixed, memory_limit=limit, on_error="skip"))
+        epoch(load(mixed, memory_limit_mb=limit, on_error="skip"))
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"random_resized": 0.5}, "needs data.size"),
-        ({"random_resized": 0.5, "size": 8, "source": "digits"}, "digits is not read from a tree"),
+        ({}, "needs data.size"),
+        ({"size": 8, "source": "digits"}, "digits is not read from a tree"),
     ],
 )
 def test_random_crops_where_there_can_be_none(options, message):
     with pytest.raises(UsageError, match=message):
-        data.load(config.Data(**options))
+        data.load(config.Data(**options), config.Augment(random_resized_crop=0.5))
 
 
 def test_a_worker_that_is_killed(root, monkeypatch, capsys):
-    d = load(root, workers=1)
+    d = load(root, num_workers=1)
     monkeypatch.setattr(stream, "decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(SystemExit) as left, cli.one_line_errors():
         epoch(d)
     error = capsys.readouterr().err
-    assert left.value.code == 2 and error.startswith("error: data.workers: DataLoader worker (pid")
+    assert left.value.code == 2 and error.startswith("error: data.num_workers: DataLoader worker (pid")
 
 
 def test_an_interrupted_run_leaves_no_worker(root, tmp_path):
-    (tmp_path / "net.toml").write_text('[data]\nsource = "folder"\nmemory_limit = 0\nworkers = 2' + NET)
+    (tmp_path / "net.toml").write_text(
+        '[data]\nsource = "folder"\nmemory_limit_mb = 0\nnum_workers = 2' + NET
+    )
     args = [sys.executable, "train.py", str(tmp_path / "net.toml"), "--data-root", str(root)]
     args += ["--device", "cpu", "--set", "train.epochs=100000", "--out", str(tmp_path)]
     own = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
@@ -319,7 +328,7 @@ def test_val_in_place_of_test(tmp_path):
     (tmp_path / "test").mkdir()  # ImageNet's: pictures without labels
     Image.new("RGB", (12, 12)).save(tmp_path / "test" / "a.png")
     assert len(load(tmp_path).test_x) == 9
-    assert len(load(tmp_path, memory_limit=9).test_x) == 9
+    assert len(load(tmp_path, memory_limit_mb=9).test_x) == 9
 
 
 def bench(root, conf, *args):
@@ -353,10 +362,10 @@ def test_memory_does_not_grow_with_the_tree(tmp_path):
 
 @CUDA
 def test_on_cuda(mixed):
-    d = load(mixed, size=8, random_resized=0.2, workers=2)
+    d = load(mixed, size=8, random_resized_crop=0.2, num_workers=2)
     want, plan = epoch(d)
     x = d.train_x.to("cuda")
-    plan = batches.plan(len(x), d.shape, config.Data(), 3, 0, "cuda")
+    plan = batches.plan(len(x), d.shape, config.Data(), config.Augment(), 3, 0, "cuda")
     got = [*x.batches(plan, 10, 3, 0)]
     assert all(b.device.type == "cuda" for b in got) and same([b.cpu() for b in got], want)
     assert x.wait.seconds() > 0 and x[:2].device.type == "cuda"

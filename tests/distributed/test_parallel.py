@@ -151,7 +151,7 @@ def test_weights_add_up():
     assert weight(total, 3, 11) == weight(Performance(), 3, 11) == 1
 
 
-def small_net(device="cpu", kernel="written"):
+def small_net(device="cpu", kernel="reference"):
     layers = [{"type": "Conv2d", "out_channels": 8, "kernel_size": 3}, "BatchNorm2d", "GELU", "GlobalAvgPool"]
     return build([*layers, {"type": "Linear", "outputs": 3}], (3, 6, 6), kernel)[0].to(device)
 
@@ -281,10 +281,10 @@ def test_more_processes_than_gpus(monkeypatch):
 @pytest.mark.parametrize(
     "override, words",
     [
-        ("parallel.batch_norm=global", "parallel.batch_norm"),
-        ("parallel.reduce_dtype=float16", "parallel.reduce_dtype"),
-        ("parallel.bucket_mb=0", "parallel.bucket_mb"),
-        ("parallel.shard=1", "parallel.shard"),
+        ("distributed.batch_norm=global", "distributed.batch_norm"),
+        ("distributed.reduce_dtype=float16", "distributed.reduce_dtype"),
+        ("distributed.bucket_mb=0", "distributed.bucket_mb"),
+        ("distributed.shard_optimizer=1", "distributed.shard_optimizer"),
         ("parallel.buckets=1", 'bucket_mb"?'),
     ],
 )
@@ -296,9 +296,16 @@ def test_config(override, words):
 
 def test_only_sgd_is_sharded():
     for kind in ("muon", "adaptive"):
-        with pytest.raises(UsageError, match=f"train.optimizer: parallel.shard is for sgd, not {kind}"):
-            config.load(ROOT / "configs" / "digits.toml", ["parallel.shard=true", f"train.optimizer={kind}"])
-    assert config.load(ROOT / "configs" / "dense.toml", ["parallel.shard=true"]).parallel.shard
+        with pytest.raises(
+            UsageError, match=f"train.optimizer: distributed.shard_optimizer is for sgd, not {kind}"
+        ):
+            config.load(
+                ROOT / "configs" / "digits.toml",
+                ["distributed.shard_optimizer=true", f"train.optimizer={kind}"],
+            )
+    assert config.load(
+        ROOT / "configs" / "dense.toml", ["distributed.shard_optimizer=true"]
+    ).distributed.shard_optimizer
 
 
 def test_exit_code():

@@ -39,9 +39,9 @@ def special(*shape):
         (GELU, F.gelu),
         (lambda: GELU("tanh"), lambda x: F.gelu(x, approximate="tanh")),
         (SiLU, F.silu),
-        (lambda: GELU(kernel="vendor"), F.gelu),
-        (lambda: GELU("tanh", kernel="vendor"), lambda x: F.gelu(x, approximate="tanh")),
-        (lambda: SiLU(kernel="vendor"), F.silu),
+        (lambda: GELU(kernel="torch"), F.gelu),
+        (lambda: GELU("tanh", kernel="torch"), lambda x: F.gelu(x, approximate="tanh")),
+        (lambda: SiLU(kernel="torch"), F.silu),
     ],
 )
 def test_activation(layer, function, shape, device):
@@ -157,7 +157,7 @@ CONVS = [  # (x shape, options)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("kernel", ["written", "vendor"])
+@pytest.mark.parametrize("kernel", ["reference", "torch"])
 @pytest.mark.parametrize("shape, options", CONVS)
 def test_conv2d(shape, options, kernel, device):
     layer = Conv2d(shape[1], 8, kernel=kernel, **options)
@@ -186,7 +186,7 @@ def test_conv2d_weight_gradient_in_blocks(groups):
 
 def test_no_gradient_for_the_data_where_it_is_not_wanted():
     pictures, rows = torch.randn(2, 3, 5, 5), torch.randn(2, 3)
-    convs = [Conv2d(3, 4, 3), Conv2d(3, 4, 3, kernel="vendor"), Whiten2d(3)]
+    convs = [Conv2d(3, 4, 3), Conv2d(3, 4, 3, kernel="torch"), Whiten2d(3)]
     for layer, x in [*((layer, pictures) for layer in convs), (Linear(3, 4), rows)]:
         y, saved = layer.forward(x)
         full = layer.backward(saved, torch.ones_like(y))
@@ -246,7 +246,7 @@ POOLS = [  # (x shape, options)
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("kernel", ["written", "vendor"])
+@pytest.mark.parametrize("kernel", ["reference", "torch"])
 @pytest.mark.parametrize(
     "shape, options",
     [
@@ -268,7 +268,7 @@ def test_avg_pool(shape, options, device):
     check_layer(AvgPool2d(**options), reference, torch.randn(shape), device)
 
 
-@pytest.mark.parametrize("kernel", ["written", "vendor"])
+@pytest.mark.parametrize("kernel", ["reference", "torch"])
 @pytest.mark.parametrize("stride", [2, 1])
 def test_max_pool_of_nan_and_minus_infinity(kernel, stride):
     """NaN wins and takes the gradient; of a window of −inf the first is the winner."""
@@ -365,7 +365,7 @@ def test_adaptive_avg_pool_takes_no_pictures_without_pixels_and_no_sizes_of_noth
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("affine", [True, False])
-@pytest.mark.parametrize("kernel", ["written", "vendor"])
+@pytest.mark.parametrize("kernel", ["reference", "torch"])
 @pytest.mark.parametrize("shape", [(4, 3, 5, 7), (2, 1, 1, 1), (1, 3, 2, 2)])
 def test_batch_norm(shape, kernel, affine, device):
     layer = BatchNorm2d(shape[1], eps=1e-3, momentum=0.3, affine=affine, kernel=kernel)
@@ -403,7 +403,7 @@ def test_batch_norm_takes_no_wrong_options(wrong):
     BatchNorm2d(3, eps=1e-9, momentum=0)  # the average stays as it is
 
 
-@pytest.mark.parametrize("kernel", ["written", "vendor"])
+@pytest.mark.parametrize("kernel", ["reference", "torch"])
 def test_batch_norm_of_no_pictures(kernel):
     """In evaluation nothing is divided by their number; the library's backward died of it."""
     layer = BatchNorm2d(3, kernel=kernel).eval()
@@ -596,7 +596,7 @@ def test_a_pool_is_padded_by_at_most_half_a_window(layer, options):
         layer(3, **options)
 
 
-@pytest.mark.parametrize("kernel", ["written", "vendor"])
+@pytest.mark.parametrize("kernel", ["reference", "torch"])
 def test_a_max_pool_window_that_steps_over_the_picture(kernel):
     """Left and right of it, it sees padding alone; the library's index then lies outside the picture."""
     layer = MaxPool2d((1, 2), (1, 3), padding=(0, 1), dilation=(1, 2), kernel=kernel)

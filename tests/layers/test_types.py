@@ -19,23 +19,23 @@ from nets.layers.whiten import Whiten2d
 PICTURES = (2, 4, 9, 8)
 LAYERS = {  # name -> (layer, the shape of its input)
     "Linear": (lambda: Linear(6, 5), (4, 6)),
-    "Conv2d written": (lambda: Conv2d(4, 6, 3, stride=2, padding=1, groups=2), PICTURES),
-    "Conv2d vendor": (lambda: Conv2d(4, 6, 3, stride=2, padding=1, kernel="vendor"), PICTURES),
+    "Conv2d reference": (lambda: Conv2d(4, 6, 3, stride=2, padding=1, groups=2), PICTURES),
+    "Conv2d torch": (lambda: Conv2d(4, 6, 3, stride=2, padding=1, kernel="torch"), PICTURES),
     "Whiten2d": (lambda: Whiten2d(4), PICTURES),
-    "MaxPool2d written": (lambda: MaxPool2d(2), PICTURES),
-    "MaxPool2d written, overlapping": (lambda: MaxPool2d(3, 2, 1), PICTURES),
-    "MaxPool2d vendor": (lambda: MaxPool2d(3, 2, 1, kernel="vendor"), PICTURES),
+    "MaxPool2d reference": (lambda: MaxPool2d(2), PICTURES),
+    "MaxPool2d reference, overlapping": (lambda: MaxPool2d(3, 2, 1), PICTURES),
+    "MaxPool2d torch": (lambda: MaxPool2d(3, 2, 1, kernel="torch"), PICTURES),
     "AvgPool2d": (lambda: AvgPool2d(3, 2, 1), PICTURES),
     "AdaptiveAvgPool2d": (lambda: AdaptiveAvgPool2d((4, 5)), PICTURES),
     "GlobalAvgPool": (GlobalAvgPool, PICTURES),
     "GlobalMaxPool": (GlobalMaxPool, PICTURES),
-    "BatchNorm2d written": (lambda: BatchNorm2d(4), PICTURES),
-    "BatchNorm2d vendor": (lambda: BatchNorm2d(4, kernel="vendor"), PICTURES),
+    "BatchNorm2d reference": (lambda: BatchNorm2d(4), PICTURES),
+    "BatchNorm2d torch": (lambda: BatchNorm2d(4, kernel="torch"), PICTURES),
     "LocalResponseNorm": (lambda: LocalResponseNorm(3, 0.5), PICTURES),
     **{a.__name__: (a, PICTURES) for a in (Sigmoid, Tanh, ReLU, GELU, SiLU, Dropout, Flatten)},
     "GELU tanh": (lambda: GELU("tanh"), PICTURES),
-    "GELU vendor": (lambda: GELU(kernel="vendor"), PICTURES),
-    "SiLU vendor": (lambda: SiLU(kernel="vendor"), PICTURES),
+    "GELU torch": (lambda: GELU(kernel="torch"), PICTURES),
+    "SiLU torch": (lambda: SiLU(kernel="torch"), PICTURES),
     "Scale": (lambda: Scale(0.5), PICTURES),
 }
 
@@ -53,7 +53,7 @@ def test_a_gradient_has_the_type_of_what_it_is_of(name, dtype, training):
     assert all(g.dtype == dtype for g in grads.values())
 
 
-@pytest.mark.parametrize("name", ["Linear", "Conv2d written", "Whiten2d", "BatchNorm2d written"])
+@pytest.mark.parametrize("name", ["Linear", "Conv2d reference", "Whiten2d", "BatchNorm2d reference"])
 def test_in_bfloat16_sums_are_taken_in_float32(name):
     """With weights in float32, a sum of dy is as exact as one in float64: it isn't rounded on the way."""
     make, shape = LAYERS[name]
@@ -67,7 +67,7 @@ def test_in_bfloat16_sums_are_taken_in_float32(name):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
-    "name", ["BatchNorm2d written", "Sigmoid", "Tanh", "GELU", "GELU tanh", "SiLU", "LocalResponseNorm"]
+    "name", ["BatchNorm2d reference", "Sigmoid", "Tanh", "GELU", "GELU tanh", "SiLU", "LocalResponseNorm"]
 )
 def test_in_bfloat16_a_long_formula_is_rounded_once(name, training):
     """dx is the true one, rounded, but for a few on the border: what lies between is float32."""
@@ -87,7 +87,7 @@ def wide(saved):
     return saved.double() if torch.is_tensor(saved) else saved
 
 
-@pytest.mark.parametrize("name", [n for n in LAYERS if n != "BatchNorm2d vendor"])  # has no meta kernel
+@pytest.mark.parametrize("name", [n for n in LAYERS if n != "BatchNorm2d torch"])  # has no meta kernel
 def test_all_stays_on_the_device(name):
     """On "meta", which has shapes and no numbers: a tensor made on the CPU would not mix."""
     make, shape = LAYERS[name]
@@ -140,13 +140,13 @@ class Ops(TorchDispatchMode):
     ],
 )
 def test_the_kernel_says_whose_backward_runs(make, theirs):
-    for kernel in ("written", "vendor"):
+    for kernel in ("reference", "torch"):
         layer = make(kernel)
         y, saved = layer.forward(torch.randn(PICTURES))
         with Ops() as ops:
             layer.backward(saved, torch.ones_like(y))
-        assert (theirs in ops.names) == (kernel == "vendor")
-    with pytest.raises(ValueError, match='kernel is "written", "vendor" or "native", not "mine"'):
+        assert (theirs in ops.names) == (kernel == "torch")
+    with pytest.raises(ValueError, match='kernel is "reference", "torch" or "native", not "mine"'):
         make("mine")
 
 

@@ -153,7 +153,7 @@ def test_it_needs_a_value():
 
 @pytest.mark.parametrize("rate", [0.005, 500.0])
 def test_train_py_can_use_it(tmp_path, rate):
-    overrides = ['train.optimizer="adaptive"', f"train.rate={rate}", "train.batch_size=2", "train.epochs=100"]
+    overrides = ['train.optimizer="adaptive"', f"train.lr={rate}", "train.batch_size=2", "train.epochs=100"]
     conf = config.load("configs/two_weight.toml", overrides)
     run = trainer.Run(conf, torch.device("cpu"), tmp_path / "run")
     assert run.train().largest_error < 0.1

@@ -52,8 +52,8 @@ def test_the_rate_may_be_a_tensor():
 def test_parameter_groups():
     params = {"0.weight": torch.ones(2), "0.bias": torch.ones(2), "1.bias": torch.ones(2)}
     groups = [
-        {"match": ["1.*"], "rate": 0.0},
-        {"match": ["*.bias"], "rate": 10.0, "weight_decay": 0.0, "momentum": 0.0},
+        {"match": ["1.*"], "lr_scale": 0.0},
+        {"match": ["*.bias"], "lr_scale": 10.0, "weight_decay": 0.0, "momentum": 0.0},
     ]
     sgd = SGD(params, 0.01, momentum=0.9, weight_decay=1.0, groups=groups)
     sgd.step({k: torch.ones(2) for k in params})
@@ -105,7 +105,7 @@ def filters_and_rest():
 def test_muon_steps_filters_along_the_orthogonal_and_the_rest_as_sgd(options, maximize):
     mine, theirs = filters_and_rest(), filters_and_rest()
     places = [v.data_ptr() for v in mine.values()]
-    group = dict(match=["*.bias"], rate=3.0, momentum=0.5, weight_decay=0.01)
+    group = dict(match=["*.bias"], lr_scale=3.0, momentum=0.5, weight_decay=0.01)
     options = options | dict(maximize=maximize, groups=[group])
     muon, sgd = Muon(mine, 0.1, **options), SGD(theirs, 0.1, **options)
     w, v = theirs["0.weight"].clone(), 0.0
@@ -124,7 +124,7 @@ def test_muon_steps_filters_along_the_orthogonal_and_the_rest_as_sgd(options, ma
 
 
 def test_muon_by_its_name_in_a_config():
-    conf = config.load(ROOT / "configs/digits.toml", ["train.optimizer=muon", "train.rate=0.1"])
+    conf = config.load(ROOT / "configs/digits.toml", ["train.optimizer=muon", "train.lr=0.1"])
     net = make.make_net(conf, (1, 8, 8), 10)
     optimizer = make.make_optimizer(conf, net, CrossEntropy())
     assert type(optimizer) is Muon

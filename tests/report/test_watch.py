@@ -281,8 +281,8 @@ def test_the_logs_settings(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text('[net]\nlayers = ["Flatten"]\n')
     assert config.load(path).log == config.Log(50, False)
-    assert config.load(path, ["log.every=1", "log.tensorboard=true"]).log == config.Log(1, True)
-    for wrong in ("log.every=0", "log.every=1.5", "log.tensorboard=1", "log.evry=3"):
+    assert config.load(path, ["log.every_steps=1", "log.tensorboard=true"]).log == config.Log(1, True)
+    for wrong in ("log.every_steps=0", "log.every_steps=1.5", "log.tensorboard=1", "log.evry=3"):
         with pytest.raises(UsageError, match=wrong.split("=")[0]):
             config.load(path, [wrong])
 
@@ -548,7 +548,7 @@ def test_what_is_no_run_is_told_in_a_line(run, tmp_path, capsys):
 
 
 def test_what_the_trainer_writes_is_what_is_shown(tmp_path, capsys):
-    conf = config.load(ROOT / "configs/two_weight.toml", ["train.epochs=40", "log.every=1"])
+    conf = config.load(ROOT / "configs/two_weight.toml", ["train.epochs=40", "log.every_steps=1"])
     line = Run(conf, torch.device("cpu"), tmp_path / "a").train().line()
     shown = look(tmp_path / "a", "--png", tmp_path / "a.png", capsys=capsys)
     words = r"two_weight: 40 of 40 epochs, step 80, 0:00:\d\d so far,\s[\d,]+ samples/s, [\d,]+ MB\n"

@@ -56,12 +56,12 @@ def test_the_papers_places_norms_and_recipe():
     for norm in (layers[2], layers[6]):
         assert (norm.size, norm.k, norm.alpha / norm.size, norm.beta) == (5, 2, pytest.approx(1e-4), 0.75)
     t = CONF.train
-    assert (t.rate, t.momentum, t.weight_decay, t.batch_size, t.schedule) == (0.01, 0.9, 5e-4, 128, "step")
-    assert (CONF.data.size, CONF.data.crop_size, CONF.data.color_jitter, CONF.eval.views) == (
+    assert (t.lr, t.momentum, t.weight_decay, t.batch_size, t.schedule) == (0.01, 0.9, 5e-4, 128, "step")
+    assert (CONF.data.size, CONF.data.crop_size, CONF.augment.color_jitter, CONF.eval.tta) == (
         256,
         224,
         0.1,
-        "ten",
+        "ten_crop",
     )
 
 
@@ -90,8 +90,8 @@ def test_restart():
 
 
 def test_random_crops_are_cut_from_anywhere_and_no_further():
-    conf = config.Data(source="folder", size=9, crop_size=6, flip="random")
-    plan = batches.plan(500, (3, 6, 6), conf, 0, 0, "cpu")
+    conf, augment = config.Data(source="folder", size=9, crop_size=6), config.Augment(flip="random")
+    plan = batches.plan(500, (3, 6, 6), conf, augment, 0, 0, "cpu")
     assert sorted(set(plan.shift.flatten().tolist())) == [0, 1, 2, 3]
     x = torch.randint(0, 256, (500, 9, 9, 3), dtype=torch.uint8)
     got = batches.take(x, plan, 6)
@@ -117,10 +117,10 @@ def test_color_axes_are_the_covariances_eigenvectors():
 
 
 def test_color_jitter_moves_a_whole_picture_along_the_axes():
-    conf = config.Data(source="folder", color_jitter=0.1)
-    plan = batches.plan(4000, (3, 2, 2), conf, 0, 0, "cpu")
+    parts = config.Data(source="folder"), config.Augment(color_jitter=0.1)
+    plan = batches.plan(4000, (3, 2, 2), *parts, 0, 0, "cpu")
     assert plan.color.shape == (4000, 3) and abs(plan.color.std() - 0.1) < 3e-3
-    again, other = (batches.plan(4000, (3, 2, 2), conf, 0, epoch, "cpu") for epoch in (0, 1))
+    again, other = (batches.plan(4000, (3, 2, 2), *parts, 0, epoch, "cpu") for epoch in (0, 1))
     assert torch.equal(plan.color, again.color) and not torch.equal(plan.color, other.color)
     axes, std = (
         torch.tensor([[1.0, 0.0, 0.2], [0.0, 2.0, 0.1], [0.5, 0.0, 0.3]]),
@@ -154,26 +154,26 @@ class Mean:
 
 def test_answers_of_ten_views_are_averaged_after_the_softmax():
     x, net = 3 * torch.randn(2, 3, 9, 8), Mean()
-    z = look(net, x, "ten", 5)
+    z = look(net, x, "ten_crop", 5)
     want = torch.stack([F.softmax(Mean().forward(v)[0], 1) for v in ten_crop(x, 5)]).mean(0)
     torch.testing.assert_close(F.softmax(z, 1), want)
     torch.testing.assert_close(z.exp().sum(1), torch.ones(2))  # probabilities already
     assert net.shapes == 10 * [(2, 3, 5, 5)]
-    torch.testing.assert_close(look(net, x, "one", 5), Mean().forward(center(x, 5))[0])
-    assert torch.equal(look(net, x, "one"), Mean().forward(x)[0])
-    assert look(net, x.bfloat16(), "ten", 5).dtype == torch.float32
+    torch.testing.assert_close(look(net, x, "none", 5), Mean().forward(center(x, 5))[0])
+    assert torch.equal(look(net, x, "none"), Mean().forward(x)[0])
+    assert look(net, x.bfloat16(), "ten_crop", 5).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
     "override, message",
     [
         ("data.crop_size=300", "data.crop_size: 300 is more than data.size, 256"),
-        ("data.crop=2", "data.crop: pictures are shifted by data.crop_size already"),
+        ("augment.crop_padding=2", "augment.crop_padding: pictures are shifted by data.crop_size already"),
         ("data.source=cifar10", "data.crop_size: only a folder has it, not cifar10"),
-        ("data.units=bits", 'data.units: "bits" is not one of its values; did you mean "bytes"?'),
+        ("data.normalize=means", 'data.normalize: "means" is not one of its values; did you mean "mean"?'),
         (
-            "eval.views=two",
-            'eval.views: "two" is not one of its values; known: one, mirror, six, corners, ten',
+            "eval.tta=two",
+            'eval.tta: "two" is not one of its values; known: none, flip, six_view, corners, ten_crop',
         ),
         ("net.layers.23.outputs=3", "net.layers.23.outputs=3: 23 is no place in a list of 23"),
         ("net.layers.-24=3", "-24 is no place in a list of 23"),
@@ -189,12 +189,15 @@ def test_wrong_settings_are_named(override, message):
 
 def test_gray_pictures_have_no_colors(tree):
     conf = config.load(PATH, overrides(tree, "data.channels=1"))
-    with pytest.raises(UsageError, match="data.color_jitter: gray pictures have no colors"):
+    with pytest.raises(UsageError, match="augment.color_jitter: gray pictures have no colors"):
         trainer.Run(conf, torch.device("cpu"), tree)
 
 
 def test_only_a_folder_has_units_and_a_number_of_classes():
-    for override, name in (("data.units=bytes", "data.units"), ("data.classes=10", "data.classes")):
+    for override, name in (
+        ("data.normalize=mean", "data.normalize"),
+        ("data.num_classes=10", "data.num_classes"),
+    ):
         with pytest.raises(UsageError, match=f"{name}: only a folder has"):
             config.load(PATH.with_name("digits.toml"), [override])
 
@@ -234,7 +237,7 @@ def overrides(tree, *more):
     """The narrow net on the tree of three classes."""
     own = [
         "data.size=110",
-        "data.classes=3",
+        "data.num_classes=3",
         "net.layers.-1.outputs=3",
         f"data.root={config.toml(str(tree))}",
     ]
@@ -251,7 +254,7 @@ def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(tree, tmp_path, 
     run = trainer.Run(conf, torch.device("cpu"), tmp_path / "run")
     assert run.data.shape == (3, 99, 99) and run.data.train_x.shape[1:] == (110, 110, 3)
     assert run.data.std.tolist() == pytest.approx([1 / 255] * 3)
-    plan = batches.plan(run.feed.n, run.data.shape, conf.data, 0, 0, "cpu")
+    plan = batches.plan(run.feed.n, run.data.shape, conf.data, conf.augment, 0, 0, "cpu")
     _, x, _ = next(run.feed(0))
     assert x.shape == (6, 3, 99, 99) and x.is_contiguous(memory_format=torch.channels_last)
     assert 20 < x.std() < 128  # bytes, about their mean
@@ -272,8 +275,8 @@ def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(tree, tmp_path, 
 
 
 def test_a_folder_with_another_number_of_classes(tree):
-    conf = config.load(PATH, overrides(tree, "data.classes=4"))
-    with pytest.raises(DataError, match="has 3 classes, data.classes is 4"):
+    conf = config.load(PATH, overrides(tree, "data.num_classes=4"))
+    with pytest.raises(DataError, match="has 3 classes, data.num_classes is 4"):
         data.load(conf.data)
 
 
@@ -284,7 +287,7 @@ def test_shapes_are_known_without_the_folder():
 def test_twenty_steps_by_hand_and_by_autograd_have_the_same_loss(tree):
     """The narrow net: crops, flips, jitter, LRN, groups, weight decay and momentum, all as in a run."""
     conf = config.load(
-        PATH, overrides(tree, *WIDE, "train.rate=0.003", "train.epochs=10", "train.schedule=step")
+        PATH, overrides(tree, *WIDE, "train.lr=0.003", "train.epochs=10", "train.schedule=step")
     )
     run = trainer.Run(conf, torch.device("cpu"), tree)
     before = {k: p.clone() for k, p in run.net.params.items()}
@@ -322,7 +325,7 @@ def test_the_curve_of_another_optimizer_has_no_twin(tree):
 def test_the_residual_net_learns():
     """A few steps of configs/cifar10_resnet.toml, narrow, in its own dtype."""
     path = PATH.with_name("cifar10_resnet.toml")
-    conf = config.load(path, [*narrow(path), "train.rate=0.05"])
+    conf = config.load(path, [*narrow(path), "train.lr=0.05"])
     net, loss = make.make_net(conf, (3, 32, 32), 10), make.make_loss(conf, True)
     step = trainer.train_step(net, loss, make.make_optimizer(conf, net, loss))
     target = torch.arange(30) % 10

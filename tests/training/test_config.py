@@ -45,21 +45,21 @@ def test_any_words_and_numbers_survive_a_round_trip(tmp_path_factory, root, smoo
 
 def test_overrides(tmp_path):
     path = write(tmp_path, MINIMAL)
-    conf = config.load(path, ["train.rate=2", "data.source=cifar10", 'name="x y"', "train.nesterov=true"])
-    assert (conf.train.rate, conf.data.source, conf.name) == (2.0, "cifar10", "x y")
+    conf = config.load(path, ["train.lr=2", "data.source=cifar10", 'name="x y"', "train.nesterov=true"])
+    assert (conf.train.lr, conf.data.source, conf.name) == (2.0, "cifar10", "x y")
     assert conf.train.nesterov is True and conf.seed == 0
     with pytest.raises(AttributeError):
-        conf.train.rate = 3  # frozen
+        conf.train.lr = 3  # frozen
 
 
 @pytest.mark.parametrize(
     "override, message",
     [
-        ("train.rat=1", 'train.rat: unknown key; did you mean "rate"?'),
-        ("trian.rate=1", 'trian: unknown key; did you mean "train"?'),
-        ("train.rate=fast", "train.rate: expected a number"),
-        ("train.rate=-1", "train.rate: must be more than 0, got -1"),
-        ("train.rate=nan", "train.rate: expected a finite number"),
+        ("train.lrr=1", 'train.lrr: unknown key; did you mean "lr"?'),
+        ("trian.lr=1", 'trian: unknown key; did you mean "train"?'),
+        ("train.lr=fast", "train.lr: expected a number"),
+        ("train.lr=-1", "train.lr: must be more than 0, got -1"),
+        ("train.lr=nan", "train.lr: expected a finite number"),
         ("train.epochs=1.5", "train.epochs: expected a whole number"),
         ("train.epochs=true", "train.epochs: expected a whole number"),
         ("train.epochs=0", "train.epochs: must be at least 1"),
@@ -74,18 +74,21 @@ def test_overrides(tmp_path):
         ("seed=99999999999999999999", "seed: "),
         ("seed=-1", "seed: must be at least 0"),
         ("seed=" + "1" * 5000, "seed: expected a whole number"),
-        ("train.rate=1\nzzz=3", "is not plain text"),
+        ("train.lr=1\nzzz=3", "is not plain text"),
         ('name="a\\u0000b"', "is not plain text"),
         ("data.root=\udcff", "data.root: '\\udcff' is not plain text"),
         ("data.size=2147483648", "data.size: must be at most 4096"),
-        ("train.rate", "--set train.rate: write it as key=value"),
+        ("train.lr", "--set train.lr: write it as key=value"),
         ("seed.x=1", "--set seed.x=1: seed is a value"),
         (
-            'train.groups=[{match=["*.bias"], rat=1}]',
-            'train.groups[0].rat: unknown key; did you mean "rate"?',
+            'train.param_groups=[{match=["*.bias"], lr_scal=1}]',
+            'train.param_groups[0].lr_scal: unknown key; did you mean "lr_scale"?',
         ),
-        ("train.groups=[{rate=1}]", "train.groups[0].match"),
-        ('train.groups=[{match=["*"], rate=-1}]', "train.groups[0].rate: must be at least 0"),
+        ("train.param_groups=[{lr_scale=1}]", "train.param_groups[0].match"),
+        (
+            'train.param_groups=[{match=["*"], lr_scale=-1}]',
+            "train.param_groups[0].lr_scale: must be at least 0",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, override, message):
@@ -136,7 +139,7 @@ def layer(**options):
         (layer(type="Conv2d", out_channels=3, kernel_size=3, groups=2), "groups"),
         (
             layer(type="Conv2d", out_channels=3, kernel_size=3, kernel="fast"),
-            '"written", "vendor" or "native"',
+            '"reference", "torch" or "native"',
         ),
         (layer(type="MaxPool2d", kernel_size=2.5), "kernel_size"),
         (layer(type="Dropout", p=2), "probability"),
@@ -178,9 +181,9 @@ def test_build_fills_in_sizes():
             {"type": "Linear", "outputs": 7},
         ],
         (3, 8, 8),
-        "vendor",
+        "torch",
     )
     assert out == (7,)
     shapes = {k: tuple(v.shape) for k, v in net.params.items()}
     assert shapes["0.body.0.weight"] == (4, 3, 3, 3) and shapes["3.weight"] == (7, 4 * 4 * 4)
-    assert net.children["0"].children["body"].children["1"].kernel == "vendor"
+    assert net.children["0"].children["body"].children["1"].kernel == "torch"

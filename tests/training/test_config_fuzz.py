@@ -188,7 +188,7 @@ def stub(conf):
     """A sample's shape and the number of outputs, whatever lies on the disk."""
     d = conf.data
     side = d.crop_size or d.size or 8
-    return data.SHAPES.get(d.source) or ((d.channels, side, side), d.classes or 10)
+    return data.SHAPES.get(d.source) or ((d.channels, side, side), d.num_classes or 10)
 
 
 def fate(path) -> tuple[str, str]:
@@ -260,7 +260,7 @@ def test_every_key_is_named(part, name, default, tmp_path):
 
 def test_values_inside_layers_and_groups_are_named(tmp_path):
     for value in ("nan", "1979-05-27", hex(16**5000), '"\\u0000"', "[[1e300]]", "{ a = [inf] }"):
-        for where in ("net.layers", "train.groups"):
+        for where in ("net.layers", "train.param_groups"):
             (tmp_path / "c.toml").write_text(f"{where} = [1, {{ type = 'ReLU', x = {value} }}]\n")
             with pytest.raises(UsageError) as e:
                 config.load(tmp_path / "c.toml")

@@ -109,8 +109,10 @@ def test_where_capture_fails_the_step_runs_as_it_is_after_one_warning(cuda):
 def test_a_run_meets_no_batch_that_was_not_captured_before_it(skip, cuda, tmp_path):
     """Two sizes of picture, and a parameter that becomes constant in the middle of an epoch."""
     conf = recipe()
-    groups = ({"match": ["0.*"], "until": 0.6}, {"match": ["2.weight"], "until": 1.0})
-    conf = dataclasses.replace(conf, train=dataclasses.replace(conf.train, groups=groups, skip=skip))
+    groups = ({"match": ["0.*"], "until_epoch": 0.6}, {"match": ["2.weight"], "until_epoch": 1.0})
+    conf = dataclasses.replace(
+        conf, train=dataclasses.replace(conf.train, param_groups=groups, skip_fraction=skip)
+    )
     plain = Run(conf, CPU, tmp_path / "plain")
     plain.train()
 

@@ -16,7 +16,7 @@ from nets.layers.pool import GlobalMaxPool
 from nets.losses import CrossEntropy
 from nets.optim.sgd import SGD, constants, factor
 from nets.training import config
-from nets.training.config import Data, Eval
+from nets.training.config import Augment, Data, Eval
 from nets.training.evaluate import outputs
 from nets.training.step import train_step
 from nets.training.trainer import Run
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def plan_of(n, epoch=0):
-    return batches.plan(n, (3, 4, 4), Data(crop=1, flip="alternating"), 0, epoch, CPU)
+    return batches.plan(n, (3, 4, 4), Data(), Augment(crop_padding=1, flip="alternating"), 0, epoch, CPU)
 
 
 def test_nobody_sits_out_before_their_time_or_of_the_harder_half():
@@ -87,7 +87,7 @@ def test_schedules_go_no_lower_than_the_floor():
 
 def test_a_group_trains_until_its_epoch():
     names = ["0.bias", "1.bias", "1.weight"]
-    groups = [{"match": ["0.*"], "until": 1.5}, {"match": ["*.bias"], "until": 0.0}]
+    groups = [{"match": ["0.*"], "until_epoch": 1.5}, {"match": ["*.bias"], "until_epoch": 0.0}]
     assert constants(names, groups, 0.0) == ["1.bias"]
     assert constants(names, groups, 1.5) == ["0.bias", "1.bias"]
 
@@ -135,7 +135,7 @@ def test_freezing_leaves_a_layer_that_is_used_again_its_dx():
 def test_views_of_six_are_the_mean_of_mirrored_and_moved():
     torch.manual_seed(0)
     x = torch.randn(2, 3, 6, 6).contiguous(memory_format=torch.channels_last)
-    views = VIEWS["six"](x)
+    views = VIEWS["six_view"](x)
     assert len(views) == 6 and sum(w for w, _ in views) == 1
     assert all(v.shape == x.shape for _, v in views)
     moved = views[2][1]
@@ -146,8 +146,8 @@ def test_views_of_six_are_the_mean_of_mirrored_and_moved():
     assert torch.equal(views[4][1][:, :, :-1, :-1], x[:, :, 1:, 1:])
     net = frozen_net().eval()
     by_hand = sum(w * net.forward(v)[0] for w, v in views)
-    assert torch.allclose(look(net, x, "six"), by_hand, atol=1e-6)
-    assert torch.equal(look(net, x, "one"), net.forward(x)[0])
+    assert torch.allclose(look(net, x, "six_view"), by_hand, atol=1e-6)
+    assert torch.equal(look(net, x, "none"), net.forward(x)[0])
 
 
 def test_views_of_the_corners_reach_every_neighbour():
@@ -167,8 +167,8 @@ def test_only_the_doubtful_are_looked_at_again():
     x = torch.randint(256, (10, 8, 8, 3), dtype=torch.uint8)
     d = Dataset(x, None, x, None, ("a", "b"), torch.full((3,), 0.5), torch.full((3,), 0.3))
     one = outputs(net, x, d, torch.float32, True)
-    all_six = outputs(net, x, d, torch.float32, True, asked=Eval("six"))
-    some = outputs(net, x, d, torch.float32, True, asked=Eval("six", 0.3))
+    all_six = outputs(net, x, d, torch.float32, True, asked=Eval("six_view"))
+    some = outputs(net, x, d, torch.float32, True, asked=Eval("six_view", 0.3))
     again = doubtful(one, 0.3)
     assert torch.allclose(some[again], all_six[again], atol=1e-5)
     rest = [i for i in range(10) if i not in again.tolist()]
@@ -185,12 +185,13 @@ LAYERS = (
 
 def recipe(**train):
     conf = config.load("configs/digits.toml")
-    settings = dict(epochs=2, batch_size=256, sizes=(6, 8), skip=0.5, groups=(), schedule="linear", **train)
+    settings = dict(epochs=2, batch_size=256, progressive_sizes=(6, 8), skip_fraction=0.5)
+    settings |= dict(param_groups=(), schedule="linear", **train)
     return dataclasses.replace(
         conf,
-        net=dataclasses.replace(conf.net, layers=LAYERS, kernel="native"),
+        net=dataclasses.replace(conf.net, layers=LAYERS, backend="native"),
         train=dataclasses.replace(conf.train, **settings),
-        eval=Eval("six", 0.5),
+        eval=Eval("six_view", 0.5),
     )
 
 
@@ -210,9 +211,9 @@ def test_a_whole_recipe_runs_and_reports_both_ways_of_looking(tmp_path, dtype):
 
 
 def test_a_group_of_a_run_stops_training_on_time(tmp_path):
-    groups = ({"match": ["0.*"], "until": 1.0}, {"match": ["2.weight"], "until": 0.0})
+    groups = ({"match": ["0.*"], "until_epoch": 1.0}, {"match": ["2.weight"], "until_epoch": 0.0})
     conf = recipe()
-    conf = dataclasses.replace(conf, train=dataclasses.replace(conf.train, groups=groups))
+    conf = dataclasses.replace(conf, train=dataclasses.replace(conf.train, param_groups=groups))
     run = Run(conf, CPU, tmp_path)
     marks, step = [], run.step
 

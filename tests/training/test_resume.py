@@ -27,14 +27,18 @@ from nets.training.step import train_step
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
-QUICK = ["train.epochs=3", "train.batch_size=256", "log.every=2", "save.seconds=0"]
-MUON = ["train.optimizer=muon", "train.rate=0.02", 'train.groups=[{ match = ["0.*"], until = 1.5 }]']
+QUICK = ["train.epochs=3", "train.batch_size=256", "log.every_steps=2", "checkpoint.every_seconds=0"]
+MUON = [
+    "train.optimizer=muon",
+    "train.lr=0.02",
+    'train.param_groups=[{ match = ["0.*"], until_epoch = 1.5 }]',
+]
 RUNS = {
     "dropout": ("digits", []),
-    "varied": ("digits", ["data.flip=alternating", "data.cutout=3", "train.dtype=bfloat16"]),
-    "selective": ("digits", ["train.skip=0.8", "train.skip_after=1"]),
+    "varied": ("digits", ["augment.flip=alternating", "augment.cutout=3", "train.dtype=bfloat16"]),
+    "selective": ("digits", ["train.skip_fraction=0.8", "train.skip_after_epochs=1"]),
     "muon": ("digits", MUON),
-    "tested now and then": ("digits", ["train.eval_every=2", "eval.views=mirror"]),
+    "tested now and then": ("digits", ["train.eval_every=2", "eval.tta=flip"]),
     "skipping": ("digits", ["train.on_nonfinite=skip"]),
     "ignoring": ("digits", ["train.on_nonfinite=ignore"]),
     "adaptive": ("cross", ["train.epochs=12", "train.optimizer=adaptive", "train.batch_size=4"]),
@@ -92,7 +96,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same_last_bit(name, tmp_path):
         ended(conf, tmp_path / "again", steps // 3, stop).train()
     assert caught.value.code == 143 and f"at step {steps // 3 + 1} of {steps}" in str(caught.value)
     # once more, this time without a farewell, two steps behind a checkpoint
-    later = dataclasses.replace(conf, save=config.Save(steps=3, seconds=1e9))
+    later = dataclasses.replace(conf, checkpoint=config.Checkpoint(every_steps=3, every_seconds=1e9))
     with pytest.raises(Gone):
         ended(later, tmp_path / "again", steps // 2 // 3 * 3 + 2, gone).train(resume=True)
     trainer.Run(conf, CPU, tmp_path / "again").train(resume=True)
@@ -171,11 +175,11 @@ def test_checkpoints_by_steps_and_by_seconds(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(trainer.state, "save", lambda run, path: saved.append(run._at()))
     monkeypatch.setattr(checkpoint, "also", lambda *_: None)
-    own = ["train.epochs=2", "train.eval_every=9", "save.steps=4", "save.seconds=1e9"]
+    own = ["train.epochs=2", "train.eval_every=9", "checkpoint.every_steps=4", "checkpoint.every_seconds=1e9"]
     trainer.Run(make("", own), CPU, tmp_path / "a").train()
     assert saved == [0, 4, 8, 10]
     saved.clear()
-    trainer.Run(make("", own[:2] + ["save.seconds=0"]), CPU, tmp_path / "b").train()
+    trainer.Run(make("", own[:2] + ["checkpoint.every_seconds=0"]), CPU, tmp_path / "b").train()
     assert saved == [
         0,
         1,
@@ -225,8 +229,8 @@ def test_resuming_a_finished_run_tells_its_result_again(tmp_path):
 
 
 def test_a_run_resumes_with_its_own_config(stopped_run):
-    with pytest.raises(UsageError, match=r"train\.rate: .* was trained with 0\.1, now it is 0\.2"):
-        trainer.Run(make("", ["train.rate=0.2"]), CPU, stopped_run).train(resume=True)
+    with pytest.raises(UsageError, match=r"train\.lr: .* was trained with 0\.1, now it is 0\.2"):
+        trainer.Run(make("", ["train.lr=0.2"]), CPU, stopped_run).train(resume=True)
     with pytest.raises(UsageError, match=r"net\.layers"):
         trainer.Run(make("", ["net.layers.0.out_channels=31"]), CPU, stopped_run).train(resume=True)
 
@@ -330,7 +334,7 @@ class Infinite(Layer):
 @pytest.mark.parametrize("policy", ["stop", "skip"])
 def test_a_step_that_is_not_finite_changes_nothing(policy, where, optimizer):
     layers = '[{ type = "Conv2d", out_channels = 3, kernel_size = 3 }, "BatchNorm2d", "Flatten", { type = "Linear", outputs = 4 }]'
-    own = [f"train.optimizer={optimizer}", "train.groups=[]"]
+    own = [f"train.optimizer={optimizer}", "train.param_groups=[]"]
     own += (
         ["train.momentum=0", "train.nesterov=false", "train.weight_decay=0"]
         if optimizer == "adaptive"
@@ -375,7 +379,7 @@ def poisoned(conf, out, at):
 
 
 def test_a_run_stops_before_a_batch_that_is_not_finite(tmp_path):
-    conf = make("", ["save.seconds=1e9"])
+    conf = make("", ["checkpoint.every_seconds=1e9"])
     run = poisoned(conf, tmp_path / "bad", [7])
     with pytest.raises(NonFiniteError, match="the loss became nan at step 3 of epoch 2"):
         run.train()
@@ -393,14 +397,14 @@ def test_a_run_stops_before_a_batch_that_is_not_finite(tmp_path):
 
 
 def test_a_run_skips_what_is_not_finite_up_to_a_limit(tmp_path):
-    own = ["train.on_nonfinite=skip", "train.nonfinite_limit=2"]
+    own = ["train.on_nonfinite=skip", "train.max_nonfinite_steps=2"]
     run = poisoned(make("", own), tmp_path / "a", [4, 7])
     run.train()
     assert json.loads((tmp_path / "a/result.json").read_text())["skipped_steps"] == 2
     assert all(t.isfinite().all() for t in run.net.params.values())
     rows = [json.loads(s) for s in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
     assert all(row["loss"] is not None and row["loss"] == row["loss"] for row in rows)
-    with pytest.raises(NonFiniteError, match="3 steps weren't finite, train.nonfinite_limit is 2"):
+    with pytest.raises(NonFiniteError, match="3 steps weren't finite, train.max_nonfinite_steps is 2"):
         poisoned(make("", own), tmp_path / "b", [4, 7, 8]).train()
 
 
@@ -414,7 +418,7 @@ def test_half_a_checkpoint_of_a_killed_process_is_cleared_away(stopped_run, tmp_
 def test_a_test_without_a_number_is_never_the_best(tmp_path):
     """Weights that overflow in the last step of all, whose loss still is a number."""
     layers = 'net.layers=[{ type = "Linear", outputs = 1, spread = 100.0 }]'
-    over = ["train.rate=9e37", "train.epochs=1", "train.batch_size=2", "train.loss=mean_squared_error"]
+    over = ["train.lr=9e37", "train.epochs=1", "train.batch_size=2", "train.loss=mse"]
     conf = config.load(ROOT / "configs/two_weight.toml", [*over, layers])
     result = trainer.Run(conf, CPU, tmp_path).train()
     assert not math.isfinite(result.score())
