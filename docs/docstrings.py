@@ -14,6 +14,7 @@ import re
 
 import griffe
 
+LABEL = re.compile(r"\n(?=Sources?: |[a-z_]+: )")  # these begin a paragraph of their own
 ITEM = re.compile(r"(\S+(?: \S+)*?) {2,}(\S.*)")
 
 
@@ -26,13 +27,14 @@ class AlignedLists(griffe.Extension):
 
 
 def markdown(text: str) -> str:
-    """The docstring with each aligned list as a Markdown list, and with Markdown's own signs as plain text."""
+    """The docstring with aligned lists as Markdown lists, and Markdown's own signs as plain text."""
     return "\n\n".join(_paragraph(part) for part in re.split(r"\n\s*\n", text))
 
 
 def _paragraph(text: str) -> str:
     if text.startswith("    "):
         return text
+    text = LABEL.sub("\n\n", text)
     lines = text.split("\n")
     if not all(ITEM.fullmatch(line) or line.startswith("  ") for line in lines) or lines[0].startswith(" "):
         return _escaped(text)
@@ -49,5 +51,7 @@ def _paragraph(text: str) -> str:
 def _escaped(text: str) -> str:
     """Outside of `code`, the signs * _ [ < stand for themselves."""
     parts = text.split("`")
-    parts[::2] = [re.sub(r"[*_[]|<(?=[A-Za-z/])", r"\\\g<0>", part).replace("\\<", "&lt;") for part in parts[::2]]
+    parts[::2] = [
+        re.sub(r"[*_[]|<(?=[A-Za-z/])", r"\\\g<0>", part).replace("\\<", "&lt;") for part in parts[::2]
+    ]
     return "`".join(parts)

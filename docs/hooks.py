@@ -1,9 +1,9 @@
 """What the site adds to its pages: parts of other files, and lists made from the code.
 
-    <!-- include FILE -->            a file of the repository's root, for example CHANGELOG.md
-    <!-- include FILE, SECTION -->   one section of it, without its heading
-    <!-- config-reference -->        every key of a config, from the dataclasses of nets/training/config.py
-    <!-- layer-reference -->         every layer that a config can name, from the registry of nets/layers
+<!-- include FILE -->            a file of the repository's root, for example CHANGELOG.md
+<!-- include FILE, SECTION -->   one section of it, without its heading
+<!-- config-reference -->        every key of a config, from the dataclasses of nets/training/config.py
+<!-- layer-reference -->         every layer that a config can name, from the registry of nets/layers
 """
 
 import dataclasses
@@ -27,7 +27,8 @@ def on_page_markdown(markdown: str, **_) -> str:
         markdown = markdown.replace("<!-- config-reference -->", config_reference())
     if "<!-- layer-reference -->" in markdown:
         markdown = markdown.replace("<!-- layer-reference -->", layer_reference())
-    return markdown
+    # a list of errors names methods such as Layer.__init__(), which Markdown would print in bold
+    return re.sub(r"^- `.*", lambda m: m[0].replace("__", r"\_\_"), markdown, flags=re.M)
 
 
 def include(file: str, section: str | None = None) -> str:
