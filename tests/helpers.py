@@ -67,16 +67,16 @@ def name_of(cls, shape, options, backend):
 def subjects(more=(), dtype=torch.float64):
     """Every example of every layer, and `more` of them, in every form: pytest's parameters.
 
-    more: name of a layer -> entries as in its `examples`. Each parameter is (shape of x, a function that
-    makes the layer or form, the layer's name, its options).
+    more: name of a layer -> entries as in its `examples`. Each parameter is (shape of x, a function of the
+    device that makes the layer or form, the layer's name, its options).
     """
     found = []
     for name, cls in LAYERS.items():
         for shape, options in [*cls.examples, *dict(more).get(name, [])]:
             for backend in backends(lambda cls=cls, options=options: make_layer(cls, options), dtype):
 
-                def make(cls=cls, options=options, backend=backend):
-                    return lower(make_layer(cls, options), backend, "cpu", dtype)
+                def make(device="cpu", cls=cls, options=options, backend=backend):
+                    return lower(make_layer(cls, options).to(device), backend, device, dtype)
 
                 id = name_of(cls, shape, options, backend)
                 found.append(pytest.param(shape, make, name, options, id=id))
@@ -84,8 +84,9 @@ def subjects(more=(), dtype=torch.float64):
 
 
 def check_layer(layer, x, function=None):
-    """Compare a layer or form in float64 with its reference module, and with function(x, params, buffers, training).
+    """Compare a layer or form in float64 with its reference module, and with a function.
 
+    function  (x, params, buffers, training) -> y, in torch.nn.functional
     Forward and statistics within 1e-12, gradients within 1e-10, relative, for every layout of x and of dy.
     Also: x, dy, saved, parameters and the layer itself are unchanged, two backwards agree to the bit, and
     without dx the other gradients are the same.

@@ -133,20 +133,21 @@ class Sequential(Net):
 
         Without input_grad the first layers that have nothing to train get no backward.
         """
-        saved, grads = self._to_spend(saved, keep), {}
+        saved, grads, restored = self._to_spend(saved, keep), {}, set()
         children = list(self.children.items())
         first = 0 if input_grad else self._first_trained(frozen)  # nothing before it is wanted
         for i in reversed(range(first, len(children))):
             name, layer = children[i]
-            self._recompute_input(saved, i)
+            self._recompute_input(saved, i, restored)
             dy, new = run_backward(layer, saved.pop(), dy, input_grad or i > first, keep)
             self._collect(grads, name, new)
             if frozen:
                 grads = {k: g for k, g in grads.items() if k not in frozen}
-            if (
-                on_grads and new
-            ):  # a tensor used in an earlier place too isn't complete yet: not in grads by this name
-                on_grads({k: grads.pop(k) for n in new if (k := f"{name}.{n}") in grads})
+            if on_grads:
+                # a tensor used in an earlier place too isn't complete yet: not in grads by this name
+                ready = {k: grads.pop(k) for n in new if (k := f"{name}.{n}") in grads}
+                if ready:
+                    on_grads(ready)
         saved.clear()
         return dy if input_grad else None, grads
 
@@ -161,12 +162,13 @@ class Sequential(Net):
         """Is the layer's x dropped in forward, to be computed again in backward?"""
         return self.recompute and before is not None and before.recomputes_output() and layer.saves_input()
 
-    def _recompute_input(self, saved: list, i: int):
-        """Put layer i's x back where forward dropped it."""
+    def _recompute_input(self, saved: list, i: int, restored: set[int]):
+        """Put layer i's x back where forward dropped it. restored: the layers that have it back."""
         layers = list(self.children.values())
-        if i and self._drops(layers[i - 1], layers[i]):
-            self._recompute_input(saved, i - 1)
+        if i and i not in restored and self._drops(layers[i - 1], layers[i]):
+            self._recompute_input(saved, i - 1, restored)
             saved[i] = layers[i].add_input(saved[i], layers[i - 1].output(saved[i - 1]))
+            restored.add(i)
 
     def with_children(self, children: dict[str, Layer]) -> "Sequential":
         """Another Sequential of these layers, under the names that they have here."""

@@ -55,9 +55,10 @@ GRIDS = {
         ((1, 2, 11, 9), dict(kernel_size=3, stride=2, padding=1, dilation=2)),
         ((1, 2, 8, 9), dict(kernel_size=(2, 3), stride=1, dilation=(3, 1))),
     ],
-    **dict.fromkeys(
-        ("GlobalAvgPool", "GlobalMaxPool"), [(s, {}) for s in [(2, 3, 5, 4), (2, 3, 4, 5), (1, 2, 1, 1)]]
-    ),
+    **{
+        name: [(shape, {}) for shape in [(2, 3, 5, 4), (2, 3, 4, 5), (1, 2, 1, 1)]]
+        for name in ("GlobalAvgPool", "GlobalMaxPool")
+    },
     "AdaptiveAvgPool2d": [
         ((2, 3, 7, 8), dict(output_size=3)),  # windows that overlap, and of several sizes
         ((2, 3, 13, 9), dict(output_size=(6, 4))),
@@ -71,8 +72,8 @@ GRIDS = {
         for shape in [(4, 3, 5, 7), (2, 1, 1, 1), (1, 3, 2, 2)]
         for affine in (True, False)
     ],
-    "LocalResponseNorm": [
-        (shape, dict(size=size, alpha=0.7, beta=0.6, k=1.3))  # narrower and wider than the channels, odd and even
+    "LocalResponseNorm": [  # windows narrower and wider than the channels, odd and even
+        (shape, dict(size=size, alpha=0.7, beta=0.6, k=1.3))
         for size in (1, 2, 3, 5, 8)
         for shape in [(2, 7, 4, 5), (2, 3, 4, 5), (2, 4, 6), (1, 5, 2, 2, 3), (0, 3, 4, 4)]
     ],
@@ -112,9 +113,9 @@ def values(name, shape):
 
 def prepared(make, training, device="cpu"):
     """The layer in float64, with statistics, scales and biases that are not 0 and 1."""
-    layer = make().train(training).to(device, torch.float64)
+    layer = make(device).train(training).to(torch.float64)
     for inner in layer.walk():
-        for name, t in (inner.params | inner.buffers).items() if inner.is_leaf() else ():
+        for t in [*inner.params.values(), *inner.buffers.values()] if inner.is_leaf() else ():
             if t.dim() == 1:
                 t.copy_(torch.rand_like(t) + 0.5)
     return layer
