@@ -199,7 +199,9 @@ def response_norm(draw):
 @st.composite
 def linear(draw):
     inputs, before = draw(whole(1, 6)), draw(st.lists(whole(0, 3), max_size=3))
-    return (*before, inputs), dict(in_features=inputs, out_features=draw(whole(1, 5)), bias=draw(st.booleans()))
+    return (*before, inputs), dict(
+        in_features=inputs, out_features=draw(whole(1, 5)), bias=draw(st.booleans())
+    )
 
 
 def parts(channels):

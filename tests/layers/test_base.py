@@ -18,7 +18,14 @@ from nets.layers.pool import MaxPool2d
 from nets.layers.whiten import Whiten2d
 
 NEEDS_COMPILER = pytest.mark.skipif(native.library() is None, reason="no compiler here")
-PRODUCTS = ("mm", "bmm", "convolution", "convolution_backward", "conv_input_gradient", "conv_pool_input_gradient")
+PRODUCTS = (
+    "mm",
+    "bmm",
+    "convolution",
+    "convolution_backward",
+    "conv_input_gradient",
+    "conv_pool_input_gradient",
+)
 
 
 class Calls(TorchDispatchMode):
@@ -187,7 +194,11 @@ def test_a_net_is_printed_as_torch_prints_it():
 
 
 def test_layers_that_recompute_nothing_say_so():
-    for call in (lambda: ReLU().output(None), lambda: ReLU().drop_input(None), lambda: ReLU().add_input(None, 1)):
+    for call in (
+        lambda: ReLU().output(None),
+        lambda: ReLU().drop_input(None),
+        lambda: ReLU().add_input(None, 1),
+    ):
         with pytest.raises(NotImplementedError, match="ReLU doesn't"):
             call()
 

@@ -398,7 +398,9 @@ def everything_in(net):
 
 @pytest.mark.parametrize("backend", ["reference", "torch", "native"])
 def test_building_a_step_and_lowering_leave_the_users_net_as_it_was(backend):
-    net = Sequential(Conv2d(3, 4, 3, padding=1), MaxPool2d(2), BatchNorm2d(4), GELU(), Flatten(), Linear(16, 3))
+    net = Sequential(
+        Conv2d(3, 4, 3, padding=1), MaxPool2d(2), BatchNorm2d(4), GELU(), Flatten(), Linear(16, 3)
+    )
     ids, values = everything_in(net)
     lowered = lower(net, backend, "cpu", torch.float32)
     train_step(lowered, CrossEntropyLoss(), SGD(net.params, 0.1, 0.9))

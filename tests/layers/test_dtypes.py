@@ -30,7 +30,10 @@ def test_the_native_forms_are_among_the_subjects():
 
     if native.library() is not None:
         ids = " ".join(param.id for param in LOW)
-        assert "padding=1)-2x4x9x8-native" in ids and "BatchNorm2d(num_features=4,affine=True)-3x4x7x8-native" in ids
+        assert (
+            "padding=1)-2x4x9x8-native" in ids
+            and "BatchNorm2d(num_features=4,affine=True)-3x4x7x8-native" in ids
+        )
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -68,7 +71,11 @@ def test_low_precision_keeps_the_dtype_and_comes_near_float64(shape, make, name,
         assert compare(a, b)[1] < limit
 
 
-HAVE_BIAS = [p for p in SUBJECTS if "reference" in p.id and p.values[2] in ("Linear", "Conv2d", "Whiten2d", "BatchNorm2d")]
+HAVE_BIAS = [
+    p
+    for p in SUBJECTS
+    if "reference" in p.id and p.values[2] in ("Linear", "Conv2d", "Whiten2d", "BatchNorm2d")
+]
 HAVE_BIAS = [p for p in HAVE_BIAS if "bias" in p.values[1]().params and len(p.values[0]) in (2, 4)]
 
 

@@ -124,7 +124,9 @@ def test_every_torch_type_and_call_belongs_to_one_layer():
     assert len(types) == len(set(types)) and len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("Sequential", "Residual", "Whiten2d")])
+@pytest.mark.parametrize(
+    "name", [name for name in LAYERS if name not in ("Sequential", "Residual", "Whiten2d")]
+)
 def test_from_torch_is_the_inverse_of_to_torch(name):
     """Whiten2d becomes a convolution, whose filters are then trained."""
     for _, layer, shape in examples(LAYERS[name]):

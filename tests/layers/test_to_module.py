@@ -95,9 +95,7 @@ def test_named_layers_gives_inner_layers_first_and_each_once():
     shared = ReLU()
     net = Sequential(shared, Residual(Sequential(shared, Linear(2, 2))))
     names = [name for name, _ in named_layers(net)]
-    assert names == [
-        *("0 (ReLU)", "1.body.1 (Linear)", "1.body (Sequential)", "1 (Residual)", "Sequential")
-    ]
+    assert names == [*("0 (ReLU)", "1.body.1 (Linear)", "1.body (Sequential)", "1 (Residual)", "Sequential")]
     assert [name for name, _ in named_layers(ReLU())] == ["ReLU"]
 
 

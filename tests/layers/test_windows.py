@@ -53,7 +53,9 @@ def test_a_pool_is_padded_by_at_most_half_a_window(layer, options):
 
 
 SEE_PICTURES = [next(examples(cls)[0][1:] for _ in "1") for cls in LAYERS.values() if cls.takes_pictures]
-SEE_PICTURES = [(layer, shape) for layer, shape in SEE_PICTURES if type(layer).__name__ != "LocalResponseNorm"]
+SEE_PICTURES = [
+    (layer, shape) for layer, shape in SEE_PICTURES if type(layer).__name__ != "LocalResponseNorm"
+]
 
 
 @pytest.mark.parametrize("missing", ["no batch", "no channels", "a depth"])
