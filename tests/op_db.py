@@ -196,7 +196,7 @@ def named(adapter, sample) -> dict:
 
 
 def forward(adapter, sample, backend: str):
-    """(case, y, saved) by our layer, in a backend's form, with the sample's own parameters; a loss saves its gradient."""
+    """(case, y, saved) by our layer, in a backend's form, with the sample's parameters; a loss saves dz."""
     case = adapter(sample.input, *sample.args, **sample.kwargs)
     if not isinstance(case.layer, Layer):
         return case, *case.layer(case.x, case.target)

@@ -1,4 +1,4 @@
-"""The kernels in Triton against the layers that they replace: on a GPU, or in Triton's interpreter on a CPU."""
+"""The kernels in Triton against the layers that they replace: on a GPU, or interpreted on a CPU."""
 
 import os
 import subprocess
