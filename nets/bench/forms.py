@@ -10,16 +10,16 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from nets.common.errors import UsageError, nearest
-from nets.convert.to_torch import to_torch
 from nets.data import batches
-from nets.gradcheck.reference import loss_value
-from nets.kernels.fused import fuse
+from nets.kernels import lower
 from nets.layers.base import sum_dtype
-from nets.optim.sgd import SGD, constants
+from nets.layers.to_module import to_module
+from nets.optim.param_groups import frozen_names
+from nets.optim.sgd import SGD
 from nets.training.config import Config
 from nets.training.guard import Guard
 from nets.training.make import make_loss, make_net, make_optimizer
-from nets.training.step import hits, hold, train_step
+from nets.training.step import num_correct, train_step
 
 SIDES, MODES = ("manual", "autograd"), ("", "-compiled", "-graph", "-compiled-graph")
 NAMES = [side + mode for mode in MODES for side in SIDES]
@@ -116,7 +116,7 @@ class Manual:
 
     def __init__(self, task: Task, net, loss, compiled: bool):
         conf = task.config
-        self.net = fuse(net, task.device, getattr(torch, conf.train.dtype), conf.net.backend)
+        self.net = lower(net, conf.net.backend, task.device, getattr(torch, conf.train.dtype))
         self.optimizer = make_optimizer(conf, net, loss)
         self.parts = "forward, loss, backward and update in one graph" if compiled else ""
         self.lr_factor = torch.full((), LR_FACTOR, device=task.device)
@@ -125,12 +125,12 @@ class Manual:
         self._step = train_step(
             self.net, loss, self.optimizer, guard=None if policy == "ignore" else self.guard
         )
-        hold(self.net, self.optimizer, constants(net.params, conf.train.param_groups, 0.0))
+        self.frozen = frozen_names(net.params, conf.train.param_groups, 0.0)
         if compiled:
             self._step = torch.compile(self._step, fullgraph=True, dynamic=False)
 
     def __call__(self, x: Tensor, target: Tensor):
-        return self._step(x, target, self.lr_factor)[:2]
+        return self._step(x, target, self.lr_factor, frozen=self.frozen)[:2]
 
     def persistent_tensors(self) -> list[Tensor]:
         """Tensors that live between steps: weights, buffers, momentum, and the guard's state."""
@@ -147,10 +147,10 @@ class Autograd:
     """
 
     def __init__(self, task: Task, net, loss, compiled: bool):
-        self.module, self.loss = to_torch(net), loss
+        self.module, self.loss = to_module(net), loss
         if task.config.train.channels_last and len(task.shape) == 3:
             self.module.to(memory_format=torch.channels_last)
-        frozen = constants(net.params, task.config.train.param_groups, 0.0)
+        frozen = frozen_names(net.params, task.config.train.param_groups, 0.0)
         for name, p in self.module.named_parameters():
             p.requires_grad_(p.requires_grad and name not in frozen)
         if task.config.train.optimizer == "sgd":
@@ -171,7 +171,7 @@ class Autograd:
 
     def forward(self, x: Tensor, target: Tensor):
         z = self.module(x)
-        return loss_value(self.loss, z.to(sum_dtype(z)), target), hits(z.detach(), target)
+        return self.loss.torch_loss(z.to(sum_dtype(z)), target), num_correct(z.detach(), target)
 
     def update(self):
         self.optimizer.step()

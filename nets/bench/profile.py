@@ -8,7 +8,7 @@ from statistics import median
 from nets.bench import measure
 from nets.bench.forms import now
 from nets.gradcheck.trace import named_layers
-from nets.layers.base import Net
+from nets.layers.containers import Net
 
 
 def labels(net) -> dict[str, str]:

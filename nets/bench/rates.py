@@ -10,11 +10,12 @@ from statistics import median
 import torch
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from nets.commands import cli
-from nets.common.device import keep_memory
 from nets.data import datasets as data
 from nets.gradcheck.trace import Call, Trace
 from nets.kernels import native
+from nets.kernels.fused import NativeConv2d
+from nets.kernels.library import TorchConv2d
+from nets.kernels.registry import Target
 from nets.layers.conv import Conv2d
 from nets.report.tables import grid, number
 from nets.training import config
@@ -36,7 +37,7 @@ def _rows(conf: config.Config, batch: int, times: int) -> Iterator[list[str]]:
         y, saved = net.forward(torch.randn(2, *shape))
         net.backward(saved, torch.zeros_like(y))
     for call in reversed(trace.calls):
-        if isinstance(call.layer, Conv2d) and call.layer.in_native(call.x.to(dtype)):
+        if NativeConv2d.count([call.layer], Target(call.x.device, dtype)):
             yield _row(call.layer, call, batch, dtype, times)
 
 
@@ -49,7 +50,7 @@ def _row(layer: Conv2d, call: Call, batch: int, dtype: torch.dtype, times: int) 
     w = weight.to(dtype)
     (o, c), (h, width) = w.shape[:2], x.shape[2:]
     flops = 2 * 9 * x.numel() * o
-    layer.input_grad = False  # of the library's kernel, dw alone
+    library = TorchConv2d(layer)
     return [
         f"{c} → {o}",
         f"{h} × {width}",
@@ -58,7 +59,7 @@ def _row(layer: Conv2d, call: Call, batch: int, dtype: torch.dtype, times: int) 
         _rate(flops, lambda: native.conv_input_gradient(dy, weight), times),
         _rate(flops, lambda: conv_transpose2d(dy, w, None, 1, 1), times),
         _rate(flops, lambda: native.conv_weight_gradient(x, dy), times),
-        _rate(flops, lambda: layer.vendor_gradients(x, dy, w), times),
+        _rate(flops, lambda: library.backward(x, dy, input_grad=False), times),
     ]
 
 
@@ -71,22 +72,3 @@ def _rate(flops: float, product: Callable, times: int) -> str:
         product()
         seconds.append(time.perf_counter() - begin)
     return number(flops / median(seconds) / 1e9)
-
-
-def main():
-    parser = cli.parser("GFLOP/s of each 3 × 3 convolution of a config, on this machine's CPU.")
-    parser.add_argument("config", nargs="?", default="configs/cifar10.toml", metavar="CONFIG")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
-    parser.add_argument("--batch", type=int, default=500, help="pictures; default: %(default)s")
-    parser.add_argument(
-        "--times", type=int, default=5, help="of which the median is taken; default: %(default)s"
-    )
-    args = parser.parse_args()
-    keep_memory()
-    conf = config.load(args.config, args.set)
-    print(table(conf, args.batch, args.times))
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

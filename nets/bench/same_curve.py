@@ -5,20 +5,16 @@ Both train from the same weights on the same batches.
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from nets.bench.forms import parameter_groups, turn_off_dropout
-from nets.commands import cli
-from nets.common import device
-from nets.common.errors import MismatchError, UsageError
-from nets.convert.to_torch import to_torch
-from nets.gradcheck.reference import loss_value
+from nets.common.errors import UsageError
 from nets.layers.base import sum_dtype
-from nets.optim.sgd import SGD, factor
-from nets.training import config
+from nets.layers.to_module import to_module
+from nets.optim import schedules
+from nets.optim.sgd import SGD
 from nets.training.trainer import Run
 
 # largest relative difference of two losses: rounding errors grow with every step
@@ -33,7 +29,7 @@ class AutogradTwin:
             raise UsageError(
                 f"train.optimizer: torch.optim has no equivalent of {run.config.train.optimizer}"
             )
-        self.module, self.loss = to_torch(run.net), run.loss
+        self.module, self.loss = to_module(run.net), run.loss
         groups = parameter_groups(run.config, run.net, self.module, run.loss.maximize, lr_factor=1.0)
         self.lrs = [group["lr"] for group in groups]
         self.optimizer = torch.optim.SGD(groups, lr=0.0)
@@ -42,7 +38,7 @@ class AutogradTwin:
         for group, lr in zip(self.optimizer.param_groups, self.lrs):
             group["lr"] = lr * lr_factor
         z = self.module(x)
-        value = loss_value(self.loss, z.to(sum_dtype(z)), target)
+        value = self.loss.torch_loss(z.to(sum_dtype(z)), target)
         self.optimizer.zero_grad()
         value.backward()
         self.optimizer.step()
@@ -59,7 +55,7 @@ def curves(run: Run, steps: int) -> Iterator[tuple[float, float]]:
     lr_factor, warmup = torch.ones((), device=run.device), round(t.warmup_epochs * run.per_epoch[0])
     all_batches = (batch for epoch in itertools.count() for batch in run.feed(epoch))
     for i, (_, x, target) in enumerate(itertools.islice(all_batches, steps)):
-        now = factor(t.schedule, i, run.steps, warmup)
+        now = schedules.lr_factor(t.schedule, i, run.steps, warmup)
         theirs = twin.step(x, target, now)
         yield run.step(x, target, lr_factor.fill_(now))[0].item(), theirs.item()
 
@@ -71,27 +67,3 @@ def compare(run: Run, steps: int) -> Iterator[tuple[float, float, float, bool]]:
         least = least or 0.1 * abs(theirs)
         difference = abs(ours - theirs) / max(abs(theirs), least)
         yield ours, theirs, difference, difference <= TOLERANCE[run.config.train.dtype]
-
-
-def main():
-    parser = cli.parser(__doc__)
-    parser.add_argument("config", metavar="CONFIG")
-    parser.add_argument("--steps", type=int, default=20, help="default: %(default)s")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--data-root", metavar="DIR", help="override data.root")
-    args = parser.parse_args()
-    if args.data_root is not None:
-        args.set.append(f"data.root={config.toml(args.data_root)}")
-    conf = config.load(args.config, args.set)
-    run = Run(conf, device.pick(args.device), Path("."))  # writes nothing unless it is asked to train
-    print("step  by hand   autograd  relative difference")
-    for i, (ours, theirs, difference, ok) in enumerate(compare(run, args.steps)):
-        print(f"{i + 1:4}  {ours:8.5f}  {theirs:8.5f}  {difference:.1e}", flush=True)
-        if not ok:
-            raise MismatchError(f"the losses of step {i + 1} differ by {difference:.1e}")
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

@@ -8,7 +8,7 @@ from torch import Tensor
 from nets.bench.forms import now
 from nets.common.device import keep_memory
 from nets.layers import activations, conv, dropout, linear, norm, response_norm, whiten
-from nets.layers.base import Net
+from nets.layers.containers import Net
 
 # elementwise layers: computed while a neighbor reads or writes
 FREE = (

@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 
 from nets.bench import forms, measure, profile
-from nets.commands.targets import told
 from nets.common.device import keep_memory, settle
-from nets.common.errors import Problem
+from nets.common.errors import Problem, describe
 from nets.training.cuda_graph import Captured
 
 CACHE = None  # a folder for compiled code; None: each worker compiles from nothing, as a first run does
@@ -190,4 +189,4 @@ def _serve(pipe, folder: str, cache: str, name: str, cls, args):
         except Problem as e:
             pipe.send(e)
         except Exception as e:
-            pipe.send(Problem(f"{name}: {told(e)}"))
+            pipe.send(Problem(f"{name}: {describe(e)}"))

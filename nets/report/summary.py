@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from nets.commands import cli
-from nets.common.errors import UsageError
 from nets.data import datasets as data
-from nets.layers.base import Net
+from nets.layers.containers import Net
 from nets.report.tables import grid
 from nets.training import config
 from nets.training.make import make_net
@@ -102,19 +100,3 @@ def of(conf: config.Config, batch: int = 1) -> list[Line]:
         if len(shape) == 3 and conf.train.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         return lines(net, x)
-
-
-def main():
-    parser = cli.parser(__doc__)
-    parser.add_argument("config", nargs="?", default="configs/digits.toml", metavar="CONFIG")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="samples in a batch; default: 1")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
-    args = parser.parse_args()
-    if args.batch < 1:
-        raise UsageError("--batch must be at least 1")
-    print(table(of(config.load(args.config, args.set), args.batch)))
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

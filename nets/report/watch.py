@@ -1,8 +1,6 @@
 """Watch: shows a run while it trains, as curves in the terminal or as a PNG.
 
-    nets watch RUN
-
-It only reads the run's files. The training process isn't involved.
+Only the run's files are read; the training process is not involved.
 """
 
 import itertools
@@ -12,7 +10,6 @@ import textwrap
 import time
 from pathlib import Path
 
-from nets.commands import cli
 from nets.common.errors import CheckpointError, UsageError
 from nets.report import braille, figure
 from nets.report.curves import panels
@@ -95,22 +92,3 @@ def _config(run: Path) -> config.Config:
         return config.load(run / "config.toml")
     except UsageError as e:
         raise CheckpointError(f"{run}: {e}") from None
-
-
-def main():
-    parser = cli.parser(__doc__.splitlines()[0])
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder, such as runs/digits")
-    parser.add_argument("--png", metavar="FILE", type=Path, help="draw into this file instead")
-    parser.add_argument("--every", metavar="SECONDS", type=float, default=2.0, help="look so often (2)")
-    parser.add_argument("--once", action="store_true", help="look once, as where no terminal is")
-    args = parser.parse_args()
-    if not 0.1 <= args.every <= 86400:
-        raise UsageError(f"--every: from 0.1 to 86400 seconds, not {args.every:g}")
-    if args.png and not args.png.parent.is_dir():
-        raise UsageError(f"--png: {args.png.parent} is no folder")
-    watch(args.run, args.png, args.every, args.once or not (args.png or sys.stdout.isatty()))
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

@@ -12,9 +12,6 @@ from pathlib import Path
 
 import torch
 
-from nets.commands import cli
-from nets.common import device
-from nets.common.errors import Problem
 from nets.training import config, log, trainer
 
 GROWTH = 0.02  # allowed share of growth in resident memory, between the medians of first and last steps
@@ -54,25 +51,3 @@ def compare(log_entries: list[dict], steps: int) -> dict[str, tuple[float, float
 def grown(found: dict[str, tuple[float, float]]) -> list[str]:
     """The names of what grew in compare()'s result."""
     return [n for n, (a, b) in found.items() if b > a * (1 + GROWTH if n == "memory" else 1)]
-
-
-def main():
-    parser = cli.parser(__doc__)
-    parser.add_argument("config", nargs="?", default="configs/digits.toml", metavar="CONFIG")
-    parser.add_argument("--steps", type=int, default=10_000, help="at least so many (default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    args = parser.parse_args()
-    conf = config.load(args.config, ["log.every_steps=10", *args.set])
-    where = device.pick(args.device)
-    steps, found = soak(conf, where, args.steps)
-    print(f"{steps:,} steps    first 1,000  last 1,000")
-    for name, (first, last) in found.items():
-        print(f"{name:<15} {first:11,.1f} {last:11,.1f}")
-    if grown(found):
-        raise Problem(f"grown: {', '.join(grown(found))}")
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

@@ -1,7 +1,5 @@
 """Stream bench: training speed, waiting time and peak memory of streaming, by the number of workers.
 
-    nets stream-bench CONFIG --data-root DIR --workers 0,1,2
-
 Each count trains in a process of its own and always streams from the files. The output is images
 per second, the share of time in which the step waited, and the peak memory of the process and its
 workers, including the listing of the tree. Memory is the proportional set size: a page that n
@@ -9,10 +7,7 @@ processes share counts 1/n in each.
 """
 
 import contextlib
-import dataclasses
 import multiprocessing
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,11 +15,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nets.commands import cli
-from nets.common import device
 from nets.common.errors import UsageError
 from nets.data import stream
-from nets.training import config, trainer
+from nets.training import trainer
 
 HEAD = f"{'workers':>7}  {'pictures/s':>10}  {'waited':>6}  {'peak / MB':>9}"
 WARMUP = 5  # steps before the clock starts
@@ -90,36 +83,3 @@ def measure(conf, where: torch.device, steps: int) -> tuple[float, float, float]
 def line(workers: int, pace: float, waited: float, peak: float) -> str:
     """A line of the table below HEAD."""
     return f"{workers:>7}  {pace:10,.0f}  {waited:6.1%}  {peak:9,.0f}"
-
-
-def main():
-    parser = cli.parser(__doc__.splitlines()[0])
-    parser.add_argument("config", metavar="CONFIG")
-    parser.add_argument("--data-root", metavar="DIR", help="override data.root")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
-    parser.add_argument("--workers", default="0,1,2", metavar="N,N…", help="worker counts (%(default)s)")
-    parser.add_argument("--steps", type=int, default=50, help="steps to time (%(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--bare", action="store_true", help="print no heading")
-    args = parser.parse_args()
-    counts = args.workers.split(",")
-    if not all(n.isdecimal() for n in counts) or args.steps < 1:
-        raise UsageError("--workers: whole numbers, such as 0,1,2; --steps: at least 1")
-    if not args.bare:
-        print(HEAD, flush=True)
-    if len(counts) > 1:
-        for n in counts:
-            again = [sys.executable, "-m", "nets", "stream-bench", *sys.argv[1:], "--workers", n, "--bare"]
-            if code := subprocess.run(again).returncode:
-                raise SystemExit(code)
-        return
-    root = [] if args.data_root is None else [f"data.root={config.toml(args.data_root)}"]
-    conf = config.load(args.config, args.set + root)
-    data = dataclasses.replace(conf.data, memory_limit_mb=0, num_workers=int(counts[0]))
-    pace, waited, peak = measure(dataclasses.replace(conf, data=data), device.pick(args.device), args.steps)
-    print(line(int(counts[0]), pace, waited, peak))
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

@@ -11,22 +11,22 @@ import multiprocessing
 import os
 import random
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
-from nets.commands import cli
-from nets.common import device
 from nets.common import tensorfile as checkpoint
 from nets.common.errors import CheckpointError
 from nets.training import config, trainer
 from nets.training.state import LAST
 
-SETTINGS = ["train.epochs=3", "checkpoint.every_steps=5", "log.every_steps=3"]  # a short run with many checkpoints
+SETTINGS = [
+    "train.epochs=3",
+    "checkpoint.every_steps=5",
+    "log.every_steps=3",
+]  # a short run with many checkpoints
 
 
 def _child(conf, where, out, resume, kill_at, pipe):
@@ -150,34 +150,3 @@ def _kill_in_save(context, conf, where, out: Path, save: int, wait: float):
     ended = _finish(process, pipe)
     what = f"killed {1000 * wait:.1f} ms into the save at step {step}" + (", after it" if ended else "")
     return process, what
-
-
-def main():
-    parser = cli.parser(__doc__)
-    parser.add_argument("config", nargs="?", default="configs/digits.toml", metavar="CONFIG")
-    parser.add_argument("--kills", type=int, default=50, help="at random steps (default: %(default)s)")
-    parser.add_argument(
-        "--saves", type=int, default=20, help="while a checkpoint is written (default: %(default)s)"
-    )
-    parser.add_argument("--alone", type=int, default=4, help="further runs left alone (default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--seed", type=int, default=0, help="of the kills")
-    args = parser.parse_args()
-    conf = config.load(args.config, SETTINGS + args.set)
-    where, count = device.pick(args.device), args.kills + args.saves + args.alone
-    with tempfile.TemporaryDirectory() as folder:
-        kills = survive(conf, where, Path(folder), args.kills, args.saves, args.alone, args.seed)
-        bad = []
-        for what, other in tqdm(kills, total=count, unit="run", disable=None):
-            if other:
-                bad.append(what)
-                tqdm.write(f"{what}: different: {', '.join(other)}")
-    print(f"{count - len(bad)} of {count} the same to the last bit")
-    if bad:
-        raise CheckpointError(f"{len(bad)} runs went on differently")
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

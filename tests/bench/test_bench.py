@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -55,10 +54,8 @@ def in_process(monkeypatch):
     monkeypatch.setattr(race, "Worker", InProcess)
 
 
-def command(monkeypatch, name, *args):
-    path = str(ROOT / "configs" / f"{name}.toml")
-    monkeypatch.setattr(sys, "argv", ["bench", path, "--device", "cpu", *map(str, args)])
-    main()
+def command(name, *args):
+    main([name, "--device", "cpu", *map(str, args)])
 
 
 def numbers(value):
@@ -77,15 +74,14 @@ def task(name, *overrides):
     return forms.Task(conf, *data.shapes(conf.data), CPU)
 
 
-def test_rates_of_every_convolution(capsys, monkeypatch):
-    from nets.bench import rates
+def test_rates_of_every_convolution(capsys):
+    from nets.commands import rates
     from nets.kernels import native
 
     if native.library() is None:
         pytest.skip("no compiler")
 
-    monkeypatch.setattr("sys.argv", ["rates", "configs/cifar10.toml", "--batch", "2", "--times", "1"])
-    rates.main()
+    rates.main(["cifar10", "--batch", "2", "--times", "1"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [
         [a, "→", b] for a, b in [("24", "64"), ("64", "64"), ("64", "256"), *[("256", "256")] * 3]
@@ -93,9 +89,9 @@ def test_rates_of_every_convolution(capsys, monkeypatch):
     assert all(float(v.replace(",", "")) > 0 for line in lines[1:] for v in line.split()[-6:])
 
 
-def test_output_has_every_line_and_json_has_finite_numbers(in_process, monkeypatch, capsys, tmp_path):
+def test_output_has_every_line_and_json_has_finite_numbers(in_process, capsys, tmp_path):
     args = ("--forms", "manual,autograd", "--rounds", 2, "--steps", 2, "--batch", 4, "--profile", 1)
-    command(monkeypatch, "digits", *args, "--json", tmp_path / "b.json", "--plot", tmp_path / "b.png")
+    command("digits", *args, "--json", tmp_path / "b.json", "--plot", tmp_path / "b.png")
     out = capsys.readouterr().out
     assert out.startswith("digits, 98,026 parameters, batches of 4 in float32, reference kernels, on cpu")
     assert "Timed: forward, loss, backward and update" in out and "runs 2 steps after one" in out
@@ -121,7 +117,7 @@ def test_compiled_forms_run_in_their_own_processes(monkeypatch, capsys, tmp_path
     monkeypatch.setattr(worker, "CACHE", str(tmp_path / "compiled"))  # the forms share some compiled code
     names = "manual-compiled,autograd-compiled"
     args = ("--forms", names, "--rounds", 1, "--steps", 1, "--json", tmp_path / "b.json", "--profile", 1)
-    command(monkeypatch, "two_weight", *args)
+    command("two_weight", *args)
     out = capsys.readouterr().out
     assert all(label in out for label in LABELS) and "cpp_fused" in out
     facts = json.loads((tmp_path / "b.json").read_text())
@@ -172,7 +168,7 @@ def test_a_form_with_other_losses_is_a_mismatch():
 def test_a_wrong_backward_is_a_mismatch(in_process, monkeypatch):
     monkeypatch.setattr(Sigmoid, "backward", lambda self, y, dy: (dy * y * (1 + y), {}))
     with pytest.raises(MismatchError, match="autograd and manual train differently") as e:
-        command(monkeypatch, "cross", "--forms", "manual,autograd", "--rounds", 1)
+        command("cross", "--forms", "manual,autograd", "--rounds", 1)
     assert e.value.code == 6
 
 
@@ -279,9 +275,9 @@ def test_select_forms():
         (["--batch", 0], "train.batch_size"),
     ],
 )
-def test_wrong_arguments_are_usage_errors(monkeypatch, args, why):
+def test_wrong_arguments_are_usage_errors(args, why):
     with pytest.raises(UsageError, match=why):
-        command(monkeypatch, "cross", *args)
+        command("cross", *args)
 
 
 def test_a_worker_that_fails_or_dies_is_a_problem():
@@ -318,7 +314,7 @@ def test_wider_and_deeper_nets():
 def test_scaling_writes_exponents_and_a_plot(in_process, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(scaling, "SIZES", {"batch": (1 / 2, 1), "width": (1, 2), "depth": (1, 2)})
     args = ("--scaling", "--forms", "manual,autograd", "--rounds", 1, "--steps", 1)
-    command(monkeypatch, "cross", *args, "--json", tmp_path / "s.json", "--plot", tmp_path / "s.png")
+    command("cross", *args, "--json", tmp_path / "s.json", "--plot", tmp_path / "s.png")
     assert "manual ms" in capsys.readouterr().out
     found = json.loads((tmp_path / "s.json").read_text())["scaling"]
     assert found.keys() == {"batch", "width", "depth"} and all(map(math.isfinite, numbers(found)))

@@ -1,12 +1,12 @@
 """nets summary: its numbers for every shipped config, and its table."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from nets.commands import cli
+from nets.commands import summary as command
 from nets.commands.targets import narrow
 from nets.common.errors import UsageError
 from nets.data import datasets as data
@@ -20,9 +20,8 @@ CONFIGS = sorted(Path(__file__).parents[2].glob("configs/*.toml"))
 ALEXNET = next(p for p in CONFIGS if p.stem == "alexnet")
 
 
-def shown(monkeypatch, capsys, *args):
-    monkeypatch.setattr(sys, "argv", ["summary", *map(str, args)])
-    summary.main()
+def shown(capsys, *args):
+    command.main([*map(str, args)])
     return capsys.readouterr().out.splitlines()
 
 
@@ -43,8 +42,8 @@ def test_lines_on_meta_equal_those_of_a_real_forward(path):
     assert all("forward" not in vars(layer) for layer in net.walk())  # the net is unchanged
 
 
-def test_table_of_alexnet(monkeypatch, capsys):
-    lines = shown(monkeypatch, capsys, ALEXNET)
+def test_table_of_alexnet(capsys):
+    lines = shown(capsys, ALEXNET)
     assert lines[0].split() == ["layer", "output", "parameters", "multiplications", "saved", "bytes"]
     assert lines[1].split() == [
         "0",
@@ -58,9 +57,9 @@ def test_table_of_alexnet(monkeypatch, capsys):
     assert len(lines) == 25
 
 
-def test_a_batch_multiplies_all_but_the_parameters(monkeypatch, capsys):
-    one = shown(monkeypatch, capsys, ALEXNET)[-1].replace(",", "").split()[1:]
-    many = shown(monkeypatch, capsys, ALEXNET, "--batch", 128)[-1].replace(",", "").split()[1:]
+def test_a_batch_multiplies_all_but_the_parameters(capsys):
+    one = shown(capsys, ALEXNET)[-1].replace(",", "").split()[1:]
+    many = shown(capsys, ALEXNET, "--batch", 128)[-1].replace(",", "").split()[1:]
     factors = [int(b) / int(a) for a, b in zip(one, many)]
     assert factors == [1, 128, 128]
 
@@ -78,10 +77,10 @@ def test_numbers_computed_by_hand():
     assert half[0].saved == 3 * 8 * 8 * 2
 
 
-def test_recompute_keeps_less(monkeypatch, capsys):
+def test_recompute_keeps_less(capsys):
     path = CONFIGS[0].with_name("cifar10.toml")
     whole, less = (
-        int(shown(monkeypatch, capsys, path, *more)[-1].replace(",", "").split()[-1])
+        int(shown(capsys, path, *more)[-1].replace(",", "").split()[-1])
         for more in (("--set", "net.recompute=false"), ("--set", "net.recompute=true"))
     )
     assert less < 0.8 * whole
@@ -94,14 +93,14 @@ def test_shared_parameters_are_counted_once():
     assert [line.saved for line in found] == [80, 80] and [line.products for line in found] == [80, 80]
 
 
-def test_layers_inside_blocks_have_nested_names(monkeypatch, capsys):
-    lines = shown(monkeypatch, capsys, CONFIGS[0].with_name("cifar10_resnet.toml"))
+def test_layers_inside_blocks_have_nested_names(capsys):
+    lines = shown(capsys, CONFIGS[0].with_name("cifar10_resnet.toml"))
     assert any(line.startswith("7.body.3 (Conv2d)") for line in lines)
 
 
-def test_wrong_arguments_are_usage_errors(monkeypatch, capsys):
-    with pytest.raises(UsageError, match="--batch must be at least 1"):
-        shown(monkeypatch, capsys, ALEXNET, "--batch", 0)
+def test_wrong_arguments_are_usage_errors(capsys):
+    with pytest.raises(UsageError, match="--batch: must be at least 1"):
+        shown(capsys, ALEXNET, "--batch", 0)
     with pytest.raises(SystemExit) as left, cli.one_line_errors():
-        shown(monkeypatch, capsys, ALEXNET, "--set", "train.rat=1")
+        shown(capsys, ALEXNET, "--set", "train.rat=1")
     assert left.value.code == 2

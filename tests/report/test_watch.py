@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from nets.commands import cli
+from nets.commands import watch as command
 from nets.report import watch
 from nets.report.curves import panels
 from nets.report.progress import status
@@ -51,16 +52,14 @@ def run(tmp_path):
 
 def look(*args, code=0, capsys):
     """The command's output, without a terminal."""
-    argv, sys.argv = sys.argv, ["watch", *map(str, args)]
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with cli.one_line_errors():
-            watch.main()
+            command.main([*map(str, args)])
         left = 0
     except SystemExit as e:
         left = e.code
     finally:
-        sys.argv = argv
         signal.signal(signal.SIGTERM, handler)
     out, err = capsys.readouterr()
     assert left == code and "\x1b" not in out + err
@@ -155,8 +154,10 @@ def test_wrong_folders_and_arguments_are_one_line_errors(run, tmp_path, capsys):
     (tmp_path / "config.toml").write_text("name = 3")
     assert "name: expected text" in look(tmp_path, code=4, capsys=capsys)
     for every in ("0", "nan", "inf", "-1"):
-        assert "--every: from 0.1 to 86400 seconds" in look(folder, "--every", every, code=2, capsys=capsys)
-    assert "--png: nowhere is no folder" in look(folder, "--png", "nowhere/a.png", code=2, capsys=capsys)
+        assert "--every: must be from 0.1 to 86400 seconds" in look(
+            folder, "--every", every, code=2, capsys=capsys
+        )
+    assert "--png: nowhere is not a folder" in look(folder, "--png", "nowhere/a.png", code=2, capsys=capsys)
     write(to, [1, 2])
     path = folder / "metrics.jsonl"
     path.write_bytes(b"x" + path.read_bytes())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nets.optim.sgd import SCHEDULES
+from nets.optim.schedules import SCHEDULES
 from nets.training.evaluate import ranking, report, toy_report
 
 
