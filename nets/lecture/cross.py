@@ -88,7 +88,7 @@ def symmetry(seed: int = 0, device="cpu", starts: int = 200, passes: int = 3000,
             f"The task is exclusive or, with two hidden nodes and {starts} nets of each kind. With all"
             f" weights of a layer equal at the start, the two nodes were bit-identical in all {passes:,}"
             f" steps (largest difference {largest:g}), and {solved['all weights equal']:.0%} of the nets"
-            f" learned it. With random weights, {solved['random weights']:.0%} learned it.",
+            f" learned the task. With random weights, {solved['random weights']:.0%} learned it.",
             "Two identical nodes do no more than one. One neuron cannot compute exclusive or, as the first"
             " experiment shows.",
         ],

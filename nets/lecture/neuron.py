@@ -168,7 +168,7 @@ def _draw_threshold(table: list[list]):
     at_threshold = [max(n, 0.5) for n in ties]
     below.semilogy(inputs, at_threshold, "s-", color=plot.GOLD, label="cases exactly at the threshold")
     below.set(xlabel="inputs of the neuron", ylabel="number", xticks=inputs)
-    below.set_title(f"{sum(differ)} of {sum(cases):,} outputs differ")
+    below.set(title=f"{sum(differ)} of {sum(cases):,} outputs differ")
     below.legend(frameon=False)
     return figure
 

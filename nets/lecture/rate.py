@@ -84,8 +84,8 @@ def rate_constant(seed: int = 0, device="cpu", starts: int = 2000, rates=SWEEP, 
         )
     found.append(
         f"Instability is a rise of the largest error by more than {JUMP} in a single pass, after the first"
-        f" ten passes. Within {last_pass} passes it happened at rate 50 from {jumped['50']:.0%} of the first"
-        f" {traced} starts, at 5 from {jumped['5']:.0%}, and at 0.5 from {jumped['0.5']:.0%}."
+        f" ten passes. Within {last_pass} passes it happened to {jumped['50']:.0%} of the first {traced}"
+        f" starts at rate 50, to {jumped['5']:.0%} at 5, and to {jumped['0.5']:.0%} at 0.5."
     )
     return Result(
         "The rate constant",

@@ -234,7 +234,7 @@ def _draw_times(axes, timings: dict, what: str, power: int):
     label = f"{what}{'²' if power == 2 else ''}"
     axes.loglog(x, [middle * u**power for u in x], "--", color=plot.GRAY, label=label)
     axes.set(xlabel=what, ylabel="milliseconds")
-    axes.set_title(f"time by {what}: exponent {timings['exponent_in_' + what]:.2f}")
+    axes.set(title=f"time by {what}: exponent {timings['exponent_in_' + what]:.2f}")
     axes.set_xticks(x, [str(v) for v in x])
     axes.set_yticks(y, [f"{v:.3g}" for v in y])
     axes.minorticks_off()
