@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nets.common.tensorfile import whole
+from nets.common.files import atomic_write
 from nets.report.curves import Panel
 from nets.training.evaluate import ranking
 
@@ -151,5 +151,5 @@ def _finish(figure, path, title: str):
 
 def save(figure, path, dpi: int = 110):
     """The same figure is the same bytes: no word of who wrote it."""
-    with whole(Path(path)) as part:
+    with atomic_write(Path(path)) as part:
         figure.savefig(part, dpi=dpi, facecolor="white", format="png", metadata={"Software": None})

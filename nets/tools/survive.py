@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from nets.common import tensorfile as checkpoint
+from nets.common import tensorfile
 from nets.common.errors import CheckpointError
 from nets.training import trainer
 from nets.training.state import LAST
@@ -65,7 +65,7 @@ def _finish(process, pipe) -> list[tuple[float, int]]:
 
 def state(out: Path) -> dict:
     """All that has to be the same: bytes by name. Times are left out."""
-    tensors, words = checkpoint.read(out / LAST)
+    tensors, words = tensorfile.read(out / LAST)
     words["progress"].pop("seconds")
     words["log"].pop("times")
     words.pop("config")  # resuming has compared it, but for what doesn't matter

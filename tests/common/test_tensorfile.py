@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from nets.commands import cli
-from nets.common import tensorfile as checkpoint
+from nets.common import files, tensorfile
 from nets.common.errors import CheckpointError
 from nets.common.tensorfile import BEFORE, BLANK, DTYPES, LONGEST, read, save
 from nets.layers.containers import Sequential
@@ -82,14 +82,14 @@ def test_words_too_long_are_not_saved(tmp_path):
 
 
 class Disk:
-    """Stands in for `os` and `open` in checkpoint.py; every call to the disk is counted, and may fail."""
+    """Stands in for `os` and `open` in files.py and tensorfile.py; every call to the disk is counted, and may fail."""
 
     O_RDONLY, close, getpid = os.O_RDONLY, os.close, os.getpid  # close(2) of what was only read loses nothing
 
     def __init__(self, monkeypatch, fail_at=None, number=errno.ENOSPC):
         self.calls, self.fail_at, self.number = [], fail_at, number
-        monkeypatch.setattr(checkpoint, "os", self)
-        monkeypatch.setattr(checkpoint, "open", self.open_file, raising=False)
+        monkeypatch.setattr(files, "os", self)
+        monkeypatch.setattr(tensorfile, "open", self.open_file, raising=False)
 
     def call(self, name, function, *args):
         self.calls.append(name)
@@ -170,7 +170,7 @@ def test_a_filesystem_that_cannot_sync_folders(tmp_path, monkeypatch):
     def fsync(file):
         raise OSError(errno.EINVAL, "Invalid argument")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", fsync)
+    monkeypatch.setattr(files.os, "fsync", fsync)
     save(tmp_path / "a.safetensors", {}, {"epoch": 1})
     assert read(tmp_path / "a.safetensors")[1] == {"epoch": 1}
 
@@ -178,14 +178,14 @@ def test_a_filesystem_that_cannot_sync_folders(tmp_path, monkeypatch):
 LIMITED = """
 import resource, signal, sys, torch
 from pathlib import Path
-from nets.common import tensorfile as checkpoint
+from nets.common import files, tensorfile
 from nets.commands import cli
 path = Path(sys.argv[1])
-checkpoint.save(path, {"x": torch.zeros(1000)}, {"epoch": 1})
+tensorfile.save(path, {"x": torch.zeros(1000)}, {"epoch": 1})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 with cli.one_line_errors():
-    checkpoint.save(path, {"x": torch.zeros(100_000)}, {"epoch": 2})
+    tensorfile.save(path, {"x": torch.zeros(100_000)}, {"epoch": 2})
 """
 
 
@@ -208,10 +208,10 @@ def test_a_disk_that_is_really_full(tmp_path):
 
 
 def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    checkpoint.write(tmp_path / "a.json", "old")
+    files.write_text(tmp_path / "a.json", "old")
     with monkeypatch.context() as patch, pytest.raises(OSError):
         Disk(patch, 1)
-        checkpoint.write(tmp_path / "a.json", "new")
+        files.write_text(tmp_path / "a.json", "new")
     assert os.listdir(tmp_path) == ["a.json"] and (tmp_path / "a.json").read_text() == "old"
 
 
@@ -254,7 +254,7 @@ def test_a_thousand_flipped_bits_are_found(small, tmp_path):
 
 def test_more_at_the_end_is_found(small, tmp_path):
     (tmp_path / "a.safetensors").write_bytes(small[1] + b"\0")
-    refused(tmp_path / "a.safetensors", "more bytes or fewer")
+    refused(tmp_path / "a.safetensors", "the header doesn't match the file's size")
 
 
 # Files that lie
@@ -386,7 +386,7 @@ def test_what_is_no_file_is_not_opened(tmp_path):
 
 def test_an_earlier_versions_checkpoint(tmp_path):
     save_file({"net.0.weight": torch.zeros(2)}, tmp_path / "a.safetensors", {"words": "{}"})
-    refused(tmp_path / "a.safetensors", "it has no checksum, as those of earlier versions: train again")
+    refused(tmp_path / "a.safetensors", "it has no checksum: an earlier version wrote it; train again")
 
 
 class Trap:
@@ -448,7 +448,7 @@ def test_any_bytes_are_refused(tmp_path_factory, raw):
 def test_restore_names_what_differs(tmp_path):
     net = Sequential(Linear(3, 2))
     good = {f"net.{k}": torch.full_like(t, 2) for k, t in net.params.items()}
-    checkpoint.restore(net, good | {"momentum.0.weight": torch.zeros(1)}, "a")
+    tensorfile.restore(net, good | {"momentum.0.weight": torch.zeros(1)}, "a")
     assert all((t == 2).all() for t in net.params.values())
     for change, told in [
         ({"net.0.weight": torch.zeros(2, 4)}, r"0.weight is \(2, 4\), not \(2, 3\)"),
@@ -457,7 +457,7 @@ def test_restore_names_what_differs(tmp_path):
         ({"net.1.weight": torch.zeros(2, 3)}, "the net has no 1.weight"),
     ]:
         with pytest.raises(CheckpointError, match=f"a: doesn't match its config: {told}"):
-            checkpoint.restore(net, {k: t * 0 for k, t in good.items()} | change, "a")
+            tensorfile.restore(net, {k: t * 0 for k, t in good.items()} | change, "a")
     with pytest.raises(CheckpointError, match="has no tensor 0.bias"):
-        checkpoint.restore(net, {"net.0.weight": torch.zeros(2, 3)}, "a")
+        tensorfile.restore(net, {"net.0.weight": torch.zeros(2, 3)}, "a")
     assert all((t == 2).all() for t in net.params.values())  # all or nothing
