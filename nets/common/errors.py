@@ -2,6 +2,7 @@
 
 import difflib
 import signal
+from pathlib import Path
 
 
 class Problem(Exception):
@@ -77,3 +78,14 @@ def nearest(name: str, known) -> str:
     folded = {k.casefold(): k for k in known}
     near = difflib.get_close_matches(str(name).casefold(), folded, 1, 0.5)
     return f'; did you mean "{folded[near[0]]}"?' if near else f"; known: {', '.join(known)}"
+
+
+def describe(e: Exception) -> str:
+    """Any exception in one line: type, message, file and line."""
+    trace, place = e.__traceback__, ""
+    while trace:
+        code = trace.tb_frame.f_code
+        if not code.co_filename.startswith("<"):
+            place = f" ({Path(code.co_filename).name}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return f"{type(e).__name__}: {e}{place}"

@@ -6,15 +6,13 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from nets.gradcheck import differences
+from nets.gradcheck import differences, reference
 from nets.gradcheck import module as torch_module
-from nets.gradcheck import reference
 from nets.gradcheck.alone import alone, largest
 from nets.gradcheck.contract import breaches
 from nets.gradcheck.report import Report, Row
 from nets.gradcheck.trace import Call, Trace, named_layers
-from nets.layers.base import Net
-from nets.layers.containers import Sequential
+from nets.layers.containers import Net, Sequential
 
 
 def check(

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from nets.gradcheck.measure import compare, tolerance
-from nets.layers.base import Net
 from nets.layers.base import run_backward
+from nets.layers.containers import Net
 
 
 def breaches(layer, x: Tensor, seed: int = 0) -> list[str]:

@@ -152,7 +152,9 @@ class Layer:
         here = self.state_dict()
         for name in [*here, *state]:
             if name not in state or name not in here:
-                raise CheckpointError(f"{name}: {'missing' if name in here else 'no such tensor in this net'}")
+                raise CheckpointError(
+                    f"{name}: {'missing' if name in here else 'no such tensor in this net'}"
+                )
             if state[name].shape != here[name].shape:
                 shapes = f"shape {tuple(state[name].shape)}, expected {tuple(here[name].shape)}"
                 raise CheckpointError(f"{name}: {shapes}")

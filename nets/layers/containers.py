@@ -89,7 +89,8 @@ class Net(Layer):
 
     def __repr__(self):
         lines = [
-            f"  ({name}): {repr(child).replace(chr(10), chr(10) + '  ')}" for name, child in self.children.items()
+            f"  ({name}): {repr(child).replace(chr(10), chr(10) + '  ')}"
+            for name, child in self.children.items()
         ]
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
@@ -142,7 +143,9 @@ class Sequential(Net):
             self._collect(grads, name, new)
             if frozen:
                 grads = {k: g for k, g in grads.items() if k not in frozen}
-            if on_grads and new:  # a tensor used in an earlier place too isn't complete yet: not in grads by this name
+            if (
+                on_grads and new
+            ):  # a tensor used in an earlier place too isn't complete yet: not in grads by this name
                 on_grads({k: grads.pop(k) for n in new if (k := f"{name}.{n}") in grads})
         saved.clear()
         return dy if input_grad else None, grads

@@ -7,6 +7,7 @@ slower than torch.autocast, or than a module in bfloat16 beside a float32 copy o
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from nets.layers.base import Layer
@@ -55,9 +56,14 @@ class ModuleBuilder:
         self.tensors: dict[int, Tensor] = {}
 
     def build(self, layer: Layer) -> nn.Module:
+        """The module of a layer. Its initial values are drawn and replaced: torch's random numbers stay as they were."""
+        with torch.random.fork_rng(devices=[]):
+            return self._build(layer)
+
+    def _build(self, layer: Layer) -> nn.Module:
         if id(layer) not in self.modules:
             children = layer.children if isinstance(layer, Net) else {}
-            module = self.make(layer, **{name: self.build(child) for name, child in children.items()})
+            module = self.make(layer, **{name: self._build(child) for name, child in children.items()})
             if layer.is_leaf():
                 self._fill(module, layer)
                 module.train(layer.training)
@@ -71,5 +77,9 @@ class ModuleBuilder:
             setattr(module, name, copy)
         frozen = dict(module.named_parameters())
         for name, t in layer.buffers.items():  # a statistic, or filters that aren't trained
-            copy = nn.Parameter(t.detach().clone(), requires_grad=False) if name in frozen else t.detach().clone()
+            copy = (
+                nn.Parameter(t.detach().clone(), requires_grad=False)
+                if name in frozen
+                else t.detach().clone()
+            )
             setattr(module, name, self.tensors.setdefault(id(t), copy))

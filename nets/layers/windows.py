@@ -14,7 +14,11 @@ from nets.common.errors import BatchError
 from nets.layers.base import check_pictures, sum_dtype
 
 # Options that are easily got wrong: odd sizes, windows that overlap, and that leave a rest.
-EXAMPLES = [dict(kernel_size=3, stride=2, padding=1), dict(kernel_size=[3, 2], stride=[1, 2]), dict(kernel_size=2)]
+EXAMPLES = [
+    dict(kernel_size=3, stride=2, padding=1),
+    dict(kernel_size=[3, 2], stride=[1, 2]),
+    dict(kernel_size=2),
+]
 
 
 def pair(value, name: str, least: int) -> tuple[int, int]:

@@ -9,12 +9,25 @@ from pathlib import Path
 
 from nets.common.errors import UsageError, nearest
 from nets.data.tta import NAMES as TTA
-from nets.layers.base import KERNELS as BACKENDS
+from nets.kernels import BACKENDS
 from nets.losses import REDUCTIONS
-from nets.optim.sgd import SCHEDULES
+from nets.optim.schedules import SCHEDULES
 
 LARGEST = 2**18  # bytes of a config
 DEEPEST = 50  # tables and lists in one another
+# (layer, old option) -> its new name
+RENAMED_OPTIONS = {
+    ("Linear", "inputs"): "in_features",
+    ("Linear", "outputs"): "out_features",
+    ("Linear", "spread"): "init_bound",
+    ("Linear", "std"): "init_std",
+    ("Linear", "bias_start"): "init_bias",
+    ("Conv2d", "dirac"): "init_dirac",
+    ("Conv2d", "std"): "init_std",
+    ("Conv2d", "bias_start"): "init_bias",
+    ("BatchNorm2d", "channels"): "num_features",
+    ("Whiten2d", "channels"): "in_channels",
+}
 SOURCES = ("digits", "cifar10", "cifar100", "folder", "identity", "half_adder")
 
 
@@ -334,3 +347,22 @@ def toml(value, indent: int = 0) -> str:
 
 def _toml_key(name: str) -> str:
     return name if name.replace("_", "a").isalnum() and name.isascii() else toml(name)
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Name -> path of the configs that come with the package."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "configs", package.parent / "configs"):  # an installed package, a checkout
+        if found := sorted(folder.glob("*.toml")):
+            return {path.stem: path for path in found}
+    return {}
+
+
+def find_config(name) -> Path:
+    """The path of a config: `name` is a path, or a shipped config's name. UsageError if there is none."""
+    path, shipped = Path(name), shipped_configs()
+    if path.is_file() or path.suffix == ".toml" or len(path.parts) > 1:
+        return path
+    if str(name) not in shipped:
+        raise UsageError(f'config "{name}": no such file and no shipped config{nearest(name, shipped)}')
+    return shipped[str(name)]

@@ -5,8 +5,7 @@ import torch
 from nets.common.device import capacity
 from nets.common.errors import UsageError
 from nets.data import batches
-from nets.layers.containers import Sequential
-from nets.losses import CrossEntropy, MeanSquaredError, Performance
+from nets.losses import CrossEntropyLoss, MSELoss, Performance
 from nets.optim.adaptive import Adaptive
 from nets.optim.muon import Muon
 from nets.optim.sgd import SGD
@@ -21,10 +20,7 @@ def make_net(config: Config, shape, n_outputs: int, seed: int | None = None, cop
     """
     _check_memory(config, shape, copies)
     torch.manual_seed(config.seed if seed is None else seed)
-    net, out = build(config.net.layers, shape, config.net.backend)
-    for layer in net.walk():
-        if isinstance(layer, Sequential):
-            layer.recompute = config.net.recompute
+    net, out = build(config.net.layers, shape, config.net.recompute)
     if out != (n_outputs,):
         size = " × ".join(map(str, out))
         raise UsageError(f"net.layers: the net gives {size} numbers, {config.data.source} needs {n_outputs}")
@@ -36,7 +32,7 @@ def _check_memory(config: Config, shape, copies: int):
     if torch.get_default_device().type == "meta":
         return
     with torch.device("meta"):
-        net, _ = build(config.net.layers, shape, config.net.backend)
+        net, _ = build(config.net.layers, shape)
     sizes = {name: t.nbytes for name, t in (net.params | net.buffers).items()}
     size = copies * sum(sizes.values())
     if size > capacity():
@@ -64,11 +60,11 @@ def make_loss(config: Config, classes: bool):
             raise UsageError("train.label_smoothing: only cross_entropy has it")
         if t.reduction != "mean":
             raise UsageError("train.reduction: only cross_entropy has a choice")
-        return Performance() if t.loss == "performance" else MeanSquaredError()
+        return Performance() if t.loss == "performance" else MSELoss()
     if not classes:
         others = '"performance" or "mse"'
         raise UsageError(f"train.loss: {config.data.source} has no classes; use {others}")
-    return CrossEntropy(t.label_smoothing, t.reduction)
+    return CrossEntropyLoss(t.label_smoothing, t.reduction)
 
 
 def make_optimizer(config: Config, net, loss):

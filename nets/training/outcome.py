@@ -15,7 +15,7 @@ def write(out: Path, config: Config, data: Dataset, z, result, rows: list[dict],
     """result: a report on the net's outputs z (N, outputs); rows: of metrics.jsonl; facts: more of them."""
     if data.classes:
         z, y = z.cpu(), data.test_y.cpu()
-        best, worst = figure.picked(z, y)
+        best, worst = figure.best_and_worst(z, y)
         index = best + worst
         titled = [("The most confident right answers", best), ("The worst mistakes", worst)]
         titled = [(title, [index.index(i) for i in row]) for title, row in titled]

@@ -15,7 +15,7 @@ from nets.data import datasets as data
 from nets.data import stream
 from nets.data.datasets import Dataset
 from nets.data.pictures import decode
-from nets.kernels.fused import fuse
+from nets.kernels import lower
 from nets.training import config
 from nets.training.evaluate import Report, outputs, ranking, report, toy_report
 from nets.training.make import make_net
@@ -53,7 +53,7 @@ class Trained:
             raise CheckpointError(f"{path}: doesn't match its config: {e}") from None
         self.net.to(device, torch.promote_types(self.dtype, torch.float32))
         checkpoint.restore(self.net, tensors, path)
-        self.fast = fuse(self.net, device, self.dtype, self.config.net.backend)
+        self.fast = lower(self.net, self.config.net.backend, device, self.dtype)
         self.mean, self.std = tensors.get("data.mean"), tensors.get("data.std")
         pictures = len(self.shape) == 3
         wanted = (self.shape[:1], torch.float32)

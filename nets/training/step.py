@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nets.layers.base import Layer
+from nets.layers.base import Layer, run_backward
 from nets.layers.containers import Sequential
 from nets.optim.sgd import update_
 from nets.training.guard import Guard
@@ -62,15 +62,17 @@ def train_step(net: Layer, loss, optimizer, weighted=False, guard: Guard | None 
         scores = dz.abs().sum(1, dtype=torch.float32) if weighted else None
         if weight is not None:
             dz = dz * weight[:, None].to(dz.dtype)
-        options = {"input_grad": False, "frozen": frozen} if in_row else {"input_grad": False}
         if layerwise:
             update = lambda grads: optimizer.step(grads, lr_factor, value)  # noqa: E731
-            net.backward(saved, dz, on_grads=update, **options)
+            net.backward(saved, dz, input_grad=False, frozen=frozen, on_grads=update)
             return StepResult(value, correct, None, scores)
         if backward:
-            grads, value, correct = backward(net, saved, dz, value, correct, **options)
+            grads, value, correct = backward(net, saved, dz, value, correct, frozen)
+        elif in_row:
+            grads = net.backward(saved, dz, input_grad=False, frozen=frozen)[1]
         else:
-            grads = net.backward(saved, dz, **options)[1]
+            grads = run_backward(net, saved, dz, input_grad=False)[1]
+            grads = {name: g for name, g in grads.items() if name not in frozen}
         ok = guard.check(value, grads) if guard else None
         optimizer.step(grads, lr_factor, value, ok)
         for t, old in zip(statistics, before):

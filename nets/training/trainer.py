@@ -21,8 +21,9 @@ from nets.data import stream
 from nets.distributed.agree import Agreement
 from nets.distributed.together import together
 from nets.distributed.world import World
-from nets.kernels.fused import fuse
-from nets.optim.sgd import constants, factor
+from nets.kernels import lower
+from nets.optim.param_groups import frozen_names
+from nets.optim.schedules import lr_factor
 from nets.training import lock, outcome, state
 from nets.training import validate as fits
 from nets.training.config import Config, Eval, dumps
@@ -35,7 +36,7 @@ from nets.training.make import fit, make_loss, make_net
 from nets.training.metrics import Tally
 from nets.training.signals import SIGNALS, Stop
 from nets.training.state import BEST, LAST, Progress
-from nets.training.step import hold, train_step
+from nets.training.step import train_step
 
 BAD = "nonfinite.json"
 PICTURES = ("curves.png", "top5.png", "guesses.png")
@@ -68,17 +69,17 @@ class Run:
         pieces = config.distributed.shard_optimizer and world.size > 1
         self.guard = Guard(t.on_nonfinite, device, *([world.every] if pieces else []))
         # the same parameters, by way of faster kernels where there are such
-        self.fast = fuse(self.net, device, self.dtype, config.net.backend)
+        self.fast = lower(self.net, config.net.backend, device, self.dtype)
         guard = None if t.on_nonfinite == "ignore" else self.guard
         self.step = train_step(self.fast, self.loss, self.optimizer, bool(t.skip_fraction), guard, backward)
         self.captured = None
         if device.type == "cuda" and t.optimizer != "adaptive" and world.size == 1:
             standing = lambda: [*state.standing(self).values(), self.feed.selection.mine]  # noqa: E731
-            self.captured = self.learn = Captured(self.learn, standing, lambda: tuple(self.frozen))
+            self.captured = self.learn = Captured(self.learn, standing, lambda: self.frozen)
         self.per_epoch = [self.feed.steps(epoch) for epoch in range(t.epochs)]
         *self.starts, self.steps = accumulate(self.per_epoch, initial=0)
         self.epoch_tally, self.line_tally = Tally(device), Tally(device)
-        self.progress, self.frozen, self.stop, self.agree = Progress(), [], Stop(), Agreement(world)
+        self.progress, self.frozen, self.stop, self.agree = Progress(), frozenset(), Stop(), Agreement(world)
         begin = time.perf_counter()
         fit(self.net, self.data)
         world.same([*self.net.params.values(), *self.net.buffers.values()])
@@ -151,7 +152,7 @@ class Run:
                 facts = self._epoch(bar)
                 last = p.epoch + 1 == t.epochs
                 if last and t.optimizer == "adaptive":
-                    self.optimizer.settle()  # its last step was never judged
+                    self.optimizer.restore_best()  # its last step was never judged
                 better = False
                 if last or (p.epoch + 1) % t.eval_every == 0:
                     result = self.test()
@@ -188,7 +189,7 @@ class Run:
         begin = shown = time.perf_counter()
         for batch in self.feed(p.epoch, p.step) if p.step < steps else ():
             self._freeze(p.epoch + p.step / steps)
-            now = factor(t.schedule, before + p.step, self.steps, warmup, t.min_lr / t.lr)
+            now = lr_factor(t.schedule, before + p.step, self.steps, warmup, t.min_lr / t.lr)
             self.learn(*batch, rate.fill_(now))
             p.step += 1
             bar.update()
@@ -215,15 +216,15 @@ class Run:
     def learn(self, which, x, target, rate):
         """One step, counted; returns its loss ()."""
         if self.config.train.skip_fraction:
-            *told, lessons = self.step(x, target, rate, self.feed.selection.weight[which])
-            self.feed.selection.note(which, lessons)
+            told = self.step(x, target, rate, self.feed.selection.weight[which], frozen=self.frozen)
+            self.feed.selection.note(which, told.scores)
         else:
-            told = self.step(x, target, rate)
+            told = self.step(x, target, rate, frozen=self.frozen)
         if self.config.train.on_nonfinite == "ignore":  # but for the loss
-            told = (*told, self.guard.judge(told[0], {}))
+            told = told._replace(ok=self.guard.check(told.loss, {}))
         for tally in (self.epoch_tally, self.line_tally):
-            tally.add(*told)
-        return told[0]
+            tally.add(told.loss, told.num_correct, told.ok)
+        return told.loss
 
     def _at(self) -> int:
         """Steps taken so far."""
@@ -257,7 +258,7 @@ class Run:
     def _check(self):
         """NonFiniteError where a step wasn't finite, or, where such are skipped, too many weren't."""
         t, p, size = self.config.train, self.progress, self.feed.batch
-        what = self.guard.wrong(t.max_nonfinite_steps)
+        what = self.guard.message(t.max_nonfinite_steps)
         if not what:
             return
         # after that step none counted, and the device may be some steps on
@@ -277,10 +278,7 @@ class Run:
 
     def _freeze(self, epoch: float):
         """Parameters whose time is over are constants from here on."""
-        names = constants(self.net.params, self.config.train.param_groups, epoch)
-        if names != self.frozen:
-            hold(self.fast, self.optimizer, names)
-            self.frozen = names
+        self.frozen = frozen_names(self.net.params, self.config.train.param_groups, epoch)
 
     def test(self, asked: Eval = Eval()):
         d, wide = self.data, self.config.train.channels_last

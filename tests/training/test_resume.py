@@ -238,8 +238,8 @@ def test_a_run_resumes_with_its_own_config(stopped_run):
 def test_a_run_resumes_on_its_own_data(stopped_run, monkeypatch):
     real = data.LOADERS["digits"]
 
-    def other(conf):
-        found = real(conf)
+    def other(*args):
+        found = real(*args)
         found.mean = found.mean + 1e-6
         return found
 
