@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from nets.common.tensorfile import write as write_file
+from nets.common.files import write_text
 from nets.lecture.result import Result
 from nets.report.figure import save
 
@@ -131,7 +131,7 @@ def write(out: Path, results: dict[str, Result], facts: dict):
         "experiments": experiments,
         "timings": {"seconds": seconds, "total": round(sum(seconds.values()), 2)},
     }
-    write_file(out / "result.json", json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(out / "result.json", json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     links = "".join(f'<li><a href="#{name}">{r.title}</a></li>' for name, r in results.items())
     sections = "\n".join(
@@ -154,4 +154,4 @@ gives the same figures, except for times and for the verdict that depends on the
 Winston, lectures 12a and 12b, “Neural nets”.</p></footer>
 </main></body></html>
 """
-    write_file(out / "index.html", text)
+    write_text(out / "index.html", text)
