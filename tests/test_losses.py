@@ -91,7 +91,7 @@ def test_wanted_outputs_from_classes(loss, target):
         assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
 
 
-LOSSES = {"cross_entropy": CrossEntropy, "performance": Performance, "mean_squared_error": MeanSquaredError}
+LOSSES = {"cross_entropy": CrossEntropy, "performance": Performance, "mse": MeanSquaredError}
 
 
 @pytest.mark.parametrize("loss", [*(cls() for cls in LOSSES.values()), MeanSquaredError("sum")])

@@ -1,6 +1,7 @@
 """Data sets: pictures as bytes on the device, all at once or, where they are too many, as a stream."""
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nets.common.errors import DataError, UsageError
+from nets.common.errors import DataError
 from nets.data import cifar, folder, stream, tree
 
 
@@ -161,12 +162,8 @@ def load(config, augment=None) -> Dataset:
     augment: the config's [augment]; a tree with random_resized_crop is streamed.
     """
     random_crop = augment.random_resized_crop if augment else 0.0
-    if random_crop and not config.size:
-        raise UsageError("augment.random_resized_crop: needs data.size, the side that crops are scaled to")
-    found = LOADERS[config.source](config, random_crop)
-    if random_crop and not isinstance(found.train_x, stream.Pictures):
-        raise UsageError(f"augment.random_resized_crop: {config.source} is not read from a tree of pictures")
-    return found
+    config = dataclasses.replace(config, root=os.path.expanduser(config.root))
+    return LOADERS[config.source](config, random_crop)
 
 
 def shapes(config) -> tuple[tuple[int, ...], int]:

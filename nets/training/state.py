@@ -12,7 +12,7 @@ import torch
 from nets.common import tensorfile as checkpoint
 from nets.common.device import generator_state
 from nets.common.errors import CheckpointError, DataError, UsageError
-from nets.training.config import dumps, plain
+from nets.training.toml import check_plain, dumps
 
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test
 # keys that don't change what is learned
@@ -83,14 +83,14 @@ def _set_random(run, tensors: dict, progress: dict):
 def load(run, path) -> dict:
     """Put a run back to where its checkpoint has it; returns the log's mark.
 
-    CheckpointError where it doesn't fit, UsageError where the config is another, DataError where the data are.
+    CheckpointError where it doesn't fit, UsageError where the config differs, DataError where the data does.
     """
     tensors, words = checkpoint.read(path)
     try:
         theirs, samples, log = words["config"], words["samples"], words["log"]
         progress = {k: words["progress"][k] for k in vars(run.progress)}
         theirs = tomllib.loads(theirs)
-        plain(theirs)
+        check_plain(theirs)
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError, UsageError) as e:
         raise CheckpointError(f"{path}: can't be resumed from ({e})") from None
     _same(theirs, tomllib.loads(dumps(run.config)), path)

@@ -23,8 +23,7 @@ from nets.distributed.together import together
 from nets.distributed.world import World
 from nets.kernels.fused import fuse
 from nets.optim.sgd import constants, factor
-from nets.training import lock, outcome, state
-from nets.training import validate as fits
+from nets.training import lock, outcome, state, validate
 from nets.training.config import Config, Eval, dumps
 from nets.training.cuda_graph import Captured
 from nets.training.evaluate import outputs, report, toy_report
@@ -56,11 +55,11 @@ class Run:
         with world.in_turn():
             self.data = data.load(config.data, config.augment)
         t, shape = config.train, self.data.shape
-        fits.check_variation(config, self.data)
         self.loss = make_loss(config, bool(self.data.classes))
         self.dtype = getattr(torch, t.dtype)
         copies = 3 if device.type == "cpu" else 1  # with gradients and momenta
         self.net = make_net(config, shape, self.data.outputs, copies=copies)
+        self._validate()
         self.net.to(device, torch.promote_types(self.dtype, torch.float32))
         self.data = self.data.to(device)
         self.feed = Feed(config, self.data, device, world)
@@ -86,7 +85,20 @@ class Run:
             torch.manual_seed(state.seed(config.seed, 0, world.rank))  # each drops its own
         self.progress.seconds = time.perf_counter() - begin
         self._freeze(0.0)
-        fits.check_batch(config, shape, self.feed.batch, self.feed.n)
+
+    def _validate(self):
+        """UsageError where config, data and net don't go together."""
+        d, samples = self.data, len(self.data.train_y)
+        validate.check(
+            self.config,
+            shape=d.shape,
+            classes=bool(d.classes),
+            streamed=isinstance(d.train_x, stream.Pictures),
+            samples=samples,
+            batch=min(self.config.train.batch_size, samples),
+            net=self.net,
+            params=self.net.params,
+        )
 
     def train(self, resume: bool = False, force: bool = False):
         """resume: go on from the run's last checkpoint, or begin where there is none. force: begin

@@ -274,13 +274,14 @@ def test_pictures_of_several_sizes(mixed, limit):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({}, "needs data.size"),
-        ({"size": 8, "source": "digits"}, "digits is not read from a tree"),
+        ([], "needs data.size"),
+        (["data.size=8"], "digits is not read from a folder"),
     ],
 )
-def test_random_crops_where_there_can_be_none(options, message):
+def test_random_resized_crop_is_refused_without_a_size_or_a_folder(options, message, tmp_path):
     with pytest.raises(UsageError, match=message):
-        data.load(config.Data(**options), config.Augment(random_resized_crop=0.5))
+        conf = config.load("configs/digits.toml", ["augment.random_resized_crop=0.5", *options])
+        trainer.Run(conf, torch.device("cpu"), tmp_path)
 
 
 def test_a_worker_that_is_killed(root, monkeypatch, capsys):

@@ -297,7 +297,7 @@ def test_config(override, words):
 def test_only_sgd_is_sharded():
     for kind in ("muon", "adaptive"):
         with pytest.raises(
-            UsageError, match=f"train.optimizer: distributed.shard_optimizer is for sgd, not {kind}"
+            UsageError, match=f"distributed.shard_optimizer: only for the optimizer sgd, not {kind}"
         ):
             config.load(
                 ROOT / "configs" / "digits.toml",

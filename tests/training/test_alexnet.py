@@ -168,16 +168,16 @@ def test_answers_of_ten_views_are_averaged_after_the_softmax():
     "override, message",
     [
         ("data.crop_size=300", "data.crop_size: 300 is more than data.size, 256"),
-        ("augment.crop_padding=2", "augment.crop_padding: pictures are shifted by data.crop_size already"),
-        ("data.source=cifar10", "data.crop_size: only a folder has it, not cifar10"),
+        ("augment.crop_padding=2", "augment.crop_padding: data.crop_size shifts the images already"),
+        ("data.source=cifar10", 'data.crop_size: only for data.source = "folder", not cifar10'),
         ("data.normalize=means", 'data.normalize: "means" is not one of its values; did you mean "mean"?'),
         (
             "eval.tta=two",
             'eval.tta: "two" is not one of its values; known: none, flip, six_view, corners, ten_crop',
         ),
-        ("net.layers.23.outputs=3", "net.layers.23.outputs=3: 23 is no place in a list of 23"),
-        ("net.layers.-24=3", "-24 is no place in a list of 23"),
-        ("net.layers.x.outputs=3", "x is no place in a list of 23"),
+        ("net.layers.23.outputs=3", "net.layers.23.outputs=3: 23 is no index in a list of 23"),
+        ("net.layers.-24=3", "-24 is no index in a list of 23"),
+        ("net.layers.x.outputs=3", "x is no index in a list of 23"),
         ("net.layers.1.outputs=3", "--set net.layers.1.outputs=3: 1 is a value, not a table"),
     ],
 )
@@ -187,18 +187,18 @@ def test_wrong_settings_are_named(override, message):
     assert message in str(e.value)
 
 
-def test_gray_pictures_have_no_colors(tree):
+def test_color_jitter_of_gray_images_is_refused(tree):
     conf = config.load(PATH, overrides(tree, "data.channels=1"))
-    with pytest.raises(UsageError, match="augment.color_jitter: gray pictures have no colors"):
+    with pytest.raises(UsageError, match="augment.color_jitter: gray images have no colors"):
         trainer.Run(conf, torch.device("cpu"), tree)
 
 
-def test_only_a_folder_has_units_and_a_number_of_classes():
+def test_normalize_and_num_classes_are_for_folders_alone():
     for override, name in (
         ("data.normalize=mean", "data.normalize"),
         ("data.num_classes=10", "data.num_classes"),
     ):
-        with pytest.raises(UsageError, match=f"{name}: only a folder has"):
+        with pytest.raises(UsageError, match=f'{name}: only for data.source = "folder", not digits'):
             config.load(PATH.with_name("digits.toml"), [override])
 
 

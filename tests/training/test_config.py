@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nets.common.errors import UsageError
+from nets.common.errors import DataError, UsageError
 from nets.training import config
 from nets.training.build import build
 
@@ -110,7 +110,7 @@ def test_deep_nesting_is_refused(tmp_path):
 
 
 def test_a_missing_and_a_binary_file(tmp_path):
-    with pytest.raises(UsageError, match="nowhere.toml: No such file"):
+    with pytest.raises(UsageError, match="nowhere.toml: no such file, and no shipped config has this name"):
         config.load(tmp_path / "nowhere.toml")
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="b.toml"):
@@ -187,3 +187,59 @@ def test_build_fills_in_sizes():
     shapes = {k: tuple(v.shape) for k, v in net.params.items()}
     assert shapes["0.body.0.weight"] == (4, 3, 3, 3) and shapes["3.weight"] == (7, 4 * 4 * 4)
     assert net.children["0"].children["body"].children["1"].kernel == "torch"
+
+
+def test_an_override_may_have_spaces_and_numbers_as_people_write_them(tmp_path):
+    path = write(tmp_path, MINIMAL)
+    over = ["train.lr = .05", "train.nesterov=True", "train.momentum=1.", "data.source = cifar10"]
+    groups = 'train.param_groups=[{match=["*.bias"], lr_scale=.5, weight_decay=0.}]'
+    t = config.load(path, [*over, groups]).train
+    assert (t.lr, t.nesterov, t.momentum) == (0.05, True, 1.0)
+    assert t.param_groups == ({"match": ["*.bias"], "lr_scale": 0.5, "weight_decay": 0.0},)
+    assert config.load(path, ["name=a.1"]).name == "a.1"
+
+
+def test_a_layer_of_ones_own_is_no_business_of_the_config(tmp_path):
+    own = 'net.layers=["Flatten", { type = "mine:RMSNorm", eps = 1e-6 }]'
+    conf = config.load(write(tmp_path, MINIMAL), [own])
+    assert conf.net.layers[1] == {"type": "mine:RMSNorm", "eps": 1e-6}
+    assert config.load(write(tmp_path, config.dumps(conf))) == conf
+
+
+def test_a_config_is_found_by_path_or_by_the_name_of_a_shipped_one(tmp_path, monkeypatch):
+    assert config.shipped_configs() == {path.stem: path for path in CONFIGS}
+    monkeypatch.chdir(tmp_path)
+    assert config.find_config("digits") == next(p for p in CONFIGS if p.stem == "digits")
+    assert config.load("digits").name == "digits"
+    (tmp_path / "cross").mkdir()  # such as a run's folder
+    assert config.find_config("cross").suffix == ".toml"
+    own = tmp_path / "digits"
+    own.write_text(MINIMAL)
+    assert config.find_config("digits").read_text() == MINIMAL
+    for name, hint in (
+        ("cifar", "cifar10"),
+        ("configs/dens.toml", "dense"),
+        ("\0", "digits"),
+        ("x" * 5000, "digits"),
+    ):
+        with pytest.raises(UsageError, match=f"no such file, and no shipped config has this name; .*{hint}"):
+            config.find_config(name)
+
+
+def test_a_wheel_has_its_configs_inside_the_package(tmp_path, monkeypatch):
+    (tmp_path / "nets/training").mkdir(parents=True)
+    (tmp_path / "nets/configs").mkdir()
+    (tmp_path / "nets/configs/mine.toml").write_text(MINIMAL)
+    monkeypatch.setattr(config, "__file__", str(tmp_path / "nets/training/config.py"))
+    assert config.shipped_configs() == {"mine": tmp_path / "nets/configs/mine.toml"}
+    assert config.load("mine").name == "mine"
+
+
+def test_a_home_folder_is_expanded_when_the_data_is_loaded(tmp_path, monkeypatch):
+    from nets.data import datasets
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    conf = config.load("digits", ["data.source=folder", "data.root=~/pictures", "augment.crop_padding=0"])
+    assert conf.data.root == "~/pictures"
+    with pytest.raises(DataError, match=f"{tmp_path}/pictures"):
+        datasets.load(conf.data)

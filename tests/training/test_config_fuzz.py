@@ -25,6 +25,7 @@ from nets.common.errors import UsageError
 from nets.data import datasets as data
 from nets.layers.response_norm import LocalResponseNorm
 from nets.training import config, trainer
+from nets.training import toml as toml_text
 from nets.training.build import LAYERS
 from nets.training.make import make_loss, make_net, make_optimizer
 
@@ -221,7 +222,7 @@ def named(said: str, raw: bytes, path) -> bool:
         keys = tomllib.loads(raw.decode()).keys()
     except (ValueError, RecursionError):
         return said.startswith(f"config {path}: ")
-    return said.startswith(("name: ", "net.layers: ", *map(config._toml_key, keys)))
+    return said.startswith(("name: ", "net.layers: ", *map(toml_text.key_text, keys)))
 
 
 def test_any_config_is_one_or_refused(tmp_path, request):
@@ -273,7 +274,7 @@ LIKE = '[net]\nlayers = ["Flatten", {{ type = "Linear", outputs = 10 }}{}]\n'
 def test_a_config_without_end_is_not_read(tmp_path):
     with pytest.raises(UsageError, match="/dev/zero: more than 262,144 bytes"):
         config.load("/dev/zero")
-    (tmp_path / "c.toml").write_text(LIKE.format("") + "#" * config.LARGEST)
+    (tmp_path / "c.toml").write_text(LIKE.format("") + "#" * toml_text.LARGEST)
     with pytest.raises(UsageError, match="c.toml: more than"):
         config.load(tmp_path / "c.toml")
 
