@@ -1,4 +1,4 @@
-"""python -m nets COMMAND: the same as the console command `nets`."""
+"""`python -m nets COMMAND` is the same as the console command `nets COMMAND`."""
 
 from nets.commands import main
 

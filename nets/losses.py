@@ -1,11 +1,15 @@
 """Losses: how wrong (or how good) is the output z, and which way should it move?
 
-loss(z, target) returns the number and its gradient dz, all in one go. A target is a class
-index (N), int64, or, for `Performance` and `MeanSquaredError`, the wanted output itself (N, K).
+loss(z, target) returns the number and its gradient dz together. A target is a class index (N),
+int64, or, for `Performance` and `MSELoss`, the wanted output itself (N, K). `torch_loss` is the
+same number in torch.nn.functional, for the checker and the bench.
 """
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.functional import log_softmax, one_hot
 
 from nets.common.errors import BatchError
@@ -21,6 +25,24 @@ def check_reduction(reduction: str) -> str:
     return reduction
 
 
+class Loss:
+    """Base of the losses.
+
+    maximize   True: the number is a performance, to be climbed
+    reduction  "mean" or "sum" over the batch
+    """
+
+    maximize: ClassVar[bool] = False
+    reduction: str = "sum"
+
+    def __call__(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError(f"{type(self).__name__} has no formula")
+
+    def torch_loss(self, z: Tensor, target: Tensor) -> Tensor:
+        """The number alone, for autograd: by default that of the formula itself."""
+        return self(z, target)[0]
+
+
 def wanted(z: Tensor, target: Tensor) -> Tensor:
     """The wanted output d, shaped as z, to add up in: a class is a 1 at its place among zeros."""
     if target.dtype == torch.int64 and target.dim() == z.dim() - 1:
@@ -31,7 +53,7 @@ def wanted(z: Tensor, target: Tensor) -> Tensor:
     return target.to(sum_dtype(z))
 
 
-class CrossEntropy:
+class CrossEntropyLoss(Loss):
     """L = −Σ_k q_k log p_k, with p = softmax(z) and q = (1 − ε)·onehot(target) + ε/K.
 
     log p_k = z_k − log Σ_j e^z_j, so dlog p_k/dz_j = [k = j] − p_j, and as Σ q = 1
@@ -40,8 +62,6 @@ class CrossEntropy:
 
     Source: Szegedy et al. 2015, "Rethinking the Inception architecture", for ε.
     """
-
-    maximize = False
 
     def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean"):
         if not 0 <= label_smoothing <= 1:
@@ -52,7 +72,7 @@ class CrossEntropy:
         """z: logits (N, K), target: (N) int64. Returns loss () and dz (N, K)."""
         if z.dim() != 2 or target.shape != z.shape[:1] or target.dtype != torch.int64:
             shapes = f"{tuple(z.shape)} and {tuple(target.shape)} of {target.dtype}"
-            raise BatchError(f"CrossEntropy takes logits (N, K) and classes (N) of int64, not {shapes}")
+            raise BatchError(f"CrossEntropyLoss takes logits (N, K) and classes (N) of int64, not {shapes}")
         logits = z.to(sum_dtype(z))
         log_p = log_softmax(logits, 1)
         classes = z.shape[1]
@@ -64,8 +84,12 @@ class CrossEntropy:
             loss, dz = loss / len(z), dz / len(z)
         return loss, dz.to(z.dtype)
 
+    def torch_loss(self, z, target):
+        z = z.to(sum_dtype(z))
+        return F.cross_entropy(z, target, label_smoothing=self.label_smoothing, reduction=self.reduction)
 
-class Performance:
+
+class Performance(Loss):
     """P = −½‖d − z‖², the lecture's measure: 0 at best, to be climbed, hence `maximize`.
 
     The square makes the derivative smooth and simple, the half takes its 2 away, and the
@@ -80,14 +104,15 @@ class Performance:
         dz = wanted(z, target) - z
         return -0.5 * (dz * dz).sum(), dz.to(z.dtype)
 
+    def torch_loss(self, z, target):
+        return -0.5 * F.mse_loss(z, _as_output(z, target), reduction="sum")
 
-class MeanSquaredError:
+
+class MSELoss(Loss):
     """L = Σ_k (z_k − d_k)², over the whole batch: dL/dz = 2(z − d).
 
     Both are divided by the number of outputs, N·K, where the mean is taken.
     """
-
-    maximize = False
 
     def __init__(self, reduction: str = "mean"):
         self.reduction = check_reduction(reduction)
@@ -99,3 +124,11 @@ class MeanSquaredError:
         if self.reduction == "mean":
             loss, dz = loss / z.numel(), dz / z.numel()
         return loss, dz.to(z.dtype)
+
+    def torch_loss(self, z, target):
+        return F.mse_loss(z, _as_output(z, target), reduction=self.reduction)
+
+
+def _as_output(z: Tensor, target: Tensor) -> Tensor:
+    """The wanted output in z's type, one-hot where the target is a class."""
+    return (target if target.shape == z.shape else one_hot(target, z.shape[-1])).to(z.dtype)

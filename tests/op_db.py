@@ -24,14 +24,14 @@ from nets.common.errors import Problem
 from nets.gradcheck import compare
 from nets.layers.activations import GELU, ReLU, Sigmoid, SiLU, Tanh
 from nets.layers.adaptive_pool import AdaptiveAvgPool2d
-from nets.layers.base import KERNELS, Layer
+from nets.layers.base import Layer
 from nets.layers.conv import Conv2d
 from nets.layers.dropout import Dropout
 from nets.layers.linear import Flatten, Linear
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import AvgPool2d, GlobalMaxPool, MaxPool2d
 from nets.layers.response_norm import LocalResponseNorm
-from nets.losses import CrossEntropy, MeanSquaredError
+from nets.losses import CrossEntropyLoss, MSELoss
 
 PROFILE = settings.get_current_profile_name()  # of hypothesis: torch sets its own
 with mock.patch("torch.backends.disable_global_flags"):  # else nobody may set a flag afterwards
@@ -138,11 +138,11 @@ def local_response_norm(x, size, alpha=1e-4, beta=0.75, k=1.0):
 
 
 def cross_entropy(z, target, **options):
-    return Case(CrossEntropy(**options), z, target)
+    return Case(CrossEntropyLoss(**options), z, target)
 
 
 def mse_loss(z, target, **options):
-    return Case(MeanSquaredError(**options), z, target)
+    return Case(MSELoss(**options), z, target)
 
 
 ADAPTERS = {

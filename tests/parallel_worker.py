@@ -30,7 +30,7 @@ from nets.distributed.shard import Scatterer, ShardedSGD
 from nets.distributed.sync_norm import SyncBatchNorm2d, synchronize
 from nets.distributed.world import World, join
 from nets.layers.norm import BatchNorm2d
-from nets.losses import CrossEntropy, MeanSquaredError, Performance
+from nets.losses import CrossEntropyLoss, MSELoss, Performance
 from nets.optim.muon import Muon
 from nets.optim.sgd import SGD
 from nets.training.build import build
@@ -64,14 +64,14 @@ def samples(device):
 class Trained:
     """A small net after some steps on `world`, which may be one process: what it keeps, and was told."""
 
-    def __init__(self, world, kind=SGD, loss=CrossEntropy(0.1), norm="sync", frozen=(), mb=0.001,
+    def __init__(self, world, kind=SGD, loss=CrossEntropyLoss(0.1), norm="sync", frozen=(), mb=0.001,
                  wire=None, epochs=1, skip=False, poison=None, state=None, batch=BATCH):  # fmt: skip
         torch.manual_seed(3)
         self.net = build(LAYERS, (3, 8, 8))[0].to(world.device, torch.float64)
         if norm == "sync":
             synchronize(self.net, world)
         x, y = samples(world.device)
-        if isinstance(loss, MeanSquaredError):
+        if isinstance(loss, MSELoss):
             y = torch.nn.functional.one_hot(y, 3).double()
         backward = None
         if kind is ShardedSGD:
@@ -166,7 +166,7 @@ def one_bucket(world):
 
 
 def other_losses(world):
-    for loss in (CrossEntropy(0.1, "sum"), MeanSquaredError(), MeanSquaredError("sum"), Performance()):
+    for loss in (CrossEntropyLoss(0.1, "sum"), MSELoss(), MSELoss("sum"), Performance()):
         same_as_one(world, loss=loss)
 
 

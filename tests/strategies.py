@@ -22,7 +22,7 @@ from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
 from nets.layers.response_norm import LocalResponseNorm
 from nets.layers.whiten import Whiten2d
-from nets.losses import CrossEntropy, MeanSquaredError, Performance
+from nets.losses import CrossEntropyLoss, MSELoss, Performance
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 LAYOUTS = ("contiguous", "channels_last", "gaps", "transposed", "expanded")
@@ -437,8 +437,8 @@ reductions = st.sampled_from(["mean", "sum"])
 rows = st.tuples(whole(0, 4), whole(1, 5))
 
 LOSSES = {
-    "CrossEntropy": Loss(
-        CrossEntropy,
+    "CrossEntropyLoss": Loss(
+        CrossEntropyLoss,
         st.fixed_dictionaries({"label_smoothing": st.sampled_from([0.0, 0.1, 1.0]), "reduction": reductions}),
         rows,
         ("classes",),
@@ -447,8 +447,8 @@ LOSSES = {
     "Performance": Loss(
         Performance, st.just({}), rows, ("classes", "outputs"), lambda z, d: squares(z, d, factor=-0.5)
     ),
-    "MeanSquaredError": Loss(
-        MeanSquaredError,
+    "MSELoss": Loss(
+        MSELoss,
         st.fixed_dictionaries({"reduction": reductions}),
         rows | st.tuples(whole(0, 3), whole(1, 3), whole(1, 4)),
         ("classes", "outputs"),

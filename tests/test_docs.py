@@ -1,57 +1,141 @@
-"""The pages in docs say what the commands print: their code is run, their output compared.
+"""The code and the commands in README, CONTRIBUTING and docs run, and print what the pages show.
 
-`python tests/test_docs.py` writes the output into the pages anew.
+`python tests/test_docs.py` writes the current output into the pages. These fenced blocks count:
+
+    python title="FILE", toml title="FILE"   is written to FILE; one that starts with "    def backward"
+                                             replaces that method in the file before it
+    python                                   is run; a text block after it is its output
+    console                                  "$ nets …" is run; the other lines are its output
+
+A file test_*.py must pass under pytest. Blocks of other kinds (sh, py) are not run.
 """
 
+import contextlib
+import io
+import os
 import re
+import runpy
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "gradients.md"
-BLOCK = re.compile(r"```(python)?\n(.*?)```\n", re.S)
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))
+    if re.search(r"^```(python|console)", path.read_text(encoding="utf-8"), re.M)
+)
+BLOCK = re.compile(r'^```(\w+)(?: title="(.+?)")?\n(.*?)^```\n', re.M | re.S)
 
 
-def run(page: str, folder: Path) -> str:
-    """The page with its commands' output as it is now. Code is put together in folder."""
+class Page:
+    """Runs a page's blocks in the current folder, all in this process."""
 
-    def block(match):
-        kind, text = match.groups()
-        file = folder / "rmsnorm.py"
-        if kind and text.startswith("    def backward"):  # a new backward for the file
-            old = file.read_text()
-            file.write_text(re.sub(r"    def backward.*?(?=\n\S)", lambda _: text, old, flags=re.S))
-        elif kind:
-            (folder / "test_rmsnorm.py" if "def test" in text else file).write_text(text)
-        else:
-            line = text.splitlines()[0]
-            args = [sys.executable, *line.removeprefix("$ python ").split(), "--device", "cpu"]
-            env = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "COLUMNS": "200"}
-            done = subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True)
-            out = "\n".join(s.rstrip() for s in done.stdout.splitlines() if s and "TF32" not in s)
-            return f"```\n{line}\n{out}\n{done.stderr}```\n"
+    def __init__(self):
+        self.file, self.printed = Path(), None
+
+    def __call__(self, text: str) -> str:
+        """The page with the output as it is now."""
+        return BLOCK.sub(self._block, text)
+
+    def _block(self, match) -> str:
+        kind, title, text = match.groups()
+        printed, self.printed = self.printed, None
+        if title:
+            self.file = Path(title)
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.file.write_text(text)
+            if self.file.name.startswith("test_"):
+                assert pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir=.", title]) == 0
+        elif kind == "python" and text.startswith("    def backward"):
+            old = self.file.read_text()
+            self.file.write_text(re.sub(r"    def backward.*?(?=\n\S)", lambda _: text, old, flags=re.S))
+        elif kind == "python":
+            self.printed = output(lambda: exec(compile(text, "<page>", "exec"), {"__name__": "__main__"}))
+        elif kind == "console":
+            command = text.splitlines()[0]
+            sys.argv = shlex.split(command.removeprefix("$ "))
+            return (
+                f"```console\n{command}\n{output(lambda: runpy.run_module('nets', run_name='__main__'))}```\n"
+            )
+        elif kind == "text" and printed is not None:
+            return f"```text\n{printed}```\n"
         return match.group()
 
-    return BLOCK.sub(block, page)
+
+def output(call) -> str:
+    """What a call prints, without empty lines and the line that names the device; errors come last."""
+    import torch
+
+    for name, module in list(sys.modules.items()):  # a file may have changed since it was imported
+        if Path(getattr(module, "__file__", None) or ".").parent == Path.cwd():
+            del sys.modules[name]
+    torch.manual_seed(0)
+    out, err = io.StringIO(), io.StringIO()
+    stop = contextlib.suppress(SystemExit)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), stop:
+        call()
+    lines = [line.rstrip() for line in out.getvalue().splitlines() if line.strip() and "TF32" not in line]
+    return "".join(f"{line}\n" for line in [*lines, *err.getvalue().splitlines()])
 
 
-def shape_of(text: str) -> str:
-    """Verdicts and words, without the numbers, which another build rounds otherwise."""
-    return re.sub(r"[ ]+", " ", re.sub(r"-?\d+(\.\d+)?(e[-+]\d+)?", "#", text))
+def current(page: str, folder: Path) -> str:
+    """The page of that name as it should be. CONTRIBUTING adds to a copy of the package."""
+    source = ROOT
+    if page == "CONTRIBUTING.md":
+        source = folder
+        for name in ("nets", "configs"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    env = os.environ | {
+        "PYTHONPATH": f"{source}{os.pathsep}{folder}",
+        "CUDA_VISIBLE_DEVICES": "",
+        "COLUMNS": "200",
+    }
+    args = [sys.executable, __file__, "--run", str(ROOT / page), str(folder / "page.md")]
+    done = subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return (folder / "page.md").read_text(encoding="utf-8")
 
 
-def test_gradients_page(tmp_path):
-    page = PAGE.read_text()
-    assert shape_of(run(page, tmp_path)) == shape_of(page)
-    args = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_rmsnorm.py"]
-    env = {"PYTHONPATH": f"{ROOT}:{tmp_path}", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(args, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert "1 passed" in done.stdout, done.stdout + done.stderr
+def without_numbers(page: str) -> str:
+    """The words of a page: another build rounds numbers differently."""
+    return re.sub(r"[ ]+", " ", re.sub(r"-?\d+(\.\d+)?(e[-+]\d+)?", "#", page))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_shows_what_its_code_prints(page, tmp_path):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert without_numbers(current(page, tmp_path)) == without_numbers(text)
+
+
+def test_readme_shows_what_train_prints(tmp_path):
+    args = [sys.executable, "train.py", "--out", str(tmp_path), "--device", "cpu", "--set", "train.epochs=1"]
+    done = subprocess.run(args, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shown = re.findall(r"^    (top-1 .*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    assert [without_numbers(line) for line in shown] == [without_numbers(done.stdout.strip())]
+    assert (tmp_path / "digits" / "top5.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("page", sorted({"README.md", "CONTRIBUTING.md", *PAGES}))
+def test_links_lead_to_files(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", re.sub(r"```.*?```", "", text, flags=re.S)):
+        if "://" not in link and not link.endswith(("changelog.md", "contributing.md")):
+            assert ((ROOT / page).parent / link).exists(), link
 
 
 if __name__ == "__main__":
-    import tempfile
+    if sys.argv[1:2] == ["--run"]:
+        page, target = map(Path, sys.argv[2:])
+        target.write_text(Page()(page.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        import tempfile
 
-    with tempfile.TemporaryDirectory() as folder:
-        PAGE.write_text(run(PAGE.read_text(), Path(folder)))
+        for page in sys.argv[1:] or PAGES:
+            with tempfile.TemporaryDirectory() as folder:
+                (ROOT / page).write_text(current(page, Path(folder)), encoding="utf-8")

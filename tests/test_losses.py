@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from nets.common.errors import BatchError
 from nets.gradcheck import compare
 from nets.gradcheck import reference as twin
-from nets.losses import CrossEntropy, MeanSquaredError, Performance
+from nets.losses import CrossEntropyLoss, MSELoss, Performance
 from nets.training import config, make
 
 
@@ -20,27 +20,27 @@ def test_cross_entropy(smoothing, reduction):
     target = torch.randint(5, (7,))
     want = F.cross_entropy(z, target, label_smoothing=smoothing, reduction=reduction)
     (dwant,) = torch.autograd.grad(want, z)
-    loss, dz = CrossEntropy(smoothing, reduction)(z.detach(), target)
+    loss, dz = CrossEntropyLoss(smoothing, reduction)(z.detach(), target)
     assert compare(loss, want)[1] < 1e-12
     assert compare(dz, dwant)[1] < 1e-10
 
 
 def test_cross_entropy_of_bfloat16_is_summed_in_float32():
     z, target = torch.randn(7, 5).bfloat16(), torch.randint(5, (7,))
-    loss, dz = CrossEntropy(0.2)(z, target)
+    loss, dz = CrossEntropyLoss(0.2)(z, target)
     assert loss.dtype == torch.float32 and dz.dtype == torch.bfloat16
     want = F.cross_entropy(z.float(), target, label_smoothing=0.2)
     assert compare(loss, want)[1] < 1e-6
 
 
 def test_cross_entropy_of_huge_logits_stays_finite():
-    loss, dz = CrossEntropy()(torch.tensor([[1e4, -1e4]]), torch.tensor([1]))
+    loss, dz = CrossEntropyLoss()(torch.tensor([[1e4, -1e4]]), torch.tensor([1]))
     assert loss == 2e4 and torch.equal(dz, torch.tensor([[1.0, -1.0]]))
 
 
 def test_a_class_that_is_ruled_out_costs_nothing():
     z = torch.tensor([[0.5, float("-inf"), 0.0]])
-    loss, dz = CrossEntropy()(z, torch.tensor([0]))
+    loss, dz = CrossEntropyLoss()(z, torch.tensor([0]))
     assert loss == F.cross_entropy(z, torch.tensor([0])) and dz[0, 1] == 0
 
 
@@ -52,7 +52,7 @@ def test_performance():
     value, dz = Performance()(z.detach(), d)
     assert compare(value, want)[1] < 1e-12
     assert compare(dz, torch.autograd.grad(want, z)[0])[1] < 1e-12
-    assert Performance.maximize and not CrossEntropy.maximize
+    assert Performance.maximize and not CrossEntropyLoss.maximize
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -61,15 +61,15 @@ def test_mean_squared_error(shape, reduction):
     z = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     d = torch.randn(shape, dtype=torch.float64)
     want = F.mse_loss(z, d, reduction=reduction)
-    value, dz = MeanSquaredError(reduction)(z.detach(), d)
+    value, dz = MSELoss(reduction)(z.detach(), d)
     assert compare(value, want)[1] < 1e-12
     assert compare(dz, torch.autograd.grad(want, z)[0])[1] < 1e-12
-    assert not MeanSquaredError.maximize
+    assert not MSELoss.maximize
 
 
 def test_mean_squared_error_of_bfloat16_is_summed_in_float32():
     z, d = torch.randn(64, 32).bfloat16(), torch.randn(64, 32).bfloat16()
-    loss, dz = MeanSquaredError()(z, d)
+    loss, dz = MSELoss()(z, d)
     assert loss.dtype == torch.float32 and dz.dtype == torch.bfloat16
     assert compare(loss, F.mse_loss(z.float(), d.float()))[1] < 1e-6
 
@@ -82,7 +82,7 @@ def test_performance_of_bfloat16_is_summed_in_float32():
 
 
 @pytest.mark.parametrize("target", [[2, 0, 1, 1], [1, 0, 0, 1]])  # the last class may be missing
-@pytest.mark.parametrize("loss", [Performance(), MeanSquaredError(), MeanSquaredError("sum")])
+@pytest.mark.parametrize("loss", [Performance(), MSELoss(), MSELoss("sum")])
 def test_wanted_outputs_from_classes(loss, target):
     z, target = torch.rand(4, 3), torch.tensor(target)
     for many in (z, torch.rand(2, 4, 3)):
@@ -91,13 +91,13 @@ def test_wanted_outputs_from_classes(loss, target):
         assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
 
 
-LOSSES = {"cross_entropy": CrossEntropy, "performance": Performance, "mse": MeanSquaredError}
+LOSSES = {"cross_entropy": CrossEntropyLoss, "performance": Performance, "mse": MSELoss}
 
 
-@pytest.mark.parametrize("loss", [*(cls() for cls in LOSSES.values()), MeanSquaredError("sum")])
+@pytest.mark.parametrize("loss", [*(cls() for cls in LOSSES.values()), MSELoss("sum")])
 def test_the_twin_knows_every_loss(loss):
     z, classes = torch.randn(4, 3, dtype=torch.float64), torch.tensor([2, 0, 1, 1])
-    targets = [classes] if isinstance(loss, CrossEntropy) else [classes, torch.rand(4, 3).double()]
+    targets = [classes] if isinstance(loss, CrossEntropyLoss) else [classes, torch.rand(4, 3).double()]
     for target in targets:
         assert compare(loss(z, target)[0], twin.loss_value(loss, z, target))[1] < 1e-12
 
@@ -108,7 +108,7 @@ def test_a_config_chooses_the_loss(name):
     assert type(make.make_loss(conf, classes=True)) is LOSSES[name]
 
 
-@pytest.mark.parametrize("loss", [Performance(), MeanSquaredError()])
+@pytest.mark.parametrize("loss", [Performance(), MSELoss()])
 @pytest.mark.parametrize("target", [torch.rand(4, 1), torch.rand(3), torch.rand(4), torch.tensor([1, 2])])
 def test_a_target_must_have_the_shape_of_the_output(loss, target):
     """It isn't broadcast: the loss would be of something else."""
@@ -128,7 +128,7 @@ def test_a_target_must_have_the_shape_of_the_output(loss, target):
 )
 def test_cross_entropy_takes_logits_and_classes(z, target):
     with pytest.raises(BatchError, match=r"takes logits \(N, K\) and classes \(N\) of int64, not \("):
-        CrossEntropy()(z, target)
+        CrossEntropyLoss()(z, target)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_cross_entropy_takes_logits_and_classes(z, target):
 )
 def test_bad_options(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        CrossEntropy(**wrong)
+        CrossEntropyLoss(**wrong)
     if "reduction" in wrong:
         with pytest.raises(ValueError, match="reduction"):
-            MeanSquaredError(**wrong)
+            MSELoss(**wrong)

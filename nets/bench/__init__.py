@@ -1,20 +1,18 @@
-"""The bench: the same net and data by hand and by autograd, side by side, each in its own process.
+"""Benchmarks: the same net trained with hand-written gradients and with autograd, on the same data.
 
-Read the files in this order; each has one idea.
+Each form of the train step runs in a process of its own. The files, in reading order:
 
-    forms.py     the rivals: our step and the torch.nn twin's; eagerly, compiled, as a CUDA graph
-    work.py      what a step has to do at least: arithmetic and bytes; and the machine's best rate
-    measure.py   what a step did: operators, bytes, peak memory
-    profile.py   where its time went: by layer, forward and backward; compiled, by kernel
-    worker.py    one rival in one process, and how to talk to it
-    race.py      the rivals in turn, round by round
-    scaling.py   the race over batch, width and depth
-    report.py    tables
-    picture.py   plots
-    __main__.py  the command
+    forms.py     the forms: manual and autograd, each eager, compiled or as a CUDA graph
+    work.py      the least arithmetic and memory traffic of a step, and the machine's best rate
+    measure.py   the operators, bytes and peak memory of a step
+    profile.py   the time of a step by layer, or by kernel where layers are fused
+    worker.py    one form in one process
+    race.py      times all forms, in rounds
+    scaling.py   repeats the race for several batch sizes, widths and depths
+    report.py    tables of the results; nets/report/bench.py draws them
 
-Two more are commands of their own:
+Two more benchmarks:
 
-    rates.py       each convolution alone
-    same_curve.py  the loss by hand and by autograd, step by step, on a run's own batches
+    rates.py       the arithmetic rate of each convolution
+    same_curve.py  the loss with hand-written gradients and with autograd, step by step, on a run's batches
 """

@@ -1,7 +1,8 @@
-"""What a step did: the operators that it launched, the bytes that they moved, the memory it took."""
+"""Measures one step: the operators that it launches, the bytes that they move, its memory."""
 
 import logging
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -10,15 +11,15 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-ALLOCATIONS = ("empty", "new_empty", "resize")  # an operator so called computes nothing
-OVERWRITTEN = ("copy_", "fill_", "zero_")  # they write to their first argument without reading it
+ALLOCATIONS = ("empty", "new_empty", "resize")  # operators whose names begin so compute nothing
+OVERWRITTEN = ("copy_", "fill_", "zero_")  # these write to their first argument without reading it
 
 
-class Launched(TorchDispatchMode):
-    """Counts the operators below, and the bytes that they read and write; views cost nothing.
+class OperatorCounter(TorchDispatchMode):
+    """Counts the operators that run inside it, and the bytes that they read and write.
 
-    An operator reads its arguments and writes its results once: what a kernel does besides, such
-    as a second pass or a copy in another layout, isn't seen.
+    Views and allocations count nothing. An operator counts as reading its arguments and writing
+    its results once: a kernel's second pass, or its copy in another layout, isn't seen.
     """
 
     def __init__(self):
@@ -27,7 +28,7 @@ class Launched(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        if not free(func._schema.name.partition("::")[2]):
+        if not moves_nothing(func._schema.name.partition("::")[2]):
             read, written = _moved(func, args, kwargs or {}, out)
             if written:
                 self.operators += 1
@@ -36,7 +37,7 @@ class Launched(TorchDispatchMode):
 
 
 def _moved(func, args, kwargs, out) -> tuple[list[Tensor], list[Tensor]]:
-    """What an operator read, and what it wrote: nothing where it only gave another view."""
+    """(tensors read, tensors written) by an operator; nothing written where it only made a view."""
     schema = func._schema
     name = schema.name.partition("::")[2]
     given = dict(zip((a.name for a in schema.arguments), args)) | kwargs
@@ -54,20 +55,20 @@ def _moved(func, args, kwargs, out) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def _bytes(t: Tensor) -> int:
-    """Of an expanded tensor, those that there are."""
+    """A tensor's bytes. Those of an expanded tensor count once."""
     return min(t.nbytes, t.untyped_storage().nbytes())
 
 
-def free(name: str) -> bool:
-    """Is this operator a view or an allocation, which moves nothing?"""
+def moves_nothing(name: str) -> bool:
+    """Is this operator a view or an allocation?"""
     if name.startswith(ALLOCATIONS) or name in ("detach", "reshape"):
         return True
     packet = getattr(torch.ops.aten, name, None)
     return packet is not None and all(getattr(packet, o).is_view for o in packet.overloads())
 
 
-def recorded(step, device: torch.device):
-    """One step under PyTorch's profiler."""
+def profile_step(step: Callable, device: torch.device):
+    """Run one step under PyTorch's profiler, and return the profile."""
     activities = [ProfilerActivity.CPU]
     if device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
@@ -78,8 +79,8 @@ def recorded(step, device: torch.device):
     return record
 
 
-def live_peak(record) -> int:
-    """The most bytes of tensors on the CPU that lived at once, above those that were there before."""
+def peak_tensor_bytes(record) -> int:
+    """The peak of the CPU tensors' bytes in a profile, above those that existed before."""
     events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
     live = peak = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
@@ -88,42 +89,42 @@ def live_peak(record) -> int:
     return peak
 
 
-def kernels(record, device: torch.device) -> dict[str, list[float]]:
-    """name -> milliseconds of each launch: fused kernels, and operators that are called as they are."""
-    found = {}
+def kernel_times(record, device: torch.device) -> dict[str, list[float]]:
+    """name -> milliseconds of each launch: fused kernels, and operators outside of them."""
+    found: dict[str, list[float]] = {}
     for event in record.events():
         if device.type == "cuda":
-            if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation:
+            if event.device_type.name == "CUDA" and not event.is_user_annotation:
                 found.setdefault(event.name, []).append(event.self_device_time_total / 1e3)
-        elif _launched(event.name) and not any(_launched(a.name) for a in _ancestors(event)):
+        elif _is_launch(event.name) and not any(_is_launch(a.name) for a in _ancestors(event)):
             found.setdefault(event.name, []).append(event.cpu_time_total / 1e3)
     return found
 
 
-def _launched(name: str) -> bool:
+def _is_launch(name: str) -> bool:
     space, _, operator = name.rpartition("::")
-    return "cpp_fused" in name or (space in ("aten", "mkldnn") and not free(operator))
+    return "cpp_fused" in name or (space in ("aten", "mkldnn") and not moves_nothing(operator))
 
 
-def _ancestors(event):
+def _ancestors(event) -> Iterator:
     while event := event.cpu_parent:
         yield event
 
 
-def watch_compiler():
-    """Have torch.compile name its kernels to the profiler, and count their bytes. Before it is used."""
+def instrument_compiler():
+    """Make torch.compile name its kernels in profiles and count their bytes. Call it before compiling."""
     from torch._inductor import compile_fx, config
 
     config.cpp.enable_kernel_profile = True
     log = getattr(compile_fx, "inductor_metrics_log", None)
-    if log is not None:  # the bytes are only counted for this log
+    if log is not None:  # the compiler counts bytes only if this log is on
         log.setLevel(logging.INFO)
         log.propagate = False
         log.addHandler(logging.NullHandler())
 
 
 def compiled_bytes() -> int | None:
-    """Bytes read and written by the kernels compiled since the last call, by the compiler's count."""
+    """The compiler's count of bytes read and written by the kernels compiled since the last call."""
     from torch._inductor import metrics
 
     total = getattr(metrics, "num_bytes_accessed", 0)
@@ -131,15 +132,15 @@ def compiled_bytes() -> int | None:
     return total or None
 
 
-def resident_peak(step=lambda: None) -> int:
-    """The most memory that the process had while stepping, everything in it included, libraries too."""
+def peak_resident_bytes(step: Callable[[], object] = lambda: None) -> int:
+    """The process's peak of resident memory during a step, libraries included."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the high-water mark
         step()
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     except (OSError, StopIteration):
-        import resource  # elsewhere: since the process began
+        import resource  # elsewhere: the peak since the process began
 
         step()
         size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

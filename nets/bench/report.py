@@ -1,102 +1,111 @@
-"""Tables: what a race found, a column a form."""
+"""Tables of a benchmark's results, one column for each form."""
 
-import re
+from nets.report.tables import count, grid, number, or_dash, size
 
-UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+DIRECTIONS = ("forward_ms", "backward_ms")
 
 
 def header(conf, device: str, facts: dict, torch_version: str) -> str:
     threads = facts["forms"][0]["threads"]
     where = f"{device}, {threads} threads" if device == "cpu" else device
     steps = "one step" if facts["steps"] == 1 else f"{facts['steps']} steps"
-    again = ", activations computed again" if conf.net.recompute else ""
+    again = ", activations recomputed" if conf.net.recompute else ""
     lines = [
         f"{conf.name}, {facts['parameters']:,} parameters, batches of {conf.train.batch_size}"
         f" in {conf.train.dtype}, {conf.net.backend} kernels{again}, on {where}, torch {torch_version}",
-        f"Timed: forward, loss, backward and update of a batch that is on the device already; not batching."
-        f" {facts['rounds']} rounds, in",
-        f"each of which every form, in a process of its own, does {steps} after one to get warm."
-        " Medians, and quartiles.",
+        "Timed: forward, loss, backward and update, with the batch on the device. Batching is not timed.",
+        f"{facts['rounds']} rounds. In each round every form, in a process of its own, runs {steps}"
+        " after one warmup step.",
+        "Medians and quartiles over the rounds.",
     ]
-    for row in facts["forms"]:
-        if row["parts"]:
-            lines.append(f"{row['form']}: {row['parts']}")
+    for result in facts["forms"]:
+        if result["parts"]:
+            lines.append(f"{result['form']}: {result['parts']}")
     lines.append(
-        f"A step needs {count(facts['flops'])}FLOP and moves {size(facts['fewest_bytes'])} at least;"
-        f" the machine's best is {count(facts['peak_flop_per_s'])}FLOP/s."
+        f"A step needs at least {count(facts['flops'])}FLOP and moves at least {size(facts['fewest_bytes'])}."
+        f" The machine's best rate is {count(facts['peak_flop_per_s'])}FLOP/s."
     )
     return "\n".join(lines)
 
 
 def table(facts: dict) -> str:
-    """The race."""
-    rows = facts["forms"]
+    """The results of a race."""
+    results = facts["forms"]
     on_cuda = facts["device"] != "cpu"
     process = "reserved by the allocator" if on_cuda else "peak memory of process"
     lines = [
-        ("ms a step", lambda r: number(r["median_ms"])),
+        ("ms per step", lambda r: number(r["median_ms"])),
         ("", lambda r: f"{number(r['low_ms'])}–{number(r['high_ms'])}"),
     ]
-    if "ratio" in rows[0]:
+    if "ratio" in results[0]:
         lines += [
-            (f"time / {rows[0]['against']}'s", lambda r: f"{r['ratio']:.2f}"),
+            (f"time / {results[0]['baseline']}'s", lambda r: f"{r['ratio']:.2f}"),
             ("", lambda r: f"{r['ratio_low']:.2f}–{r['ratio_high']:.2f}"),
         ]
     lines += [
-        ("samples a second", lambda r: f"{r['pictures_per_s']:,.0f}"),
+        ("samples per second", lambda r: f"{r['samples_per_s']:,.0f}"),
         ("peak memory of tensors", lambda r: size(r["total_bytes"])),
-        ("  weights, momentum, batch", lambda r: size(r["standing_bytes"])),
-        ("  the step, above that", lambda r: size(r["peak_bytes"])),
+        ("  weights, momentum, batch", lambda r: size(r["persistent_bytes"])),
+        ("  added by the step", lambda r: size(r["peak_bytes"])),
         (process, lambda r: size(r["resident_bytes"])),
-        *([] if on_cuda else [("  when it had loaded torch", lambda r: size(r["loaded_bytes"]))]),
+        *([] if on_cuda else [("  after loading torch", lambda r: size(r["loaded_bytes"]))]),
         ("kernels launched" if on_cuda else "operators, kernels", lambda r: f"{r['launches']:,}"),
-        ("useful arithmetic a second", lambda r: f"{count(r['flop_per_s'])}FLOP"),
+        ("useful arithmetic per second", lambda r: f"{count(r['flop_per_s'])}FLOP"),
         ("  of the machine's best", lambda r: f"{r['share_of_peak']:.1%}"),
         ("bytes moved", lambda r: size(r["moved_bytes"])),
-        ("  over the fewest possible", lambda r: _or_dash(r["moved_over_fewest"], lambda v: f"{v:.1f}")),
-        ("to compile", lambda r: _or_dash(r["compile_s"], lambda v: f"{v:.1f} s")),
-        (f"loss in step {len(rows[0]['losses'])}", lambda r: f"{r['losses'][-1]:.5g}"),
+        ("  / fewest possible", lambda r: or_dash(r["moved_over_fewest"], lambda v: f"{v:.1f}")),
+        ("compile time", lambda r: or_dash(r["compile_s"], lambda v: f"{v:.1f} s")),
+        (f"loss in step {len(results[0]['losses'])}", lambda r: f"{r['losses'][-1]:.5g}"),
     ]
-    names = [re.match(r"(\w+)[-]?(.*)", r["form"]).groups() for r in rows]  # a side, over its way
-    heads = [["", *(side for side, _ in names)], ["", *(way for _, way in names)]]
-    return grid([*heads, *([name, *map(show, rows)] for name, show in lines)])
+    names = [_side_and_mode(r["form"]) for r in results]
+    heads = [["", *(side for side, _ in names)], ["", *(mode for _, mode in names)]]
+    return grid([*heads, *([name, *map(show, results)] for name, show in lines)])
+
+
+def _side_and_mode(form: str) -> tuple[str, str]:
+    """("manual", "compiled-graph") of "manual-compiled-graph", ("autograd", "+keep") of "autograd+keep"."""
+    side = "manual" if form.startswith("manual") else "autograd"
+    return side, form.removeprefix(side).removeprefix("-")
 
 
 def profiles(found: dict) -> str:
-    """Where the time goes: the layers of the eager forms beside each other; kernels, a form each."""
-    parts, groups = [], {}  # forms whose layers are the same stand side by side; fused ones have others
-    for name, p in found.items():
-        if "layers" in p:
-            groups.setdefault(tuple(row["layer"] for row in p["layers"]), {})[name] = p
-    for eager in groups.values():
-        names = [v for name in eager for v in (name, "")]
-        heads = [["", *names], ["ms", *["forward", "backward"] * len(eager)]]
-        labels = [row["layer"] for row in next(iter(eager.values()))["layers"]]
-        lines = heads
-        for i, label in enumerate(labels):
-            rows = [p["layers"][i] for p in eager.values()]
-            lines.append([label, *(number(r[k]) for r in rows for k in ("forward_ms", "backward_ms"))])
-        both = [
-            ["all layers", *(number(sum(r[k] for r in p["layers"])) for p in eager.values() for k in WAYS)],
-            ["loss and the rest", *(v for p in eager.values() for v in (number(p["rest_ms"]), ""))],
-            ["update", *(v for p in eager.values() for v in (number(p["update_ms"]), ""))],
-            ["step, with clocks in it", *(v for p in eager.values() for v in (number(p["step_ms"]), ""))],
-        ]
-        parts.append(grid(lines + both))
-    for name, p in found.items():
-        if "kernels" in p:
-            rows = [[number(k["ms"]), str(k["launches"]), _short(k["kernel"])] for k in p["kernels"][:12]]
-            rest = sum(k["ms"] for k in p["kernels"][12:])
-            rows += [[number(rest), "", f"{len(p['kernels']) - 12} others"]] if rest else []
-            parts.append(grid([["ms", "launches", name], *rows], left=(2,)))
+    """The time by layer, eager forms side by side, and by kernel, one table for each other form."""
+    parts = [_layer_table(eager) for eager in _same_layers(found)]
+    parts += [_kernel_table(name, p["kernels"]) for name, p in found.items() if "kernels" in p]
     return "\n\n".join(parts)
 
 
-WAYS = ("forward_ms", "backward_ms")
+def _same_layers(found: dict) -> list[dict]:
+    """The profiles by layer, in groups with the same layers: fused layers have other names."""
+    groups: dict[tuple, dict] = {}
+    for name, p in found.items():
+        if "layers" in p:
+            groups.setdefault(tuple(layer["layer"] for layer in p["layers"]), {})[name] = p
+    return list(groups.values())
+
+
+def _layer_table(profiles: dict[str, dict]) -> str:
+    found = list(profiles.values())
+    names = [v for name in profiles for v in (name, "")]
+    lines = [["", *names], ["ms", *["forward", "backward"] * len(found)]]
+    for places in zip(*(p["layers"] for p in found)):
+        lines.append([places[0]["layer"], *(number(layer[k]) for layer in places for k in DIRECTIONS)])
+    totals = [number(sum(layer[k] for layer in p["layers"])) for p in found for k in DIRECTIONS]
+    lines.append(["all layers", *totals])
+    rest = ("loss and the rest", "rest_ms"), ("update", "update_ms"), ("step, clocks included", "step_ms")
+    lines += [[label, *(v for p in found for v in (number(p[key]), ""))] for label, key in rest]
+    return grid(lines)
+
+
+def _kernel_table(name: str, kernels: list[dict], most: int = 12) -> str:
+    lines = [[number(k["ms"]), str(k["launches"]), _short(k["kernel"])] for k in kernels[:most]]
+    rest = sum(k["ms"] for k in kernels[most:])
+    lines += [[number(rest), "", f"{len(kernels) - most} others"]] if rest else []
+    return grid([["ms", "launches", name], *lines], left=(2,))
 
 
 def scaling(found: dict) -> str:
-    """Exponents: time and memory grow as size to which power."""
+    """The exponents with which time and memory grow."""
     names = [f["form"] for f in next(iter(found.values()))["points"][0]["forms"]]
     lines = [["", "sizes", "arithmetic", *(f"{n} {what}" for n in names for what in ("ms", "memory"))]]
     for what, axis in found.items():
@@ -104,34 +113,6 @@ def scaling(found: dict) -> str:
         fits = [axis["exponents"][n][k] for n in names for k in ("ms", "memory")]
         lines.append([what, sizes, f"{axis['exponents']['flops']:.2f}", *(f"{e:.2f}" for e in fits)])
     return grid(lines)
-
-
-def grid(lines: list[list[str]], left: tuple[int, ...] = (0,)) -> str:
-    """Aligned columns: numbers to the right; columns `left` are words."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    sides = ["<" if i in left else ">" for i in range(len(widths))]
-    rows = ("  ".join(f"{c:{side}{w}}" for c, side, w in zip(line, sides, widths)) for line in lines)
-    return "\n".join(row.rstrip() for row in rows)
-
-
-def number(v: float) -> str:
-    """Three digits at least, and no more after the point than they need."""
-    return f"{v:,.0f}" if v >= 100 else f"{v:.1f}" if v >= 10 else f"{v:.2f}" if v >= 1 else f"{v:.3f}"
-
-
-def count(v: float) -> str:
-    for unit, prefix in UNITS:
-        if v >= unit:
-            return f"{number(v / unit)} {prefix}"
-    return f"{v:.0f} "
-
-
-def size(v: float | None) -> str:
-    return _or_dash(v, lambda v: f"{count(v)}B")
-
-
-def _or_dash(v, show) -> str:
-    return "–" if v is None else show(v)
 
 
 def _short(name: str) -> str:

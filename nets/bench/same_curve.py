@@ -1,87 +1,69 @@
-"""The same curve: a config's first steps by hand and by autograd, from the same weights on the same batches."""
+"""The same curve: a config's first losses with hand-written gradients and with autograd.
+
+Both train from the same weights on the same batches.
+"""
 
 import itertools
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from nets.bench.forms import parameter_groups
-from nets.commands import cli
-from nets.common import device
-from nets.common.errors import MismatchError, UsageError
-from nets.convert.to_torch import to_torch
-from nets.gradcheck.reference import loss_value
+from nets.bench.forms import parameter_groups, turn_off_dropout
+from nets.common.errors import UsageError
 from nets.layers.base import sum_dtype
-from nets.optim.sgd import SGD, factor
-from nets.training import config
+from nets.layers.to_module import to_module
+from nets.optim import schedules
+from nets.optim.sgd import SGD
 from nets.training.trainer import Run
 
-# how far two losses may be apart, relative: rounding grows with every step
-APART = {"float64": 1e-10, "float32": 1e-3, "bfloat16": 5e-2}
+# largest relative difference of two losses: rounding errors grow with every step
+TOLERANCE = {"float64": 1e-10, "float32": 1e-3, "bfloat16": 5e-2}
 
 
-class Twin:
-    """The run's net in torch.nn, with autograd for its backward and torch.optim's SGD for its update."""
+class AutogradTwin:
+    """A run's net in torch.nn, with autograd for its backward and torch.optim's SGD for its update."""
 
     def __init__(self, run: Run):
         if type(run.optimizer) is not SGD:
-            raise UsageError(f"train.optimizer: torch.optim has no twin of {run.config.train.optimizer}")
-        self.module, self.loss = to_torch(run.net), run.loss
-        groups = parameter_groups(run.config, run.net, self.module, run.loss.maximize, factor=1.0)
-        self.rates = [group["lr"] for group in groups]
+            raise UsageError(
+                f"train.optimizer: torch.optim has no equivalent of {run.config.train.optimizer}"
+            )
+        self.module, self.loss = to_module(run.net), run.loss
+        groups = parameter_groups(run.config, run.net, self.module, run.loss.maximize, lr_factor=1.0)
+        self.lrs = [group["lr"] for group in groups]
         self.optimizer = torch.optim.SGD(groups, lr=0.0)
 
-    def step(self, x: Tensor, target: Tensor, rate: float) -> Tensor:
-        for group, own in zip(self.optimizer.param_groups, self.rates):
-            group["lr"] = own * rate
+    def step(self, x: Tensor, target: Tensor, lr_factor: float) -> Tensor:
+        for group, lr in zip(self.optimizer.param_groups, self.lrs):
+            group["lr"] = lr * lr_factor
         z = self.module(x)
-        value = loss_value(self.loss, z.to(sum_dtype(z)), target)
+        value = self.loss.torch_loss(z.to(sum_dtype(z)), target)
         self.optimizer.zero_grad()
         value.backward()
         self.optimizer.step()
         return value.detach()
 
 
-def curves(run: Run, steps: int):
+def curves(run: Run, steps: int) -> Iterator[tuple[float, float]]:
     """Yield (loss by hand, loss by autograd) for the first steps of a run, with dropout off.
 
-    Dropout is off because the two draw at random in different order.
+    Dropout is off because the two draw random numbers in different orders.
     """
-    for layer in run.net.walk():
-        if hasattr(layer, "p"):
-            layer.p, layer.scale = 0.0, 1.0
-    twin, t = Twin(run), run.config.train
-    rate, warmup = torch.ones((), device=run.device), round(t.warmup_epochs * run.per_epoch[0])
-    every = (batch for epoch in itertools.count() for batch in run.feed(epoch))
-    for i, (_, x, target) in enumerate(itertools.islice(every, steps)):
-        now = factor(t.schedule, i, run.steps, warmup)
+    turn_off_dropout(run.net)
+    twin, t = AutogradTwin(run), run.config.train
+    lr_factor, warmup = torch.ones((), device=run.device), round(t.warmup_epochs * run.per_epoch[0])
+    all_batches = (batch for epoch in itertools.count() for batch in run.feed(epoch))
+    for i, (_, x, target) in enumerate(itertools.islice(all_batches, steps)):
+        now = schedules.lr_factor(t.schedule, i, run.steps, warmup)
         theirs = twin.step(x, target, now)
-        yield run.step(x, target, rate.fill_(now))[0].item(), theirs.item()
+        yield run.step(x, target, lr_factor.fill_(now))[0].item(), theirs.item()
 
 
-def main():
-    parser = cli.parser(__doc__)
-    parser.add_argument("config", metavar="CONFIG")
-    parser.add_argument("--steps", type=int, default=20, help="default: %(default)s")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--data-root", metavar="DIR", help="override data.root")
-    args = parser.parse_args()
-    if args.data_root is not None:
-        args.set.append(f"data.root={config.toml(args.data_root)}")
-    conf = config.load(args.config, args.set)
-    run = Run(conf, device.pick(args.device), Path("."))  # writes nothing unless it is asked to train
-    least = None  # a loss of almost 0 is measured against a tenth of the first
-    print("step  by hand   autograd  relative difference")
-    for i, (ours, theirs) in enumerate(curves(run, args.steps)):
+def compare(run: Run, steps: int) -> Iterator[tuple[float, float, float, bool]]:
+    """Yield (loss by hand, loss by autograd, their relative difference, is it small enough?)."""
+    least = None  # a loss near 0 is compared with a tenth of the first
+    for ours, theirs in curves(run, steps):
         least = least or 0.1 * abs(theirs)
-        apart = abs(ours - theirs) / max(abs(theirs), least)
-        print(f"{i + 1:4}  {ours:8.5f}  {theirs:8.5f}  {apart:.1e}", flush=True)
-        if not apart <= APART[conf.train.dtype]:
-            raise MismatchError(f"the losses of step {i + 1} are {apart:.1e} apart")
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()
+        difference = abs(ours - theirs) / max(abs(theirs), least)
+        yield ours, theirs, difference, difference <= TOLERANCE[run.config.train.dtype]

@@ -1,7 +1,9 @@
-"""Scaling: the same race over batch, width and depth, and the power that each figure grows with."""
+"""Scaling: the same race for several batch sizes, widths and depths, and the exponents of growth."""
 
 import dataclasses
 import math
+from collections.abc import Iterable
+from itertools import pairwise
 
 import torch
 from tqdm import tqdm
@@ -17,25 +19,25 @@ POOLS, NESTED = ("MaxPool2d", "AvgPool2d"), ("Sequential", "Residual")
 FLATTENERS = ("Flatten", "GlobalAvgPool", "GlobalMaxPool")
 
 
-def scaling(task: forms.Task, field: list[forms.Form], rounds: int, steps: int) -> dict:
-    """axis -> {"points": [a race's facts and its size], "exponents": …}."""
+def scaling(task: forms.Task, form_list: list[forms.Form], rounds: int, steps: int) -> dict:
+    """axis -> {"points": [a race's results and its size], "exponents": see exponents()}."""
     found = {}
     points = {axis: sizes(task.config, axis) for axis in SIZES}
     with tqdm(total=sum(map(len, points.values())), disable=None, leave=False, position=1) as bar:
         for axis, configs in points.items():
-            rows = []
+            races = []
             for size, conf in configs:
                 bar.set_description(f"{axis} {size:g}")
-                facts = race(dataclasses.replace(task, config=conf), field, rounds, steps)
-                rows.append({"size": size, **facts})
+                facts = race(dataclasses.replace(task, config=conf), form_list, rounds, steps)
+                races.append({"size": size, **facts})
                 bar.update()
-            found[axis] = {"points": rows, "exponents": exponents(rows)}
+            found[axis] = {"points": races, "exponents": exponents(races)}
     return found
 
 
 def sizes(conf: Config, axis: str) -> list[tuple[float, Config]]:
-    """(size, config) of each point: a batch's samples, or times the config's width or depth."""
-    found = {}
+    """(size, config) of each point. Batch sizes are in samples, widths and depths are factors."""
+    found: dict[float, Config] = {}
     for size in SIZES[axis]:
         if axis == "batch":
             size = max(1, round(conf.train.batch_size * size))
@@ -48,9 +50,17 @@ def sizes(conf: Config, axis: str) -> list[tuple[float, Config]]:
     return list(found.items())
 
 
-def wider(layers, factor: float, last: bool = True) -> list:
-    """Every hidden layer with `factor` times as many outputs; the net's own are as they were."""
-    layers = [{"type": spec} if isinstance(spec, str) else dict(spec) for spec in layers]
+def _as_dicts(layers: Iterable) -> list[dict]:
+    """A config's layers, those given by name alone as dicts too."""
+    return [{"type": spec} if isinstance(spec, str) else dict(spec) for spec in layers]
+
+
+def wider(layers: Iterable, factor: float, last: bool = True) -> list[dict]:
+    """The layers, with `factor` times as many outputs in every hidden layer.
+
+    last: are these the net's last layers? The net's outputs keep their number.
+    """
+    layers = _as_dicts(layers)
     ends = [i for i, spec in enumerate(layers) if spec["type"] in PRODUCTS]
     for i, spec in enumerate(layers):
         option = PRODUCTS.get(spec["type"])
@@ -63,24 +73,24 @@ def wider(layers, factor: float, last: bool = True) -> list:
     return layers
 
 
-def deeper(layers, times: int) -> list:
-    """Every hidden layer, with what follows it up to the next, `times` times over.
+def deeper(layers: Iterable, times: int) -> list[dict]:
+    """The layers, with every hidden layer, and the layers between it and the next, `times` times.
 
-    A copy gives as many outputs as it gets: stride 1, padded by half a window, without the pools.
+    A copy has as many outputs as inputs: stride 1, half a window of padding, no pools.
     """
-    layers = [{"type": spec} if isinstance(spec, str) else dict(spec) for spec in layers]
+    layers = _as_dicts(layers)
     starts = [i for i, spec in enumerate(layers) if spec["type"] in PRODUCTS]
     if len(starts) < 2:
         raise UsageError("--scaling: net.layers has no hidden Conv2d or Linear to repeat")
     out = layers[: starts[0]]
-    for begin, end in zip(starts, starts[1:]):
-        # up to where there are pictures no more
+    for begin, end in pairwise(starts):
+        # layers that flatten the image aren't repeated
         flat = next((i for i in range(begin, end) if layers[i]["type"] in FLATTENERS), end)
-        out += layers[begin:flat] + _again(layers[begin:flat]) * (times - 1) + layers[flat:end]
+        out += layers[begin:flat] + _copy(layers[begin:flat]) * (times - 1) + layers[flat:end]
     return out + layers[starts[-1] :]
 
 
-def _again(group: list[dict]) -> list[dict]:
+def _copy(group: list[dict]) -> list[dict]:
     product, *followers = group
     if product["type"] == "Conv2d":
         size = product["kernel_size"]
@@ -92,20 +102,23 @@ def _again(group: list[dict]) -> list[dict]:
 
 
 def exponents(points: list[dict]) -> dict:
-    """For each form, the slope of log(ms) and log(memory) against log(size), by least squares."""
+    """The slopes of log(ms) and log(memory) against log(size), for each form, by least squares.
+
+    "flops" is the slope of the arithmetic.
+    """
     at = [p["size"] for p in points]
-    found = {"flops": slope(at, [p["flops"] for p in points])}
+    found: dict = {"flops": slope(at, [p["flops"] for p in points])}
     for i, form in enumerate(points[0]["forms"]):
-        rows = [p["forms"][i] for p in points]
-        ms, memory = ([r[k] for r in rows] for k in ("median_ms", "total_bytes"))
+        results = [p["forms"][i] for p in points]
+        ms, memory = ([r[k] for r in results] for k in ("median_ms", "total_bytes"))
         found[form["form"]] = {"ms": slope(at, ms), "memory": slope(at, memory)}
     return found
 
 
 def slope(x: list[float], y: list[float]) -> float:
-    """b of the line a + b·log x that is nearest to log y; 0 for a single point."""
+    """b of the line a + b·log x nearest to log y by least squares; 0 for a single point."""
     if len(x) < 2:
         return 0.0
-    x, y = (torch.tensor([math.log(v) for v in values], dtype=torch.float64) for values in (x, y))
-    x, y = x - x.mean(), y - y.mean()
-    return ((x @ y) / (x @ x)).item()
+    log_x, log_y = (torch.tensor([math.log(v) for v in values], dtype=torch.float64) for values in (x, y))
+    log_x, log_y = log_x - log_x.mean(), log_y - log_y.mean()
+    return ((log_x @ log_y) / (log_x @ log_x)).item()

@@ -1,4 +1,4 @@
-"""What a step has to do at least, told from the net's shapes, and the best rate of the machine."""
+"""The least work of a step, computed from the net's shapes, and the machine's best rate."""
 
 import copy
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from nets.bench.forms import now
-from nets.common.device import keep_memory
+from nets.common.device import keep_freed_memory
 from nets.layers import activations, conv, dropout, linear, norm, response_norm, whiten
-from nets.layers.base import Net
+from nets.layers.containers import Net
 
-# one number in, one number out: done while a neighbour reads or writes
+# elementwise layers: computed while a neighbor reads or writes
 FREE = (
     activations.Sigmoid, activations.Tanh, activations.ReLU, activations.GELU, activations.SiLU,
     activations.Scale, dropout.Dropout, linear.Flatten,
@@ -21,50 +21,51 @@ READ_AGAIN = (
     linear.Linear,
     norm.BatchNorm2d,
     response_norm.LocalResponseNorm,
-)  # their gradients are made of x, too
+)  # their backward reads x
 
 
 def useful_flops(net, x: Tensor) -> int:
     """Two for every multiplication of the step's convolutions and matrix products.
 
-    Each output takes as many as one row of the weights is long, and so, all in all, do the gradient
-    of the weights, where they are trained, and that of the input, where it is wanted. From the
-    shapes alone, once: whoever does more, or does it twice, isn't credited with it.
+    An output takes as many multiplications as a row of the weight has entries. The gradient of the
+    weight, where it is trained, takes as many in all, and so does dx, where it is needed. Counted
+    from the shapes, once: a kernel that performs more gets no credit for it.
     """
     total = 0
-    for layer, x, y in _places(net, x):
+    for layer, layer_x, y in _calls(net, x):
         if isinstance(layer, PRODUCTS):
-            weight = layer.params.get("weight", layer.buffers.get("weight"))
-            times = 1 + ("weight" in layer.params) + x.requires_grad
+            weight = (layer.params | layer.buffers)["weight"]
+            times = 1 + ("weight" in layer.params) + layer_x.requires_grad
             total += 2 * y.numel() * weight[0].numel() * times
     return total
 
 
 def fewest_bytes(net, x: Tensor, momentum: bool) -> int:
-    """Bytes between memory and processor if every tensor moves once each time that it's needed.
+    """Bytes between memory and processor if every tensor moves once each time that it is needed.
 
-    A layer that gives one number for one number (FREE) is done on the way, and moves nothing.
-    Any other, from x to y:
+    An elementwise layer (FREE) is computed on the way and moves nothing. Any other layer, from x
+    to y:
 
         forward   reads x, writes y
-        backward  reads dy, writes dx where it is wanted, and reads x again where it makes a
-                  gradient of it (READ_AGAIN)
+        backward  reads dy, writes dx where it is needed, and reads x again if its gradients depend
+                  on x (READ_AGAIN)
 
-    and a parameter is read forward, read backward, read and written by the update; its gradient
-    is written and read, its momentum read and written. Layers that are done as one, with nothing
-    written between them, can stay below that.
+    A parameter is read in forward, read in backward, and read and written by the update. Its
+    gradient is written and read, and so is its momentum. Fused layers, which write nothing in
+    between, can move less.
     """
     total = (8 if momentum else 6) * sum(p.nbytes for p in net.params.values())
-    for layer, x, y in _places(net, x):
+    for layer, layer_x, y in _calls(net, x):
         if not isinstance(layer, FREE):
-            total += x.nbytes * (1 + x.requires_grad + isinstance(layer, READ_AGAIN)) + 2 * y.nbytes
+            reads = 1 + layer_x.requires_grad + isinstance(layer, READ_AGAIN)
+            total += layer_x.nbytes * reads + 2 * y.nbytes
     return total
 
 
-def _places(net, x: Tensor) -> list[tuple]:
-    """(layer, x, y) of every place in the net, shapes without memory; requires_grad where dx is wanted.
+def _calls(net, x: Tensor) -> list[tuple]:
+    """(layer, x, y) of every layer call in the net, on "meta", so without memory.
 
-    That is where something before is trained, which the flag tells.
+    x.requires_grad says whether dx is needed, which is so if an earlier layer is trained.
     """
     net, found = copy.deepcopy(net).to("meta"), []
     for p in net.params.values():
@@ -74,7 +75,7 @@ def _places(net, x: Tensor) -> list[tuple]:
         forward = layer.forward
 
         def watched(x):
-            with torch.no_grad():  # a layer may write where autograd would have it not
+            with torch.no_grad():  # a layer may write in place where autograd forbids it
                 y, saved = forward(x)
             trained = any(p.requires_grad for p in layer.params.values())
             y = y.detach().requires_grad_(x.requires_grad or trained)
@@ -90,32 +91,32 @@ def _places(net, x: Tensor) -> list[tuple]:
     return found
 
 
-class Peak:
-    """The best rate of this machine, in FLOP/s: of matrix products and of a convolution."""
+class PeakRate:
+    """The best rate of this machine, in FLOP/s: the fastest of matrix products and a convolution."""
 
     name = "peak"
 
     def __init__(self, device: torch.device, dtype: torch.dtype):
         if device.type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         self.device, self.best = device, 0.0
         large = device.type == "cuda"
-        self.tries = []
+        self.products = []  # (FLOP, function)
         for n in (4096, 8192) if large else (1024, 2048):
             a, b, out = (torch.randn(n, n, device=device).to(dtype) for _ in range(3))
-            self.tries.append((2 * n**3, lambda a=a, b=b, out=out: torch.mm(a, b, out=out)))
+            self.products.append((2 * n**3, lambda a=a, b=b, out=out: torch.mm(a, b, out=out)))
         n, c, side = (512 if large else 32), 256, 16
         x = torch.randn(n, c, side, side, device=device).to(dtype, memory_format=torch.channels_last)
         w = torch.randn(c, c, 3, 3, device=device).to(dtype, memory_format=torch.channels_last)
         flops = 2 * n * c * c * 9 * side * side
-        self.tries.append((flops, lambda: torch.nn.functional.conv2d(x, w, padding=1)))
+        self.products.append((flops, lambda: torch.nn.functional.conv2d(x, w, padding=1)))
 
     def turn(self) -> float:
-        """Try again; the best so far."""
-        for flops, attempt in self.tries:
-            attempt()
+        """Time each product three more times; the best rate so far."""
+        for flops, product in self.products:
+            product()
             for _ in range(3):
                 begin = now(self.device)
-                attempt()
+                product()
                 self.best = max(self.best, flops / (now(self.device) - begin))
         return self.best

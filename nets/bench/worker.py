@@ -1,4 +1,4 @@
-"""One rival in one process, so that memory, allocator and compiled code are its own."""
+"""One form in one process. Memory, allocator and compiled code are the form's own."""
 
 import multiprocessing
 import os
@@ -10,59 +10,62 @@ from pathlib import Path
 import torch
 
 from nets.bench import forms, measure, profile
-from nets.commands.targets import told
-from nets.common.device import keep_memory, settle
-from nets.common.errors import Problem
+from nets.common.device import keep_freed_memory, set_current_device
+from nets.common.errors import Problem, describe
 from nets.training.cuda_graph import Captured
 
 CACHE = None  # a folder for compiled code; None: each worker compiles from nothing, as a first run does
 
 
-class Rival:
-    """A form at work: everything that is asked of it between its start and its end."""
+class Runner:
+    """Builds and runs one form's step. `losses` comes first: it builds the step."""
+
+    trainer: forms.Manual | forms.Autograd
 
     def __init__(self, task: forms.Task, form: forms.Form):
         self.task, self.form, self.device = task, form, task.device
-        self.loaded = measure.resident_peak()
-        settle(self.device)
+        self.loaded = measure.peak_resident_bytes()
+        set_current_device(self.device)
         if form.keep and self.device.type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         if form.compiled:
-            measure.watch_compiler()
+            measure.instrument_compiler()
 
     def losses(self, steps: int) -> list[float]:
-        """Build, and the first steps' losses. With dropout off, as each form draws in its own way."""
+        """Build the step; the first steps' losses, with dropout off.
+
+        Dropout is off because the forms draw random numbers in different orders.
+        """
         drops = self._build(dropout=False)
         found = []
         begin = forms.now(self.device)
         for _ in range(steps):
             found.append(float(self.step(self.x, self.target)[0]))
             if len(found) == 1:
-                self.first = forms.now(self.device) - begin
+                self.first_step_s = forms.now(self.device) - begin
         if drops:
             torch._dynamo.reset()
             self._build(dropout=True)
         return found
 
     def _build(self, dropout: bool) -> bool:
-        """Make the step anew; True if the net has layers that drop."""
+        """Make the step again; True if the net has active dropout layers."""
         if self.form.compiled:
             measure.compiled_bytes()
         net, loss, self.x, self.target = forms.prepare(self.task)
-        droppers = [layer for layer in net.walk() if getattr(layer, "p", 0)]
+        drops = bool(forms.dropout_layers(net))
         if not dropout:
-            for layer in droppers:
-                layer.p, layer.scale = 0.0, 1.0
+            forms.turn_off_dropout(net)
         side = forms.Manual if self.form.side == "manual" else forms.Autograd
-        self.made = self.step = side(self.task, net, loss, self.form.compiled)
-        self.net = self.made.net if self.form.side == "manual" else None
+        self.trainer = self.step = side(self.task, net, loss, self.form.compiled)
+        self.net = self.trainer.net if isinstance(self.trainer, forms.Manual) else None
         self.labels = profile.labels(net)
         if self.form.captured:
-            self.step = Captured(self.made, self.made.standing)
-        return bool(droppers)
+            self.step = Captured(self.trainer, self.trainer.persistent_tensors)
+        return drops
 
     def turn(self, steps: int) -> float:
-        """Seconds a step, over some steps, after one to get warm."""
+        """Seconds per step: the mean over some steps, after one step to warm up."""
         self.step(self.x, self.target)
         begin = forms.now(self.device)
         for _ in range(steps):
@@ -70,13 +73,13 @@ class Rival:
         return (forms.now(self.device) - begin) / steps
 
     def facts(self) -> dict:
-        """What one step does and takes."""
-        stands = [*self.made.standing(), self.x, self.target]
-        standing = sum(t.nbytes for t in {t.untyped_storage()._cdata: t for t in stands}.values())
+        """The measures of one step: memory, launches, bytes moved."""
+        tensors = [*self.trainer.persistent_tensors(), self.x, self.target]
+        persistent = sum(t.nbytes for t in {t.untyped_storage()._cdata: t for t in tensors}.values())
         return {
-            "parts": self.made.parts,
-            "first_step_s": self.first,
-            "standing_bytes": standing,
+            "parts": self.trainer.parts,
+            "first_step_s": self.first_step_s,
+            "persistent_bytes": persistent,
             "loaded_bytes": self.loaded,
             **self._memory(),
             **self._launches(),
@@ -90,46 +93,45 @@ class Rival:
             self.turn(2)
             peak = torch.cuda.max_memory_allocated(self.device)
             return {"peak_bytes": peak - before, "resident_bytes": torch.cuda.memory_reserved(self.device)}
-        resident = measure.resident_peak(lambda: self.turn(2))
-        self.record = measure.recorded(self._once, self.device)
-        return {"peak_bytes": measure.live_peak(self.record), "resident_bytes": resident}
+        resident = measure.peak_resident_bytes(lambda: self.turn(2))
+        record = measure.profile_step(self._once, self.device)
+        return {"peak_bytes": measure.peak_tensor_bytes(record), "resident_bytes": resident}
 
     def _launches(self) -> dict:
-        if self.form.way:
-            self.record = measure.recorded(self._once, self.device)
-            count = sum(map(len, measure.kernels(self.record, self.device).values()))
-            return {"launches": count, "moved_bytes": self._compiled_bytes()}
-        with measure.Launched() as seen:
+        if self.form.mode:
+            return {"launches": self._kernel_count(), "moved_bytes": self._compiled_bytes()}
+        with measure.OperatorCounter() as counter:
             self._once()
-        count = seen.operators
-        if self.device.type == "cuda":
-            record = measure.recorded(self._once, self.device)
-            count = sum(map(len, measure.kernels(record, self.device).values()))
-        return {"launches": count, "moved_bytes": seen.bytes}
+        launches = self._kernel_count() if self.device.type == "cuda" else counter.operators
+        return {"launches": launches, "moved_bytes": counter.bytes}
+
+    def _kernel_count(self) -> int:
+        record = measure.profile_step(self._once, self.device)
+        return sum(map(len, measure.kernel_times(record, self.device).values()))
 
     def _compiled_bytes(self) -> int | None:
-        """By the compiler's count, and for the twin those of its update, which isn't compiled."""
+        """The compiler's count. For autograd, the bytes of its update, which isn't compiled, are added."""
         total = measure.compiled_bytes() if self.form.compiled else None
-        if total is None or self.form.side == "manual":
+        if total is None or isinstance(self.trainer, forms.Manual):
             return total
-        self.made.forward(self.x, self.target)[0].backward()
-        with measure.Launched() as seen:
-            self.made.update()
-        return total + seen.bytes
+        self.trainer.forward(self.x, self.target)[0].backward()
+        with measure.OperatorCounter() as counter:
+            self.trainer.update()
+        return total + counter.bytes
 
     def _once(self):
         self.step(self.x, self.target)
 
     def profile(self, steps: int) -> dict:
-        """Where the time goes: see profile.py."""
-        if self.form.way:
+        """The time by layer or by kernel, see profile.py."""
+        if self.form.mode:
             return profile.by_kernel(self._once, self.device, steps)
         by_layer = profile.manual if self.form.side == "manual" else profile.autograd
         return by_layer(self, steps)
 
 
 class Worker:
-    """A process that holds one Rival or Peak; `ask` calls one of its methods."""
+    """A process that holds one object of class `cls`; `call` calls one of its methods."""
 
     def __init__(self, cls, *args, name: str):
         self.name = name
@@ -141,17 +143,17 @@ class Worker:
         self.process.start()
         theirs.close()
 
-    def ask(self, what: str, *args):
-        """The method's answer. A Problem there is raised here, and so is the worker's death."""
+    def call(self, method: str, *args):
+        """The method's result. A Problem in the process is raised here; so is one if the process dies."""
         try:
-            self.pipe.send((what, args))
-            answer = self.pipe.recv()
+            self.pipe.send((method, args))
+            result = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join(5)
             raise Problem(f"{self.name}: its process died ({self._last_words()})") from None
-        if isinstance(answer, Problem):
-            raise answer
-        return answer
+        if isinstance(result, Problem):
+            raise result
+        return result
 
     def _last_words(self) -> str:
         lines = Path(self.folder.name, "stderr").read_text(errors="replace").split("\n")
@@ -168,23 +170,23 @@ class Worker:
 
 
 def _serve(pipe, folder: str, cache: str, name: str, cls, args):
-    """A worker's life: make the object, answer until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
+    """A worker's process: make the object at the first call, and serve calls until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
     sys.stderr.flush()
     log = os.open(os.path.join(folder, "stderr"), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    os.dup2(log, 2)  # what compiler and profiler have to say is read if it dies
+    os.dup2(log, 2)  # messages of compiler and profiler; the last line is reported if the process dies
     made = None
     while True:
         try:
-            what, asked = pipe.recv()
+            method, call_args = pipe.recv()
         except EOFError:
             return
         try:
             made = made or cls(*args)
-            pipe.send(getattr(made, what)(*asked))
+            pipe.send(getattr(made, method)(*call_args))
         except Problem as e:
             pipe.send(e)
         except Exception as e:
-            pipe.send(Problem(f"{name}: {told(e)}"))
+            pipe.send(Problem(f"{name}: {describe(e)}"))

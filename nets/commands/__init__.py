@@ -1,25 +1,63 @@
-"""The console command: nets COMMAND …, which finds a command's module and runs its main()."""
+"""The console command `nets`: `nets COMMAND …` runs nets/commands/COMMAND.py.
+
+A command's module has `parser()` and `main(argv)`. It is imported only when its command runs.
+"""
 
 import importlib
 import sys
 
+# command -> one line for `nets --help` and for the command's own help
 COMMANDS = {
-    "gradcheck": "nets.commands.gradcheck",
-    "bench": "nets.commands.bench",
-    "lecture": "nets.commands.lecture",
-    "watch": "nets.report.watch",
-    "summary": "nets.report.summary",
-    "survive": "nets.tools.survive",
-    "soak": "nets.tools.soak",
-    "enlarge": "nets.tools.enlarge",
-    "stream-bench": "nets.tools.stream_bench",
+    "train": "Train a config's net with hand-written backward passes.",
+    "eval": "Test a finished run again, or classify pictures with it.",
+    "gradcheck": "Compare hand-written gradients with autograd and with finite differences.",
+    "summary": "Print a net's layers: output shapes, parameters, multiplications, saved bytes.",
+    "watch": "Show a run's curves while it trains, in the terminal or as a picture.",
+    "lecture": "Run the lecture's claims as experiments and write a page about them.",
+    "bench": "Time a train step, by hand and by autograd, of the same net on the same data.",
+    "rates": "Measure the GFLOP/s of each 3 × 3 convolution of a config on this CPU.",
+    "same-curve": "Compare the losses of the first steps, by hand and by autograd.",
+    "survive": "Kill and resume a run many times, and check that it ends bit-identical.",
+    "soak": "Train for many steps, and check that memory, files and threads do not grow.",
+    "enlarge": "Scale a tree of small pictures up to a tree of larger ones.",
+    "stream-bench": "Measure how long training waits for streamed pictures, by worker count.",
+    "distributed-bench": "Time sums over processes, and how much of them backward hides.",
+    "distributed-plan": "Estimate the time of a train step on many GPUs.",
 }
 
 
-def main():
+def main(argv: list[str] | None = None) -> None:
+    """Run a command: argv is its name and its arguments, sys.argv's by default."""
     from nets.commands import cli
 
-    name = sys.argv[1]
-    sys.argv = [f"nets {name}", *sys.argv[2:]]
+    argv = sys.argv[1:] if argv is None else argv
     with cli.one_line_errors():
-        importlib.import_module(COMMANDS[name]).main()
+        if not argv or argv[0] in ("-h", "--help"):
+            print(usage())
+        elif argv[0] == "--version":
+            print(_version())
+        else:
+            load(argv[0]).main(argv[1:])
+
+
+def load(name: str):
+    """The module of a command. UsageError for an unknown name."""
+    from nets.common.errors import UsageError, nearest
+
+    if name not in COMMANDS:
+        raise UsageError(f'"{name}" is not a command of nets{nearest(name, COMMANDS)} (see nets --help)')
+    return importlib.import_module(f"nets.commands.{name.replace('-', '_')}")
+
+
+def usage() -> str:
+    """What `nets --help` prints: all commands, one a line."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {about}" for name, about in COMMANDS.items()]
+    head = ["usage: nets COMMAND [ARGUMENT ...]", "", "Nets with hand-written backward passes.", ""]
+    return "\n".join([*head, *lines, "", "`nets COMMAND --help` describes a command's arguments."])
+
+
+def _version() -> str:
+    from nets import __version__
+
+    return f"nets {__version__}"

@@ -1,4 +1,4 @@
-"""The command: nets bench [CONFIG]"""
+"""The command `nets bench`."""
 
 import json
 from pathlib import Path
@@ -9,34 +9,53 @@ from nets.bench import forms, report
 from nets.bench.race import race
 from nets.bench.scaling import scaling
 from nets.commands import cli
-from nets.common import device
-from nets.common import tensorfile as checkpoint
+from nets.common import device, files
 from nets.common.errors import UsageError
 from nets.data import datasets as data
 from nets.report import bench as picture
-from nets.training import config
 from nets.training.make import make_loss, make_net, make_optimizer
 
-ABOUT = """Time a train step, written by hand and by autograd, of the same net on the same data.
-
-Each form runs in a process of its own, and they take turns. Forms: manual and autograd (the net
-in torch.nn), eagerly; -compiled, by torch.compile; and on CUDA -graph, as a captured graph, and
--compiled-graph, both."""
+DETAILS = """Each form runs in a process of its own, and they take turns. Forms: manual and autograd (the net
+in torch.nn), which run eagerly; -compiled, by torch.compile; on CUDA also -graph, as a captured graph,
+and -compiled-graph, both."""
 
 
-def main():
-    args = _arguments()
-    where = device.pick(args.device)
-    conf = config.load(args.config, _overrides(args))
+def parser():
+    parser = cli.parser("bench", DETAILS)
+    cli.add_config(parser)
+    add = parser.add_argument
+    cli.add_device(parser)
+    add("--dtype", choices=("float64", "float32", "bfloat16"), help="number type (default: the config's)")
+    add("--batch", type=int, metavar="N", help="samples in a batch (default: the config's)")
+    add("--forms", default="", metavar="A,B",
+        help=f"which forms, of {', '.join(forms.NAMES)} (default: all that the device runs)")  # fmt: skip
+    add("--rounds", type=cli.at_least(1), default=15, metavar="N", help="turns of each form")
+    add("--steps", type=cli.at_least(0), default=0, metavar="N",
+        help="steps in a turn (default: 0, as many as the fastest form does in 0.5 s)")  # fmt: skip
+    add("--allocator", choices=("default", "keep", "both"), default="default",
+        help="whether the C library keeps freed memory, on a CPU. default: in the manual forms, as in"
+        " training; keep: in all forms; both: autograd with and without")  # fmt: skip
+    add("--scaling", action="store_true", help="time several batches, widths and depths, and fit exponents")
+    add("--profile", type=cli.at_least(0), nargs="?", const=5, default=0, metavar="STEPS",
+        help="also profile so many steps by layer or kernel (default: 0; without a number: 5)")  # fmt: skip
+    add("--json", metavar="FILE", help="also write all figures to this file")
+    add("--plot", metavar="FILE", help="also draw the result into this PNG file")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    if args.scaling and args.profile:
+        raise UsageError("--scaling and --profile can't be combined")
+    where = device.select_device(args.device)
+    conf = cli.load_config(args, after=_overrides(args))
     shape, outputs = data.shapes(conf.data)
     make_optimizer(conf, make_net(conf, shape, outputs), make_loss(conf, len(shape) == 3))  # do they fit?
     task = forms.Task(conf, shape, outputs, where)
-    field = forms.chosen(args.forms, args.allocator, where)
+    field = forms.select_forms(args.forms, args.allocator, where)
     if any(form.side == "autograd" for form in field) and conf.train.optimizer == "adaptive":
-        raise UsageError(
-            "train.optimizer: adaptive judges its steps itself; --forms manual is what can be timed"
-        )
-    name = device.called(where)
+        raise UsageError("train.optimizer: adaptive has no autograd form; only --forms manual can be timed")
+    name = device.device_name(where)
     facts = {"config": conf.name, "device": name, "batch": conf.train.batch_size, "dtype": conf.train.dtype}
     facts |= {"kernel": conf.net.backend, "recompute": conf.net.recompute, "allocator": args.allocator}
     facts["versions"] = device.versions()
@@ -52,45 +71,12 @@ def main():
         if args.profile:
             print(f"\n{report.profiles(facts['profiles'])}")
     if args.json:
-        checkpoint.write(Path(args.json), json.dumps(facts, indent=2) + "\n")
+        files.write_text(Path(args.json), json.dumps(facts, indent=2) + "\n")
     if args.plot:
         (picture.scaling if args.scaling else picture.race)(Path(args.plot), facts)
 
 
 def _overrides(args) -> list[str]:
-    found = list(args.set)
-    found += [f"train.dtype={args.dtype}"] if args.dtype else []
+    found = [f"train.dtype={args.dtype}"] if args.dtype else []
     found += [f"train.batch_size={args.batch}"] if args.batch is not None else []
     return found
-
-
-def _arguments():
-    parser = cli.parser(ABOUT)
-    add = parser.add_argument
-    add("config", nargs="?", default="configs/digits.toml", metavar="CONFIG", help="default: %(default)s")
-    add("--set", action="append", default=[], metavar="a.b=v", help="override a key of the config")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--dtype", choices=("float64", "float32", "bfloat16"), help="default: the config's")
-    add("--batch", type=int, metavar="N", help="samples in a batch; default: the config's")
-    add("--forms", default="", metavar="A,B", help=f"which, of {', '.join(forms.NAMES)}")
-    add("--rounds", type=int, default=15, help="how often each form has its turn; default: %(default)s")
-    add("--steps", type=int, default=0, help="in a turn; default: as many as the fastest does in 0.5 s")
-    add("--allocator", choices=("default", "keep", "both"), default="default",
-        help="on a CPU, does the C library keep freed memory? default: the manual forms, as the trainer"
-        " lets it; keep: all; both: the twin both ways")  # fmt: skip
-    add("--scaling", action="store_true", help="over batch, width and depth, with fitted exponents")
-    add("--profile", type=int, nargs="?", const=5, default=0, metavar="STEPS",
-        help="where the time goes, by layer or kernel")  # fmt: skip
-    add("--json", metavar="FILE", help="write every figure to FILE too")
-    add("--plot", metavar="FILE", help="draw a PNG")
-    args = parser.parse_args()
-    if args.rounds < 1 or args.steps < 0 or args.profile < 0:
-        raise UsageError("--rounds must be at least 1, --steps and --profile at least 0")
-    if args.scaling and args.profile:
-        raise UsageError("--scaling and --profile are two runs")
-    return args
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

@@ -1,4 +1,4 @@
-"""What the commands share: a parser whose errors are one line, and exit codes for problems."""
+"""What the commands share: a parser whose errors are one line, common arguments, and exit codes."""
 
 import argparse
 import contextlib
@@ -6,8 +6,7 @@ import os
 import signal
 import sys
 
-import torch
-
+from nets.commands import COMMANDS
 from nets.common.errors import DataError, PeerError, Problem, UsageError
 
 
@@ -16,13 +15,88 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    return _Parser(description=description)
+class _Formatter(argparse.HelpFormatter):
+    """Keeps the description's paragraphs, and ends an argument's help with its default."""
+
+    def _fill_text(self, text, width, indent):
+        fill = super()._fill_text
+        # a paragraph with indented lines is a table or a command: it stays as it is
+        return "\n\n".join(p if "\n " in "\n" + p else fill(p, width, indent) for p in text.split("\n\n"))
+
+    def _get_help_string(self, action):
+        text = action.help or ""
+        if not has_default(action) or "default" in text:
+            return text
+        return text + " (default: %(default)s)"
+
+
+def has_default(action: argparse.Action) -> bool:
+    """Is there a default that the help must name? Not for a flag that is off or a list that is empty."""
+    return (
+        not any(action.default is none for none in (None, False, argparse.SUPPRESS)) and action.default != []
+    )
+
+
+def parser(command: str, details: str = "") -> argparse.ArgumentParser:
+    """A parser for `nets COMMAND`. details: what the help says after the command's one line."""
+    about = f"{COMMANDS[command]}\n\n{details}".strip()
+    return _Parser(prog=f"nets {command}", description=about, formatter_class=_Formatter)
+
+
+def add_config(parser: argparse.ArgumentParser, default: str | None = "digits") -> None:
+    """CONFIG, which is required where default is None, and --set."""
+    about = "name of a shipped config, such as cifar10, or path of a TOML file"
+    if default is None:
+        parser.add_argument("config", metavar="CONFIG", help=about)
+    else:
+        parser.add_argument("config", nargs="?", default=default, metavar="CONFIG", help=about)
+    add_set(parser)
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="override a key of the config, such as train.epochs=20; can be given several times",
+    )  # fmt: skip
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto (CUDA where available), cpu, cuda or cuda:N")
+
+
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-root", metavar="DIR", help="folder of the data set (default: the config's)")
+
+
+def at_least(least: int):
+    """An argument's type: a whole number, `least` or more."""
+
+    def whole(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
+        return value
+
+    whole.__name__ = "whole number"  # as argparse names the type in its errors
+    return whole
+
+
+def load_config(args: argparse.Namespace, before=(), after=()):
+    """The config of add_config's and add_data_root's arguments.
+
+    before, after: more overrides "a.b=v", which --set overrides, and which override --set.
+    """
+    from nets.training import config
+
+    overrides = [*before, *args.set, *after]
+    if getattr(args, "data_root", None) is not None:
+        overrides.append(f"data.root={config.toml(args.data_root)}")
+    return config.load(config.find_config(args.config), overrides)
 
 
 @contextlib.contextmanager
 def one_line_errors():
-    """Around a command's work: a problem is one line on stderr and its exit code."""
+    """Around a command's work: a problem becomes one line on stderr and an exit code."""
 
     def terminate(*_):
         raise SystemExit(143)
@@ -31,23 +105,23 @@ def one_line_errors():
     try:
         yield
     except PeerError as e:
-        _say(e)
+        _print(e)
         sys.stdout.flush()
-        os._exit(e.code)  # in this process too something may wait for the dead, for ever
+        os._exit(e.code)  # a thread of this process may wait for the dead process forever
     except Problem as e:
-        _say(e)
+        _print(e)
         if hasattr(signal, "SIGCHLD"):
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # that a loader's workers end now is no news
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a data loader's workers end now without a message
         raise SystemExit(e.code) from None
-    except torch.OutOfMemoryError as e:
-        _leave(f"out of memory on the device; a smaller train.batch_size needs less ({e})", UsageError.code)
-    except RuntimeError as e:
-        if "DataLoader worker" in str(e):  # told by a signal, wherever the program is just then
+    except MemoryError:
+        _leave("out of memory; a smaller train.batch_size needs less", UsageError.code)
+    except RuntimeError as e:  # torch.OutOfMemoryError is one
+        if type(e).__name__ == "OutOfMemoryError":
+            _leave(f"out of device memory; a smaller train.batch_size needs less ({e})", UsageError.code)
+        if "DataLoader worker" in str(e):  # raised by a signal handler, at any place
             _leave(f"data.num_workers: {e}; fewer workers need less memory", UsageError.code)
         if "can't allocate memory" not in str(e):
             raise
-        _leave("out of memory; a smaller train.batch_size needs less", UsageError.code)
-    except MemoryError:
         _leave("out of memory; a smaller train.batch_size needs less", UsageError.code)
     except OSError as e:
         _leave(f"{e.filename or 'file'}: {e.strerror or e}", DataError.code)
@@ -55,14 +129,14 @@ def one_line_errors():
         _leave("interrupted", 130)
 
 
-def _say(e: Problem):
-    if not e.told:
+def _print(e: Problem):
+    if not e.reported:
         line = " ".join(str(e).split())
-        # a file's name may hold what moves a terminal's cursor
+        # a file's name can hold control characters
         line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
         print("error: " + line, file=sys.stderr, flush=True)
 
 
 def _leave(message: str, code: int):
-    _say(Problem(message))
+    _print(Problem(message))
     raise SystemExit(code)

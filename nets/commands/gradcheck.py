@@ -1,4 +1,4 @@
-"""The command: nets gradcheck [TARGET ...]"""
+"""The command `nets gradcheck`."""
 
 import json
 from pathlib import Path
@@ -7,29 +7,59 @@ import torch
 from tqdm import tqdm
 
 from nets.commands import cli
-from nets.commands.targets import Case, cases, everything, told
-from nets.common import device
-from nets.common import tensorfile as checkpoint
-from nets.common.errors import MismatchError, UsageError
+from nets.commands.targets import Case, cases, everything, shipped_configs
+from nets.common import device, files
+from nets.common.errors import MismatchError, UsageError, describe
 from nets.gradcheck import check, precision
 from nets.report import differences as picture
 
-ABOUT = """Compare hand-written gradients with autograd's and with finite differences.
+DETAILS = """A TARGET is one of
 
-A TARGET is a config (configs/digits.toml), a layer or loss of the project (Conv2d), a model of
-torchvision (torchvision:resnet18), or module:callable, which returns a layer of your own or a
-torch.nn model, or (either, x). A torch model is turned into layers (nets.convert.from_torch), and these
-are compared with autograd of the model itself."""
+  a config             digits, or a path such as configs/digits.toml
+  a layer or a loss    Conv2d
+  torchvision:MODEL    torchvision:resnet18
+  MODULE:CALLABLE      mine:make_layer, which returns a layer, a torch.nn model, or (either, x)
+
+A torch model is converted to layers (nets.convert.from_torch), which are compared with autograd of
+the model itself."""
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
-def main():
-    args = _arguments()
-    where, dtype = device.pick(args.device), getattr(torch, args.dtype)
+def parser():
+    parser = cli.parser("gradcheck", DETAILS)
+    add = parser.add_argument
+    add("target", nargs="*", metavar="TARGET", help="what to check (default: digits)")
+    add("--all", action="store_true", help="check all shipped configs, layers and losses (--seeds: configs)")
+    cli.add_set(parser)
+    cli.add_device(parser)
+    add("--dtype", default="float64", choices=DTYPES, help="number type of both sides")
+    add("--batch", type=cli.at_least(1), default=4, metavar="N", help="samples in a config's batch")
+    add("--seed", type=int, help="random seed of weights and inputs (default: the config's, or 0)")
+    add("--samples", type=cli.at_least(0), metavar="N",
+        help="entries of each tensor to check by finite differences, in float64 (default: 4, or 1 of a"
+        " torch model)")  # fmt: skip
+    add("--shape", type=_shape, metavar="N,C,H,W",
+        help="input's shape (default: that of x in a pair; for torchvision models 2,3,64,64)")  # fmt: skip
+    add("--seeds", type=cli.at_least(0), default=0, metavar="N",
+        help="below float64: compare both sides' errors against a float64 truth, over N seeds (default: 0,"
+        " off)")  # fmt: skip
+    add("--tf32", action="store_true", help="let CUDA round float32 products to TF32")
+    add("--json", metavar="FILE", help="also write all figures to this file")
+    add("--plot", metavar="FILE", help="also draw the differences into this PNG file, one for each target")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    if args.all and args.target:
+        raise UsageError("--all names every target; leave the others out")
+    if args.seeds and (args.dtype == "float64" or args.plot):
+        raise UsageError("--seeds compares a lower --dtype with float64, and draws nothing")
+    where, dtype = device.select_device(args.device), getattr(torch, args.dtype)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32
-    targets = args.target or ["configs/digits.toml"]
-    if args.all:  # by themselves, in a sum of a few terms, layers differ by the order of addition alone
-        targets = [t for t in everything() if t.endswith(".toml") or not args.seeds]
+    targets = args.target or ["digits"]
+    if args.all:  # a layer alone sums a few terms: its errors differ by the order of addition only
+        targets = shipped_configs() if args.seeds else everything()
 
     def named(target, seed):
         return cases(target, args.set, args.batch, seed, args.shape)
@@ -45,7 +75,7 @@ def main():
     facts["ok"] = not bad
     if args.json:
         facts = json.loads(json.dumps(facts), parse_constant=lambda _: None)  # JSON has no NaN
-        checkpoint.write(Path(args.json), json.dumps(facts, indent=2) + "\n")
+        files.write_text(Path(args.json), json.dumps(facts, indent=2) + "\n")
     if bad:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise MismatchError(f"gradient mismatch in {bad[0]}{more}")
@@ -91,7 +121,7 @@ def _one(case: Case, samples: int, seed: int, **options):
     except Exception as e:
         if not case.tolerant:
             raise
-        raise UsageError(f"{case.name}: {told(e)}") from None
+        raise UsageError(f"{case.name}: {describe(e)}") from None
 
 
 def _plot(file, target, case: Case, where, several: bool) -> Path:
@@ -118,7 +148,12 @@ def _precision(targets, named, where, dtype, seeds, facts) -> list[str]:
         for target, n in counts:
             for training in (True, False):
                 rows = precision.ratios(
-                    lambda seed: named(target, seed)[n], where, dtype, seeds, training, bar
+                    lambda seed, target=target, n=n: named(target, seed)[n],
+                    where,
+                    dtype,
+                    seeds,
+                    training,
+                    bar,
                 )
                 name = f"{rows[0].case}, {rows[0].mode} mode"
                 tqdm.write(f"\n{name}: errors against a float64 truth, medians of {seeds} seeds")
@@ -130,36 +165,5 @@ def _precision(targets, named, where, dtype, seeds, facts) -> list[str]:
     return bad
 
 
-def _arguments():
-    parser = cli.parser(ABOUT)
-    add = parser.add_argument
-    add("target", nargs="*", metavar="TARGET", help="default: configs/digits.toml")
-    add("--all", action="store_true", help="every shipped config, layer and loss (--seeds: config)")
-    add("--set", action="append", default=[], metavar="a.b=v", help="override a key of the configs")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--dtype", default="float64", choices=DTYPES)
-    add("--batch", type=int, default=4, help="samples in a config's batch")
-    add("--seed", type=int, help="of weights and inputs; default: the config's")
-    add("--samples", type=int, help="entries a tensor for finite differences (float64): 4, or 1 of a model")
-    add("--shape", type=_shape, metavar="N,C,H,W", help="of the input of a module:callable or torch model")
-    add("--seeds", type=int, default=0, metavar="N", help="below float64: errors against a float64 truth")
-    add("--tf32", action="store_true", help="let CUDA round float32 products to TF32; off by default")
-    add("--json", metavar="FILE", help="write every figure to FILE too")
-    add("--plot", metavar="FILE", help="draw the differences as a PNG, one for each target")
-    args = parser.parse_args()
-    if args.all and args.target:
-        raise UsageError("--all names every target; leave the others out")
-    if args.batch < 1 or (args.samples or 0) < 0 or args.seeds < 0:
-        raise UsageError("--batch must be at least 1, --samples and --seeds at least 0")
-    if args.seeds and (args.dtype == "float64" or args.plot):
-        raise UsageError("--seeds compares a lower --dtype with float64, and draws nothing")
-    return args
-
-
 def _shape(text: str) -> tuple[int, ...]:
     return tuple(int(n) for n in text.split(","))
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from nets.common.errors import ModuleError
+from nets.common.errors import ModuleError, Unsupported
 from nets.convert import paths
-from nets.convert.torch_parts import ADD, CALLS, MODULES, SAME, WRITE, Unsupported, is_size
-from nets.convert.torch_parts import name as call_name
+from nets.convert.torch_parts import ADD, SAME, WRITE, call_name, calls, modules
 from nets.layers.activations import Scale
 from nets.layers.base import Layer
+from nets.layers.registry import is_size
 
 
 class _Proxy(fx.Proxy):
@@ -53,8 +53,8 @@ class _Part:
 def from_torch(module: nn.Module) -> Layer:
     """A torch.nn module as one of our layers or nets, with clones of its weights and statistics.
 
-    Known are the modules in MODULES, nn.Sequential, and any module whose forward is made of known
-    modules, of the calls in CALLS and of sums, and can be traced; torchvision's AlexNet, VGGs and
+    Known are the modules that the layers list in torch_types, nn.Sequential, and any module whose forward is made of known
+    modules, of the calls in torch_calls and of sums, and can be traced; torchvision's AlexNet, VGGs and
     ResNets are. Each part's training or evaluation mode is kept, and what is shared stays shared.
     All parameters are trained here, those too that ask for no gradient there.
 
@@ -77,6 +77,7 @@ class _Maker:
         self.problems: dict[str, dict[str, None]] = {}  # what -> where, in order
         self.names: dict[int, str] = {}  # id of one of our tensors -> its name in torch
         self.parts, self.clones = {}, {}  # by id of a module, of a tensor
+        self.modules, self.calls = modules(), calls()
 
     def problem(self, what, name: str):
         self.problems.setdefault(str(what), {})[name or "itself"] = None
@@ -97,7 +98,7 @@ class _Maker:
             self.problem(f"{type(module).__name__} with hooks", name)
         if "forward" in vars(module):  # not its class's
             self.problem(f"{type(module).__name__} with a forward put into it", name)
-        if type(module) in MODULES:
+        if type(module) in self.modules:
             return self._leaf(module, name)
         if type(module).forward is nn.Sequential.forward:
             return self._row(module, name)
@@ -109,7 +110,7 @@ class _Maker:
     def _leaf(self, module, name) -> _Part:
         try:
             with torch.device("meta"):  # its start values are never seen
-                layer = MODULES[type(module)](module)
+                layer = self.modules[type(module)](module)
         except ValueError as e:
             self.problem(e, name)
             return _Part(None)
@@ -202,11 +203,11 @@ class _Maker:
             if len(node.args) != 2 or node.kwargs or not all(isinstance(a, fx.Node) for a in node.args):
                 raise Unsupported(f"{call} of anything but two tensors")
             return list(node.args), _Part(None, ADD[call], ADD[call]), call
-        if call not in CALLS:
+        if call not in self.calls:
             raise Unsupported(call)
         nodes = [x for x in node.all_input_nodes if not is_size(x)]
         try:
-            stand_in = CALLS[call](*node.args, **node.kwargs)
+            stand_in = self.calls[call](*node.args, **node.kwargs)
         except TypeError:
             stand_in = None
         if stand_in is None or len(nodes) != 1:

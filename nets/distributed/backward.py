@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from nets.distributed.buckets import Reducer
+from nets.layers.base import run_backward
 from nets.layers.containers import Sequential
 from nets.layers.norm import BatchNorm2d
 
@@ -22,7 +23,7 @@ def local_statistics(net) -> list[Tensor]:
 
 
 class Backward:
-    """backward(net, saved, dz, value, hits) -> (grads, value, hits), all of the whole batch.
+    """backward(net, saved, dz, value, num_correct) -> (grads, value, num_correct), all of the whole batch.
 
     Takes the place of `net.backward(saved, dz)[1]` in a train step, which before lets this process's
     loss and its gradient `weigh` what they count for.
@@ -40,12 +41,16 @@ class Backward:
     def weigh(self, value: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:
         return value * self.weight, dz * self.weight
 
-    def __call__(self, net, saved, dz: Tensor, value: Tensor, hits: Tensor):
+    def __call__(self, net, saved, dz: Tensor, value: Tensor, num_correct: Tensor, frozen=frozenset()):
         reducer = self.reducer
-        reducer.along(value, hits, *(t * self.share for t in self.statistics))
-        early = {"take": reducer.take} if isinstance(net, Sequential) else {}
-        reducer.take(net.backward(saved, dz, **early)[1])  # what wasn't given early
-        grads, (value, hits, *means) = reducer.finish()
+        reducer.along(value, num_correct, *(t * self.share for t in self.statistics))
+        if isinstance(net, Sequential):
+            options = {"frozen": frozen, "on_grads": reducer.take}
+            left = net.backward(saved, dz, input_grad=False, **options)[1]
+        else:
+            left = run_backward(net, saved, dz, input_grad=False)[1]
+        reducer.take({name: g for name, g in left.items() if name not in frozen})
+        grads, (value, num_correct, *means) = reducer.finish()
         for t, mean in zip(self.statistics, means):
             t.copy_(mean)
-        return grads, value, hits
+        return grads, value, num_correct

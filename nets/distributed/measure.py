@@ -1,10 +1,8 @@
-"""What do sums over processes cost here, and how much of them does backward hide?
+"""Measures what sums over processes cost, and how much of them backward hides.
 
-    torchrun --nproc-per-node 2 -m nets.distributed.measure
-
-times sums of several sizes, fits the model's link and hop (plan.py) to them, and then times a step of a
-dense net three ways: without sums, with sums while backward runs, and with sums after it. The model's
-own figures for the three stand beside. Every time is the median of the rounds, of the slowest process.
+It times sums of several sizes and fits the link and hop of plan.py's model to them. Then it times a step
+of a dense net without sums, with sums during backward, and with sums after it. Every time is the median
+of the rounds, of the slowest process.
 """
 
 import statistics
@@ -13,16 +11,12 @@ import time
 import numpy as np
 import torch
 
-from nets.bench.report import grid
-from nets.commands import cli
-from nets.distributed import plan
-from nets.distributed.alive import watched
 from nets.distributed.backward import Backward
 from nets.distributed.buckets import Reducer
-from nets.distributed.world import World, join
+from nets.distributed.world import World
 from nets.layers.containers import Sequential
 from nets.layers.linear import Linear
-from nets.losses import MeanSquaredError
+from nets.losses import MSELoss
 from nets.optim.sgd import SGD
 from nets.training.step import train_step
 
@@ -70,7 +64,7 @@ def sums(world: World, rounds: int) -> dict[int, float]:
 
 
 def fitted(found: dict[int, float], n: int) -> tuple[float, float]:
-    """(link in bytes a second, hop in seconds) of plan.ring that come nearest to sums' times, each counted alike."""
+    """(link in bytes a second, hop in seconds) of plan.ring, fitted to sums' times by relative error."""
     sizes, seconds = np.array([*found], float), np.array([*found.values()])
     a = np.stack([2 * (n - 1) / n * sizes, np.full(len(sizes), 2.0 * (n - 1))], 1) / seconds[:, None]
     (inverse, hop), *_ = np.linalg.lstsq(a, np.ones(len(sizes)), rcond=None)
@@ -82,71 +76,9 @@ def steps(world: World, width: int, depth: int, batch: int, mb: float, rounds: i
     torch.manual_seed(0)
     net = Sequential(*(Linear(width, width) for _ in range(depth))).to(world.device)
     x, y = torch.randn(2, batch, width, device=world.device)
-    reducer, loss, found = Reducer(net.params, world, mb), MeanSquaredError(), {}
+    reducer, loss, found = Reducer(net.params, world, mb), MSELoss(), {}
     for name, kind in (("none", Without), ("during", Backward), ("after", Late)):
         backward = kind(reducer, 1 / world.size, 1 / world.size)
         step = train_step(net, loss, SGD(net.params, 1e-6), backward=backward)
         found[name] = slowest(world, lambda: step(x, y, 1.0), rounds)  # noqa: B023
     return found
-
-
-def main():
-    parser = cli.parser(__doc__.split("\n")[0])
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--width", type=int, default=1024)
-    parser.add_argument("--depth", type=int, default=8)
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256, 1024], help="samples a process")
-    parser.add_argument("--mb", type=float, default=4.0, help="in a bucket")
-    parser.add_argument("--rounds", type=int, default=20)
-    args = parser.parse_args()
-    with watched(join(args.device)) as world:
-        found = sums(world, args.rounds)
-        link, hop = fitted(found, world.size)
-        machine = plan.Machine(link=link, hop=hop, wire=4)
-        rows = [("MB", "ms", "model", "GB/s of each process")]
-        for size, seconds in found.items():
-            sent = 2 * (world.size - 1) / world.size * size
-            row = size / 1e6, 1e3 * seconds, 1e3 * plan.ring(size, world.size, machine), sent / seconds / 1e9
-            rows.append(tuple(f"{v:.3f}" for v in row))
-        lines = [
-            f"{world.size} processes: {link / 1e9:.2f} GB/s each way, {1e6 * hop:.0f} µs a hop",
-            grid(rows, left=()),
-        ]
-        weights = args.depth * args.width * (args.width + 1)
-        lines += [
-            "",
-            f"{args.depth} layers of {args.width} × {args.width}: {4 * weights / 1e6:.0f} MB of gradients, ms a step",
-        ]
-        rows = [
-            (
-                "batch each",
-                "no sums",
-                "during backward",
-                "model",
-                "after backward",
-                "model",
-                "hidden",
-                "model",
-            )
-        ]
-        for batch in args.batch:
-            t = steps(world, args.width, args.depth, batch, args.mb, args.rounds)
-            flops = 6 * batch * args.depth * args.width**2
-            work = plan.Work("dense", ((args.width**2, args.width * (args.width + 1)),) * args.depth)
-            # what isn't products is the model's update
-            own = plan.Machine(rate=flops / t["none"], memory=1e30, link=link, hop=hop, wire=4)
-            model = [
-                plan.step(work, batch * world.size, world.size, own, args.mb * 1e6, overlap).seconds
-                for overlap in (True, False)
-            ]
-            hidden = [1 - (a - t["none"]) / (b - t["none"]) for a, b in ((t["during"], t["after"]), model)]
-            times = t["none"], t["during"], model[0], t["after"], model[1]
-            rows.append((f"{batch}", *(f"{1e3 * v:.1f}" for v in times), *(f"{h:.0%}" for h in hidden)))
-        lines.append(grid(rows, left=()))
-        if world.first:
-            print("\n".join(lines))
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

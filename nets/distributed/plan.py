@@ -1,4 +1,4 @@
-"""How long would a step take on N GPUs? A model: python -m nets.distributed.plan
+"""A model of the time that a train step takes on N GPUs.
 
     forward    2·P·b / R           P multiplications a sample, b samples a process, R multiplications
     backward   4·P_l·b / R         and additions a second; layer by layer, from the last to the first
@@ -11,14 +11,6 @@ clusters of workstations"; Li et al. 2020, "PyTorch Distributed".
 """
 
 from dataclasses import dataclass
-
-from matplotlib.figure import Figure
-
-from nets.bench.report import grid
-from nets.commands import cli
-from nets.report import summary
-from nets.report.figure import save
-from nets.training import config
 
 BUCKET = 25e6  # bytes
 
@@ -82,69 +74,6 @@ def step(work: Work, batch: float, n: int, m: Machine, bucket: float = BUCKET, o
     return Step(done + update, done - end, sent)
 
 
-def of(conf) -> Work:
-    """A config's net."""
-    return Work(conf.name, tuple((line.products, line.parameters) for line in summary.of(conf)))
-
-
 def billion() -> Work:
     """Twenty-five dense layers of 6,400 × 6,400: 1.02 billion weights."""
     return Work("1.02 billion", ((6400 * 6400.0, 6400 * 6400.0),) * 25)
-
-
-def table(work: Work, batch: float, machines: dict[str, Machine], counts=(1, 2, 4, 8, 16, 64, 256)) -> str:
-    """Milliseconds a step, and how much faster than one process, with the global batch as it is."""
-    rows = [("GPUs", "batch each", *(f"{name}: ms, times faster, waits" for name in machines))]
-    for n in counts:
-        if batch / n < 1:
-            break
-        cells = []
-        for m in machines.values():
-            s = step(work, batch, n, m)
-            faster = step(work, batch, 1, m).seconds / s.seconds
-            cells.append(f"{1e3 * s.seconds:,.2f}, {faster:,.1f}, {s.waits / s.seconds:.0%}")
-        rows.append((f"{n}", f"{batch / n:,.0f}", *cells))
-    return grid(rows, left=())
-
-
-def draw(path, plans, machines: dict[str, Machine], counts=tuple(2**k for k in range(9))):
-    """How much faster N GPUs are than one, for each net."""
-    figure = Figure(figsize=(3.1 * len(plans), 3.4), layout="constrained")
-    for axes, (work, batch) in zip(figure.subplots(1, len(plans), sharey=True), plans):
-        some = [n for n in counts if batch / n >= 1]
-        axes.plot(some, some, color="#bbbbbb", lw=1, label="N times")
-        one = step(work, batch, 1, next(iter(machines.values()))).seconds
-        for (name, m), color in zip(machines.items(), ("#d1495b", "#6c8ebf", "#333333")):
-            axes.plot(some, [one / step(work, batch, n, m).seconds for n in some], color=color, label=name)
-        axes.set(xscale="log", yscale="log", xlabel="GPUs", ylim=(0.02, 300))
-        axes.set_title(f"{work.name}, batches of {batch:,}", fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xticks([1, 4, 16, 64, 256], ["1", "4", "16", "64", "256"])
-    figure.axes[0].set_ylabel("times faster than one")
-    figure.axes[0].legend(frameon=False, fontsize=8)
-    save(figure, path)
-
-
-def main():
-    parser = cli.parser(__doc__.split("\n")[0])
-    parser.add_argument("--rate", type=float, default=400e12, help="FLOP/s that a GPU reaches (%(default)g)")
-    parser.add_argument("--plot", metavar="FILE", help="draw it, as PNG")
-    args = parser.parse_args()
-    links = {"NVLink, 450 GB/s": (450e9, 3e-6), "400 Gb/s": (50e9, 10e-6), "25 Gb/s": (3.1e9, 30e-6)}
-    machines = {name: Machine(rate=args.rate, link=link, hop=hop) for name, (link, hop) in links.items()}
-    plans = [
-        (of(config.load("configs/cifar10.toml")), 2000),
-        (of(config.load("configs/alexnet.toml")), 128),
-        (of(config.load("configs/alexnet.toml")), 8192),
-        (billion(), 65536),
-    ]
-    for work, batch in plans:
-        print(f"{work.name}: {work.weights:,.0f} weights, batches of {batch:,}")
-        print(table(work, batch, machines), end="\n\n")
-    if args.plot:
-        draw(args.plot, plans, machines)
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

@@ -13,7 +13,8 @@ from torch import Tensor
 from nets.common.errors import CheckpointError
 from nets.distributed.buckets import Bucket, Reducer
 from nets.distributed.world import World, all_gather, reduce_scatter
-from nets.optim.sgd import SGD, of_group
+from nets.optim.param_groups import group_of
+from nets.optim.sgd import SGD
 
 
 class Scatterer(Reducer):
@@ -89,7 +90,7 @@ class ShardedSGD(SGD):
         super().__init__(scatterer.pieces, rate, momentum, *settings, groups=groups, **more)
         self.scatterer = scatterer
         names = scatterer.params
-        self.moving = [name for name in names if of_group(name, groups).get("momentum", momentum)]
+        self.moving = [name for name in names if group_of(name, groups).get("momentum", momentum)]
 
     def step(self, grads: dict[str, Tensor], factor=1.0, value=None, ok=None, names=None):
         super().step(grads, factor, value, ok, names)

@@ -6,7 +6,8 @@ from torch.nn.functional import batch_norm
 
 from nets.common.errors import BatchError
 from nets.distributed.world import World, all_gather
-from nets.layers.base import Net, pictures, sum_dtype
+from nets.layers.base import check_pictures, sum_dtype
+from nets.layers.containers import Net
 from nets.layers.norm import BatchNorm2d
 
 
@@ -30,13 +31,17 @@ class SyncBatchNorm2d(BatchNorm2d):
     """
 
     def __init__(self, norm: BatchNorm2d, world: World):
-        self.eps, self.momentum, self.kernel = norm.eps, norm.momentum, norm.kernel
-        self.params, self.buffers = norm.params, norm.buffers
-        self.training, self.input_grad = norm.training, norm.input_grad
+        self.num_features, self.eps, self.momentum, self.affine = (
+            norm.num_features,
+            norm.eps,
+            norm.momentum,
+            norm.affine,
+        )
+        self.params, self.buffers, self.training = norm.params, norm.buffers, norm.training
         self.world = world
 
     def check(self, x: Tensor):
-        pictures(self, x)
+        check_pictures(self, x)
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] * self.world.size <= 1:
             raise BatchError("BatchNorm2d in training needs a value a channel on each process, two in sum")
 

@@ -3,11 +3,10 @@
 import torch
 
 from nets.common.device import generator_state
-from nets.gradcheck import differences
-from nets.gradcheck import reference as twin
+from nets.gradcheck import differences, reference
 from nets.gradcheck.report import Row
 from nets.gradcheck.trace import Call
-from nets.layers.containers import back
+from nets.layers.base import run_backward
 
 
 def largest(*tensors) -> float:
@@ -21,18 +20,17 @@ def alone(call: Call, sizes: dict) -> list[Row]:
     """
     layer, (before, after) = call.layer, call.buffers
     _restore(call, before)
-    oracle = twin.differentiate(layer, call.x, call.dy)
+    oracle = reference.differentiate(layer, call.x, call.dy)
     pairs = {"output": (call.y, oracle.y)}
     pairs |= {k: (after[k], v) for k, v in oracle.buffers.items()}
     pairs |= {k: (call.grads.get(k), g) for k, g in oracle.grads.items()}
     pairs |= {k: (g, torch.full_like(g, float("nan"))) for k, g in call.grads.items() if k not in pairs}
-    if call.dx is not None or layer.input_grad:
-        pairs |= {"input": (call.dx, oracle.dx)}
+    pairs |= {"input": (call.dx, oracle.dx)}
     # What a dy of this size gives if nothing cancels. By the sums' cancelling, gradients can be
     # near 0 (a bias before a norm), and their roundings are still of the terms' size.
     _restore(call, before)
     random = torch.randn_like(call.dy) * (call.dy.double().square().mean().sqrt() if call.dy.numel() else 1)
-    usual = twin.differentiate(layer, call.x, random.to(call.dy.dtype))
+    usual = reference.differentiate(layer, call.x, random.to(call.dy.dtype))
     usual = {k: largest(g) for k, g in {**usual.grads, "input": usual.dx}.items()}
     for name, t in layer.params.items():
         usual[name] = sizes[id(t)] = max(usual[name], sizes.get(id(t), 0.0))
@@ -51,11 +49,11 @@ def alone(call: Call, sizes: dict) -> list[Row]:
     def kink(name, t, manual, autograd):
         _restore(call, before)
         weights = call.dy.abs()
-        dx, grads = back(layer, layer.forward(x)[1], weights, keep=False)
+        dx, grads = run_backward(layer, layer.forward(x)[1], weights)
         places = (manual - autograd).abs() > row.tolerance * row.scale
         return differences.is_kink(again(weights), t, dx if name == "input" else grads[name], places)
 
-    rows, places = [], len(layer.places())
+    rows, places = [], len(layer.leaves())
     for name, (manual, autograd) in pairs.items():
         row = Row.of(
             call.name, name, manual, autograd, x.dtype, call.dy.numel(), places, usual.get(name, 0.0)
@@ -67,7 +65,7 @@ def alone(call: Call, sizes: dict) -> list[Row]:
         if not row.ok:
             if kink(name, t, manual, autograd):
                 row.verdict = "kink"
-        elif twin.is_own(layer):  # nothing but differences would see an error in its forward
+        elif reference.is_own(layer):  # nothing but differences would see an error in its forward
             row.difference, _ = differences.sampled(again(call.dy), t, manual, 4, 1e-3 * most)
             if row.difference > differences.TOLERANCE:
                 row.verdict = "WRONG"

@@ -6,15 +6,13 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from nets.gradcheck import differences
+from nets.gradcheck import differences, reference
 from nets.gradcheck import module as torch_module
-from nets.gradcheck import reference as twin
 from nets.gradcheck.alone import alone, largest
 from nets.gradcheck.contract import breaches
 from nets.gradcheck.report import Report, Row
 from nets.gradcheck.trace import Call, Trace, named_layers
-from nets.layers.base import Net
-from nets.layers.containers import Sequential
+from nets.layers.containers import Net, Sequential
 
 
 def check(
@@ -61,10 +59,10 @@ def _check(layer, x, dy, loss, target, samples, seed, contract, watch, module) -
         dx, grads = layer.backward(saved, dy)
 
     def objective(y):
-        return (y * dy).sum() if loss is None else twin.loss_value(loss, y, target)
+        return (y * dy).sum() if loss is None else loss.torch_loss(y, target)
 
     torch.manual_seed(seed + 1)
-    oracle = twin.differentiate(layer, x, objective=objective)
+    oracle = reference.differentiate(layer, x, objective=objective)
     report = Report("training" if layer.training else "evaluation", str(x.dtype).removeprefix("torch."))
     if loss is not None:
         report.rows.append(_loss(loss, y, dy, target))
@@ -105,14 +103,14 @@ def _check(layer, x, dy, loss, target, samples, seed, contract, watch, module) -
 
 def _loss(loss, y, dy, target) -> Row:
     z = y.detach().clone().requires_grad_()
-    (dz,) = torch.autograd.grad(twin.loss_value(loss, z, target), z)
+    (dz,) = torch.autograd.grad(loss.torch_loss(z, target), z)
     return Row.of(f"loss ({type(loss).__name__})", "dy", dy, dz, y.dtype, terms=y.shape[-1])
 
 
-def _rows(net, trace: Trace, grads: dict, oracle: twin.Answer, difference, watch) -> list[Row]:
+def _rows(net, trace: Trace, grads: dict, oracle: reference.Answer, difference, watch) -> list[Row]:
     """Each layer's tensors as they stand in the net, or by themselves where the layer is wrong."""
     rows, wrong, sizes = [], set(), {}
-    terms, depth = max(call.dy.numel() for call in trace.calls), len(net.places())
+    terms, depth = max(call.dy.numel() for call in trace.calls), len(net.leaves())
     for call, standing in zip(trace.calls, _standing(net, trace.calls, grads, oracle)):
         by_itself = {row.tensor: row for row in alone(call, sizes)}
         scales = {name: row.scale for name, row in by_itself.items()}
@@ -137,7 +135,7 @@ def _rows(net, trace: Trace, grads: dict, oracle: twin.Answer, difference, watch
     return rows
 
 
-def _standing(net, calls: list[Call], grads: dict, oracle: twin.Answer):
+def _standing(net, calls: list[Call], grads: dict, oracle: reference.Answer):
     """For each call, (tensor, its name in the net or None, manual, autograd) of the whole net.
 
     A parameter that is used more than once stands with the net, which adds its gradients up.
@@ -156,9 +154,7 @@ def _standing(net, calls: list[Call], grads: dict, oracle: twin.Answer):
             for i, k in own
             if (used[i] == 1) == once and (once or call is root)
         ]
-        if call.dx is None and not call.layer.input_grad:
-            pass  # nobody wanted it
-        elif call is root:
+        if call is root:
             found.append(("input", "input", call.dx, oracle.dx))
         elif once and inside.get(id(call.layer)) and call.dx is not root.dx:
             found.append(("input", None, call.dx, inside[id(call.layer)].pop()))

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from nets.gradcheck.measure import compare, tolerance
-from nets.layers.base import Net
-from nets.layers.containers import back
+from nets.layers.base import run_backward
+from nets.layers.containers import Net
 
 
 def breaches(layer, x: Tensor, seed: int = 0) -> list[str]:
@@ -29,7 +29,7 @@ def _breaches(layer, x, seed):
         return layer.forward(x)
 
     def backward(saved, dy):
-        dx, grads = back(layer, saved, dy, keep=True)
+        dx, grads = run_backward(layer, saved, dy, keep=True)
         return {"dx": dx, **grads} if dx is not None else dict(grads)
 
     before, given = _state(layer), x.clone()
@@ -57,7 +57,7 @@ def _breaches(layer, x, seed):
     yield from _forms(first, layer, x)
     yield from _layout(layer, forward, backward, x)
     scale = max((g.double().abs().max().item() for g in first.values() if g.numel()), default=0.0)
-    limit = 4 * tolerance(y.dtype, dy.numel(), len(layer.places()))
+    limit = 4 * tolerance(y.dtype, dy.numel(), len(layer.leaves()))
 
     def differs(a, b):
         return any(compare(a[k], b[k], 1e-3 * scale).relative > limit for k in a.keys() & b.keys())

@@ -7,16 +7,7 @@ from torch import Tensor, nn
 
 from nets.gradcheck.reference import Answer
 from nets.gradcheck.report import Row
-
-
-class Draws(nn.Dropout):
-    """Dropout that, after the same seed, drops what nets.layers.dropout.Dropout drops."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p in (0, 1):
-            return super().forward(x)
-        keep = torch.rand_like(x, dtype=torch.float32) >= self.p
-        return torch.where(keep, x, 0) / (1 - self.p)
+from nets.layers.dropout import SameDraws
 
 
 def differentiate(net, module: nn.Module, x: Tensor, objective) -> Answer:
@@ -24,7 +15,7 @@ def differentiate(net, module: nn.Module, x: Tensor, objective) -> Answer:
     module = copy.deepcopy(module).train(net.training).requires_grad_()
     for part in module.modules():
         if type(part) is nn.Dropout:
-            part.__class__ = Draws
+            part.__class__ = SameDraws
     x = x.detach().clone().requires_grad_()
     y = module(x.clone())  # it may write to what it gets
     params = dict(module.named_parameters(remove_duplicate=False))
@@ -40,6 +31,6 @@ def rows(net, module: nn.Module, x: Tensor, answer: Answer, seed: int) -> list[R
     net = copy.deepcopy(net)
     torch.manual_seed(seed)
     y, _ = net.forward(x)
-    name, depth = f"torch's {type(module).__name__}", len(net.places())
+    name, depth = f"torch's {type(module).__name__}", len(net.leaves())
     pairs = {"output": (y, answer.y)} | {k: (net.buffers[k], t) for k, t in answer.buffers.items()}
     return [Row.of(name, what, a, b, x.dtype, x.numel(), depth) for what, (a, b) in pairs.items()]

@@ -10,7 +10,7 @@ from statistics import median
 
 import torch
 
-from nets.commands.targets import Case
+from nets.gradcheck.case import Case
 from nets.gradcheck.check import check
 
 MOST = 1.1  # the manual gradient may be this much further from the truth than autograd's

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from nets.common.device import generator_state
 from nets.layers.base import Layer
+from nets.layers.to_module import named_layers
 
 
 @dataclass
@@ -52,29 +53,14 @@ class Trace:
             seen.append(Call(name, layer, draws, (before, copied(layer.buffers)), x, y))
             return y, saved
 
-        def watched_backward(saved, dy, *keep):
-            dx, grads = backward(saved, dy, *keep)
+        def watched_backward(saved, dy, **options):
+            dx, grads = backward(saved, dy, **options)
             call = seen.pop()
             call.dy, call.dx, call.grads = dy, dx, grads
             self.calls.append(call)
             return dx, grads
 
         layer.forward, layer.backward = watched_forward, watched_backward
-
-
-def named_layers(net, name: str = ""):
-    """Yield (name, layer) of every layer in a net and of the net itself, each layer once."""
-    names, seen = _names(net, name), set()
-    for path, layer in names:
-        if id(layer) not in seen:
-            seen.add(id(layer))
-            yield f"{path} ({type(layer).__name__})" if path else type(layer).__name__, layer
-
-
-def _names(layer, path):
-    for child, inner in getattr(layer, "children", {}).items():
-        yield from _names(inner, f"{path}.{child}" if path else child)
-    yield path, layer
 
 
 def copied(tensors: dict) -> dict:

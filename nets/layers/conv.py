@@ -3,16 +3,26 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from nets.kernels import native
-from nets.layers.base import Layer, blocks, check_kernel, sum_dtype, uniform
-from nets.layers.init import restart
-from nets.layers.windows import Windows
+from nets.common.errors import Unsupported
+from nets.layers.base import Layer, SavesInput, blocks, sum_dtype
+from nets.layers.init import init_gaussian, uniform
+from nets.layers.registry import register, require
+from nets.layers.windows import EXAMPLES, Windows
 
 
-class Conv2d(Layer):
+class Conv2dModule(nn.Conv2d):
+    """nn.Conv2d whose weights follow the type of x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        b = None if self.bias is None else self.bias.to(x.dtype)
+        return self._conv_forward(x, self.weight.to(x.dtype), b)
+
+
+@register
+class Conv2d(SavesInput, Layer):
     """y_nopq = b_o + Σ_cij w_ocij · x_nc(sp+di)(sq+dj), with x padded by zeros.
 
     Shapes: x (N, C, H, W), w (O, C/groups, kh, kw), b (O), y (N, O, oh, ow).
@@ -25,11 +35,20 @@ class Conv2d(Layer):
                   of two matrices, dyᵀ (O, N·oh·ow) and the patches (N·oh·ow, kh·kw·C);
         db_o    = Σ_npq dy_nopq.
 
-    kernel = "reference" is that, "torch" the library's own backward (aten.convolution_backward)
-    for the same formulas. "native" takes all three products from nets/native/conv.cpp where it
-    can: 3 × 3, stride 1, padding 1, with less than half of the multiplications.
     Source: Dumoulin and Visin 2016, "A guide to convolution arithmetic".
     """
+
+    takes_pictures = True
+    inferred = {"in_channels": 1}
+    examples = [
+        ((3, 4, 7, 8), dict(in_channels=4, out_channels=6) | options)
+        for options in (
+            *EXAMPLES,
+            dict(kernel_size=3, dilation=2, groups=2),
+            dict(kernel_size=1, bias=False),
+        )
+    ]
+    torch_types = (nn.Conv2d, Conv2dModule)
 
     def __init__(
         self,
@@ -41,10 +60,9 @@ class Conv2d(Layer):
         dilation=1,
         groups: int = 1,
         bias: bool = True,
-        dirac: bool = False,
-        std: float | None = None,
-        bias_start: float | None = None,
-        kernel: str = "reference",
+        init_dirac: bool = False,
+        init_std: float | None = None,
+        init_bias: float | None = None,
     ):
         super().__init__()
         if min(in_channels, out_channels) < 1:
@@ -52,18 +70,17 @@ class Conv2d(Layer):
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"{groups} groups do not divide {in_channels} -> {out_channels}")
         self.windows = Windows.of(kernel_size, stride, padding, dilation)
-        self.groups = groups
-        self.kernel = check_kernel(kernel)
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         shape = (out_channels, in_channels // groups, *self.windows.size)
-        spread = 1 / math.sqrt(math.prod(shape[1:]))
-        self.params["weight"] = uniform(shape, spread)
-        if dirac:
-            self._pass_through()
+        bound = 1 / math.sqrt(math.prod(shape[1:]))
+        self.params["weight"] = uniform(shape, bound)
+        if init_dirac:
+            self._init_dirac()
         if bias:
-            self.params["bias"] = uniform((out_channels,), spread)
-        restart(self.params, std, bias_start)
+            self.params["bias"] = uniform((out_channels,), bound)
+        init_gaussian(self.params, init_std, init_bias)
 
-    def _pass_through(self):
+    def _init_dirac(self):
         """Start the first filters as copies of the input's channels: 1 in the middle, else 0.
 
         Source: Zagoruyko and Komodakis 2017, "DiracNets"; Jordan 2024, airbench94.
@@ -77,27 +94,19 @@ class Conv2d(Layer):
     def forward(self, x: Tensor):
         win = self.windows
         win.check(self, x)
-        if self.in_native(x):
-            return native.conv(x, self.params["weight"], self.params.get("bias")), x
         w = self.params["weight"].to(x.dtype)
         b = self.params["bias"].to(x.dtype) if "bias" in self.params else None
         y = conv2d(x, w, b, win.stride, win.padding, win.dilation, self.groups)
         return y, x
 
-    def backward(self, saved, dy: Tensor):
+    def backward(self, saved, dy: Tensor, input_grad: bool = True):
         x, win, weight = saved, self.windows, self.params["weight"]
-        if self.in_native(x):
-            dw = native.conv_weight_gradient(x, dy)
-            dx = native.conv_input_gradient(dy, weight) if self.input_grad else None
-        elif self.kernel != "reference":
-            dx, dw = self.vendor_gradients(x, dy, weight.to(dy.dtype))
-        else:
-            dw, dx = self._weight_gradient(x, dy), None
-            if self.input_grad:
-                left = win.left_over(x.shape)  # else odd sizes come back too small
-                dx = conv_transpose2d(
-                    dy, weight.to(dy.dtype), None, win.stride, win.padding, left, self.groups, win.dilation
-                )
+        dw, dx = self._weight_gradient(x, dy), None
+        if input_grad:
+            left = win.left_over(x.shape)  # else odd sizes come back too small
+            dx = conv_transpose2d(
+                dy, weight.to(dy.dtype), None, win.stride, win.padding, left, self.groups, win.dilation
+            )
         grads = {"weight": dw.to(weight.dtype)}
         if "bias" in self.params:
             grads["bias"] = dy.sum((0, 2, 3), dtype=sum_dtype(dy)).to(weight.dtype)
@@ -118,18 +127,28 @@ class Conv2d(Layer):
                 dw += torch.einsum("mgo,mkgc->gokc", rows, patches).flatten(2)
         return dw.reshape(o, kh, kw, c).permute(0, 3, 1, 2)
 
-    def in_native(self, x: Tensor) -> bool:
-        """Is it nets/native that does this convolution?"""
-        return self.kernel == "native" and self.is_same_3x3() and native.convolves(x.device, x.dtype)
-
     def is_same_3x3(self) -> bool:
-        """Is it of 3 × 3, giving pictures of the same size, in one group?"""
+        """Is it 3 × 3, stride 1, padding 1, in one group?"""
         return self.windows == Windows.of(3, 1, 1) and self.groups == 1
 
-    def vendor_gradients(self, x: Tensor, dy: Tensor, w: Tensor):
-        """dx, None unless it is wanted, and dw, by the library's kernel."""
-        win, wanted = self.windows, [self.input_grad, True, False]
-        dx, dw, _ = torch.ops.aten.convolution_backward(
-            dy, x, w, None, win.stride, win.padding, win.dilation, False, [0, 0], self.groups, wanted
-        )
-        return dx, dw
+    def extra_repr(self):
+        shown = f"{self.in_channels}, {self.out_channels}, {self.windows.extra_repr()}"
+        groups = f", groups={self.groups}" if self.groups > 1 else ""
+        return f"{shown}{groups}" + ("" if "bias" in self.params else ", bias=False")
+
+    def to_torch(self, **_):
+        win, bias = self.windows, "bias" in self.params
+        sizes = (win.size, win.stride, win.padding, win.dilation, self.groups)
+        return Conv2dModule(self.in_channels, self.out_channels, *sizes, bias)
+
+    @classmethod
+    def from_torch(cls, module):
+        require(module, padding_mode="zeros")
+        padding = module.padding
+        if isinstance(padding, str):  # "same" may want one more on one side
+            left, right, top, bottom = module._reversed_padding_repeated_twice
+            if (left, top) != (right, bottom):
+                raise Unsupported(f"Conv2d with padding={padding!r} that isn't the same on both sides")
+            padding = (top, left)
+        sizes = (module.kernel_size, module.stride, padding, module.dilation, module.groups)
+        return cls(module.in_channels, module.out_channels, *sizes, module.bias is not None)

@@ -1,11 +1,28 @@
 """Dropout: in training each number is dropped by chance, so that no node leans on another."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from nets.common.errors import Unsupported
 from nets.layers.base import Layer
+from nets.layers.registry import register
 
 
+class SameDraws(nn.Dropout):
+    """nn.Dropout that, after the same seed, drops the numbers that the layer drops."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p in (0, 1):
+            return super().forward(x)
+        keep = torch.rand_like(x, dtype=torch.float32) >= self.p
+        return torch.where(keep, x, 0) / (1 - self.p)
+
+
+def _dropout(x, p=0.5, training=True, inplace=False):
+    raise Unsupported("F.dropout (nn.Dropout, which knows the mode, is known)")
+
+
+@register
 class Dropout(Layer):
     """y = x·m / (1 − p), with m = 0 with probability p and 1 otherwise; y = x in evaluation.
 
@@ -13,6 +30,10 @@ class Dropout(Layer):
     all that is saved. It is drawn from torch's global generator of x's device.
     Source: Srivastava et al. 2014, "Dropout", with the scale moved from test to training.
     """
+
+    examples = [((5, 6), dict(p=0.3))]
+    torch_types = (nn.Dropout, SameDraws)
+    torch_calls = {"dropout": _dropout}
 
     def __init__(self, p: float = 0.5):
         super().__init__()
@@ -32,3 +53,13 @@ class Dropout(Layer):
         if saved is None:
             return dy, {}
         return dy * saved * self.scale, {}
+
+    def to_torch(self, **_):
+        return nn.Dropout(self.p)
+
+    def to_reference(self, **_):
+        return SameDraws(self.p)
+
+    @classmethod
+    def from_torch(cls, module):
+        return cls(module.p)

@@ -3,15 +3,25 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nets.common.errors import BatchError
-from nets.layers.base import Layer, sum_dtype, uniform
-from nets.layers.init import restart
+from nets.common.errors import BatchError, Unsupported
+from nets.layers.base import Layer, SavesInput, sum_dtype
+from nets.layers.init import init_gaussian, uniform
+from nets.layers.registry import is_batch_size, register, require
 
 
-class Linear(Layer):
-    """y = x Wᵀ + b, with x (…, inputs), W (outputs, inputs), b (outputs), y (…, outputs).
+class LinearModule(nn.Linear):
+    """nn.Linear whose weights follow the type of x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        b = None if self.bias is None else self.bias.to(x.dtype)
+        return nn.functional.linear(x, self.weight.to(x.dtype), b)
+
+
+@register
+class Linear(SavesInput, Layer):
+    """y = x Wᵀ + b, with x (…, I), W (O, I), b (O), y (…, O); I in_features, O out_features.
 
     y_no = Σ_i x_ni W_oi + b_o, so by the chain rule
 
@@ -19,46 +29,77 @@ class Linear(Layer):
         dW_oi = Σ_n dy_no x_ni   ->  dW = dyᵀ x
         db_o  = Σ_n dy_no
 
-    The lecture's threshold T is −b: a weight on an input that is always −1. Weights start
-    uniform in ±spread, by default 1/√inputs, or as std and bias_start say (see start.py).
+    The lecture's threshold T is −b: a weight on an input that is always −1. Weights start uniform in
+    ±init_bound, by default 1/√I, or as init_std and init_bias say (see init.py).
     Source: Rumelhart, Hinton and Williams 1986.
     """
 
+    inferred = {"in_features": -1}
+    examples = [
+        ((5, 6), dict(in_features=6, out_features=3)),
+        ((2, 3, 6), dict(in_features=6, out_features=3, bias=False)),
+    ]
+    torch_types = (nn.Linear, LinearModule)
+
     def __init__(
         self,
-        inputs: int,
-        outputs: int,
+        in_features: int,
+        out_features: int,
         bias: bool = True,
-        spread: float | None = None,
-        std: float | None = None,
-        bias_start: float | None = None,
+        init_bound: float | None = None,
+        init_std: float | None = None,
+        init_bias: float | None = None,
     ):
         super().__init__()
-        if min(inputs, outputs) < 1:
-            raise ValueError(f"inputs and outputs must be at least 1, not {inputs} and {outputs}")
-        spread = 1 / math.sqrt(inputs) if spread is None else spread
-        self.params["weight"] = uniform((outputs, inputs), spread)
+        if min(in_features, out_features) < 1:
+            raise ValueError(f"features must be at least 1, not {in_features} -> {out_features}")
+        self.in_features, self.out_features = in_features, out_features
+        bound = 1 / math.sqrt(in_features) if init_bound is None else init_bound
+        self.params["weight"] = uniform((out_features, in_features), bound)
         if bias:
-            self.params["bias"] = uniform((outputs,), spread)
-        restart(self.params, std, bias_start)
+            self.params["bias"] = uniform((out_features,), bound)
+        init_gaussian(self.params, init_std, init_bias)
 
     def forward(self, x: Tensor):
         w = self.params["weight"].to(x.dtype)
         b = self.params["bias"].to(x.dtype) if "bias" in self.params else None
         return torch.nn.functional.linear(x, w, b), x
 
-    def backward(self, saved, dy: Tensor):
+    def backward(self, saved, dy: Tensor, input_grad: bool = True):
         x, w = saved, self.params["weight"]
-        dx = dy @ w.to(dy.dtype) if self.input_grad else None  # (…, O)(O, I) -> (…, I)
+        dx = dy @ w.to(dy.dtype) if input_grad else None  # (…, O)(O, I) -> (…, I)
         rows = dy.reshape(-1, dy.shape[-1])  # (N, O)
         grads = {"weight": (rows.T @ x.reshape(-1, x.shape[-1])).to(w.dtype)}  # (O, N)(N, I)
         if "bias" in self.params:
             grads["bias"] = rows.sum(0, dtype=sum_dtype(dy)).to(w.dtype)
         return dx, grads
 
+    def to_torch(self, **_):
+        return LinearModule(self.in_features, self.out_features, "bias" in self.params)
 
+    @classmethod
+    def from_torch(cls, module):
+        return cls(module.in_features, module.out_features, module.bias is not None)
+
+
+def _view(x, *shape):
+    """x.view(x.size(0), -1), or with x.shape[0], is x.flatten(1)."""
+    shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    if len(shape) != 2 or not is_batch_size(shape[0], x) or shape[1] != -1:
+        raise Unsupported(f"view to {', '.join(map(str, shape))} (x.flatten(1) is known)")
+    return nn.Flatten(1)
+
+
+@register
 class Flatten(Layer):
-    """(N, C, H, W) -> (N, C·H·W). No arithmetic, so backward only puts the shape back."""
+    """(N, C, H, W) -> (N, C·H·W). No arithmetic, so backward only restores the shape."""
+
+    examples = [((3, 4, 7, 8), {})]
+    torch_types = (nn.Flatten,)
+    torch_calls = {
+        "flatten": lambda x, start_dim=0, end_dim=-1: nn.Flatten(start_dim, end_dim),
+        **dict.fromkeys(("view", "reshape"), _view),
+    }
 
     def forward(self, x: Tensor):
         if x.dim() < 2:
@@ -67,3 +108,11 @@ class Flatten(Layer):
 
     def backward(self, saved, dy: Tensor):
         return dy.reshape(saved), {}
+
+    def to_torch(self, **_):
+        return nn.Flatten(1)
+
+    @classmethod
+    def from_torch(cls, module):
+        require(module, start_dim=1, end_dim=-1)
+        return cls()

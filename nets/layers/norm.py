@@ -1,13 +1,15 @@
 """BatchNorm: every channel to mean 0 and variance 1 over the batch, then a scale and a shift."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
-from nets.common.errors import BatchError
-from nets.layers.base import Layer, check_kernel, pictures, sum_dtype
+from nets.common.errors import BatchError, Unsupported
+from nets.layers.base import Layer, check_pictures, sum_dtype
+from nets.layers.registry import register, require
 
 
+@register
 class BatchNorm2d(Layer):
     """x̂ = (x − μ)·r with r = 1/√(σ² + ε), y = γ·x̂ + β, for each channel of x (N, C, H, W).
 
@@ -25,28 +27,25 @@ class BatchNorm2d(Layer):
     Source: Ioffe and Szegedy 2015, "Batch normalization".
     """
 
-    def __init__(
-        self,
-        channels: int,
-        eps: float = 1e-5,
-        momentum: float = 0.1,
-        affine: bool = True,
-        kernel: str = "reference",
-    ):
+    takes_pictures = True
+    inferred = {"num_features": 1}
+    examples = [((3, 4, 7, 8), dict(num_features=4, affine=a)) for a in (True, False)]
+    torch_types = (nn.BatchNorm2d,)
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True):
         super().__init__()
         if eps <= 0 or not 0 <= momentum <= 1:
             raise ValueError(f"eps must be over 0 and momentum 0 to 1, not {eps} and {momentum}")
-        self.eps, self.momentum = eps, momentum
-        self.kernel = check_kernel(kernel)
+        self.num_features, self.eps, self.momentum, self.affine = num_features, eps, momentum, affine
         if affine:
-            self.params["weight"] = torch.ones(channels)
-            self.params["bias"] = torch.zeros(channels)
-        self.buffers["running_mean"] = torch.zeros(channels)
-        self.buffers["running_var"] = torch.ones(channels)
+            self.params["weight"] = torch.ones(num_features)
+            self.params["bias"] = torch.zeros(num_features)
+        self.buffers["running_mean"] = torch.zeros(num_features)
+        self.buffers["running_var"] = torch.ones(num_features)
 
     def check(self, x: Tensor):
         """BatchError unless x is pictures with something to normalize by."""
-        pictures(self, x)
+        check_pictures(self, x)
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] <= 1:
             raise BatchError("BatchNorm2d in training needs more than one value a channel in a batch")
 
@@ -62,7 +61,7 @@ class BatchNorm2d(Layer):
         return y, (x, mean.clone(), torch.rsqrt(var + self.eps), False)
 
     def statistics(self, x: Tensor, moments):
-        """Mean and variance (C) to normalize x by: in training its own, which the running averages learn of.
+        """Mean and variance (C) to normalize x by: in training its own, which update the running averages.
 
         moments: x -> its channels' mean and variance.
         """
@@ -80,15 +79,15 @@ class BatchNorm2d(Layer):
         gamma, beta = self.params.get("weight"), self.params.get("bias")
         return batch_norm(x, mean, rstd**-2 - self.eps, gamma, beta, eps=self.eps)
 
+    def drop_input(self, saved):
+        return saved[1:]
+
+    def add_input(self, saved, x: Tensor):
+        return (x, *saved)
+
     def backward(self, saved, dy: Tensor):
         x, mean, rstd, training = saved
         gamma = self.params.get("weight")
-        if self.kernel != "reference" and len(dy):  # of no pictures the library divides by 0, and dies
-            wanted = [True, gamma is not None, gamma is not None]
-            dx, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward(
-                dy, x, gamma, mean, rstd**-2 - self.eps, mean, rstd, training, self.eps, wanted
-            )
-            return dx, {"weight": dgamma, "bias": dbeta} if gamma is not None else {}
 
         def wide(channel):  # (C) -> (1, C, 1, 1)
             return channel[None, :, None, None]
@@ -108,3 +107,13 @@ class BatchNorm2d(Layer):
         if gamma is None:
             return dx, {}
         return dx, {"weight": dgamma.to(gamma.dtype), "bias": dbeta.to(gamma.dtype)}
+
+    def to_torch(self, **_):
+        return nn.BatchNorm2d(self.num_features, self.eps, self.momentum, self.affine)
+
+    @classmethod
+    def from_torch(cls, module):
+        require(module, track_running_stats=True)
+        if module.momentum is None:
+            raise Unsupported("BatchNorm2d with momentum=None")
+        return cls(module.num_features, module.eps, module.momentum, module.affine)

@@ -3,30 +3,68 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
-from nets.common.errors import BatchError
-from nets.layers.base import Layer, check_kernel, pictures
-from nets.layers.windows import Windows
+from nets.common.errors import BatchError, Unsupported
+from nets.layers.base import Layer, check_pictures
+from nets.layers.registry import register, require
+from nets.layers.windows import EXAMPLES, Windows
+
+PICTURES = (3, 4, 7, 8)
 
 
+class GlobalAvgPoolModule(nn.Module):
+    """GlobalAvgPool as a torch.nn module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def _mean(x, dim=None, keepdim=False):
+    axes = sorted(dim) if isinstance(dim, (tuple, list)) else [dim]
+    if keepdim or axes not in ([2, 3], [-2, -1]):
+        raise Unsupported(f"mean over {dim}, keepdim={keepdim}")
+    return GlobalAvgPoolModule()
+
+
+@register
 class GlobalAvgPool(Layer):
     """y = the mean over all places, (N, C, H, W) -> (N, C): each place gets dy / (H·W)."""
 
+    takes_pictures = True
+    examples = [(PICTURES, {})]
+    torch_types = (GlobalAvgPoolModule,)
+    torch_calls = {"mean": _mean}
+
     def forward(self, x: Tensor):
-        pictures(self, x)
+        check_pictures(self, x)
         return x.mean((2, 3)), x.shape
 
     def backward(self, saved, dy: Tensor):
         return (dy / saved[2:].numel())[:, :, None, None].expand(saved), {}
 
+    def to_torch(self, **_):
+        return GlobalAvgPoolModule()
 
+
+class GlobalMaxPoolModule(nn.Module):
+    """GlobalMaxPool as a torch.nn module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return max_pool2d(x, x.shape[2:]).flatten(1)
+
+
+@register
 class GlobalMaxPool(Layer):
     """y = the largest over all places, (N, C, H, W) -> (N, C): the first winner gets dy."""
 
+    takes_pictures = True
+    examples = [(PICTURES, {})]
+    torch_types = (GlobalMaxPoolModule,)
+
     def forward(self, x: Tensor):
-        pictures(self, x)
+        check_pictures(self, x)
         y, index = max_pool2d(x, x.shape[2:], return_indices=True)
         return y.flatten(1), (index.flatten(1), x.shape, x.stride(1) == 1)
 
@@ -38,13 +76,22 @@ class GlobalMaxPool(Layer):
             return dx.scatter_(1, index[:, None], dy[:, None]).reshape(n, h, w, c).permute(0, 3, 1, 2), {}
         return dx.scatter_(2, index[..., None], dy[..., None]).reshape(n, c, h, w), {}
 
+    def to_torch(self, **_):
+        return GlobalMaxPoolModule()
 
+
+@register
 class AvgPool2d(Layer):
     """y_ncpq = Σ_ij x_nc(sp+i)(sq+j) / (kh·kw), padding counted as zeros.
 
     Every input adds 1/(kh·kw) to each window that sees it, so dx is the sum over those
     windows of dy / (kh·kw): dy added back through the shifted views.
     """
+
+    takes_pictures = True
+    examples = [(PICTURES, options) for options in EXAMPLES]
+    torch_types = (nn.AvgPool2d,)
+    torch_calls = {"avg_pool2d": lambda x, *args, **options: nn.AvgPool2d(*args, **options)}
 
     def __init__(self, kernel_size, stride=None, padding=0):
         super().__init__()
@@ -57,9 +104,27 @@ class AvgPool2d(Layer):
 
     def backward(self, saved, dy: Tensor):
         share = dy / math.prod(self.windows.size)
-        return self.windows.spread(dy, saved, lambda i, j: share), {}
+        return self.windows.scatter_add(dy, saved, lambda i, j: share), {}
+
+    def extra_repr(self):
+        return self.windows.extra_repr()
+
+    def to_torch(self, **_):
+        return nn.AvgPool2d(self.windows.size, self.windows.stride, self.windows.padding)
+
+    @classmethod
+    def from_torch(cls, module):
+        require(module, ceil_mode=False, divisor_override=None)
+        if module.padding not in (0, (0, 0)):
+            require(module, count_include_pad=True)
+        return cls(module.kernel_size, module.stride, module.padding)
 
 
+def _max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    return nn.MaxPool2d(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
+
+
+@register
 class MaxPool2d(Layer):
     """y_ncpq = the largest x in window (p, q); padding never wins, NaN does.
 
@@ -71,34 +136,35 @@ class MaxPool2d(Layer):
         dx_nc(sp+di)(sq+dj) += dy_ncpq · [winner_ncpq = (sp+di)·W + (sq+dj)]  for each (i, j),
 
     one (i, j) after another and so in the same order every time.
-    kernel = "torch" is aten.max_pool2d_with_indices_backward.
     """
 
-    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, kernel: str = "reference"):
+    takes_pictures = True
+    examples = [(PICTURES, options) for options in (*EXAMPLES, dict(kernel_size=2, dilation=2))]
+    torch_types = (nn.MaxPool2d,)
+    torch_calls = {"max_pool2d": _max_pool2d}
+
+    def __init__(self, kernel_size, stride=None, padding=0, dilation=1):
         super().__init__()
         self.windows = Windows.pool(kernel_size, stride, padding, dilation)
-        self.kernel = check_kernel(kernel)
 
-    def forward(self, x: Tensor):
+    def check(self, x: Tensor):
+        """BatchError unless every window of x has an input."""
         win = self.windows
         win.check(self, x)
         if any(p and n < d for n, p, d in zip(x.shape[2:], win.padding, win.dilation)):
             # two neighbours in a window can lie on both sides of the picture: its winner is nowhere
             raise BatchError(f"MaxPool2d, padded: dilation {win.dilation} is larger than the picture")
+
+    def forward(self, x: Tensor):
+        self.check(x)
+        win = self.windows
         y, winner = max_pool2d(x, win.size, win.stride, win.padding, win.dilation, return_indices=True)
-        if self.kernel != "reference":
-            return y, (winner, x)  # its backward asks for x, if only for the shape
         small = torch.int16 if x.shape[2] * x.shape[3] <= 2**15 else torch.int32
         return y, (winner.to(small), x.shape)
 
     def backward(self, saved, dy: Tensor):
         winner, like = saved
         win = self.windows
-        if self.kernel != "reference":
-            dx = torch.ops.aten.max_pool2d_with_indices_backward(
-                dy, like, win.size, win.stride, win.padding, win.dilation, False, winner
-            )
-            return dx, {}
         if win.disjoint():
             return torch.ops.aten.max_unpool2d(dy, winner.to(torch.int64), like[2:]), {}
         (sh, sw), (ph, pw), (dh, dw) = win.stride, win.padding, win.dilation
@@ -111,4 +177,16 @@ class MaxPool2d(Layer):
             place = (row + i * dh) * like[3] + (col + j * dw)  # (oh, ow)
             return torch.where(winner == place.to(winner.dtype), dy, 0)
 
-        return win.spread(dy, like, won), {}
+        return win.scatter_add(dy, like, won), {}
+
+    def extra_repr(self):
+        return self.windows.extra_repr()
+
+    def to_torch(self, **_):
+        win = self.windows
+        return nn.MaxPool2d(win.size, win.stride, win.padding, win.dilation)
+
+    @classmethod
+    def from_torch(cls, module):
+        require(module, ceil_mode=False, return_indices=False)
+        return cls(module.kernel_size, module.stride, module.padding, module.dilation)

@@ -1,13 +1,22 @@
 """LocalResponseNorm: every channel damped by how loud its neighbour channels are at the same place."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nets.common.errors import BatchError
-from nets.layers.base import Layer, blocks, sum_dtype
+from nets.layers.base import Layer, SavesInput, blocks, sum_dtype
+from nets.layers.registry import register
 
 
-class LocalResponseNorm(Layer):
+class LocalResponseNormModule(nn.LocalResponseNorm):
+    """nn.LocalResponseNorm in float32 at least: it has no bfloat16 on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(sum_dtype(x))).to(x.dtype)
+
+
+@register
+class LocalResponseNorm(SavesInput, Layer):
     """y_i = x_i·d_i^−β with d_i = k + (α/n)·Σ_j x_j², over the n channels j of i's window W(i).
 
     x is (N, C, …), and all of it is at one place of one picture; W(i) runs from i − ⌊n/2⌋ to
@@ -26,6 +35,11 @@ class LocalResponseNorm(Layer):
     Source: Krizhevsky, Sutskever and Hinton 2012, "ImageNet classification with deep
     convolutional neural networks", 3.3.
     """
+
+    takes_pictures = True
+    examples = [((3, 7, 4, 5), dict(size=n, alpha=0.5, k=k)) for n, k in ((5, 2.0), (2, 1.0), (9, 1.0))]
+    torch_types = (nn.LocalResponseNorm, LocalResponseNormModule)
+    torch_calls = {"local_response_norm": lambda x, *args, **options: nn.LocalResponseNorm(*args, **options)}
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
         super().__init__()
@@ -55,6 +69,13 @@ class LocalResponseNorm(Layer):
             through.mul_(xs).mul_(-2 * self.alpha * self.beta / self.size)
             out.copy_(through.addcmul_(g, damped))
         return dx, {}
+
+    def to_torch(self, **_):
+        return LocalResponseNormModule(self.size, self.alpha, self.beta, self.k)
+
+    @classmethod
+    def from_torch(cls, module):
+        return cls(module.size, module.alpha, module.beta, module.k)
 
     def _loudness(self, x: Tensor) -> Tensor:
         """d, of x's shape."""

@@ -5,9 +5,12 @@ from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from nets.layers.base import Layer, sum_dtype
+from nets.layers.conv import Conv2dModule
+from nets.layers.registry import register
 from nets.layers.windows import Windows
 
 
+@register
 class Whiten2d(Layer):
     """A k × k convolution whose filters make a picture's patches uncorrelated, of variance 1.
 
@@ -21,15 +24,19 @@ class Whiten2d(Layer):
     Source: Coates and Ng 2012; Page 2018, "How to train your ResNet 8"; Jordan 2024, airbench94.
     """
 
-    def __init__(self, channels: int, kernel_size=2, eps: float = 5e-4):
+    takes_pictures = True
+    inferred = {"in_channels": 1}
+    examples = [((3, 4, 7, 8), dict(in_channels=4))]
+
+    def __init__(self, in_channels: int, kernel_size=2, eps: float = 5e-4):
         super().__init__()
         if eps <= 0:
             raise ValueError(f"eps must be over 0, not {eps}")
-        self.eps = eps
+        self.in_channels, self.eps = in_channels, eps
         self.windows = Windows.of(kernel_size, 1, 0)
-        directions = channels * self.windows.size[0] * self.windows.size[1]
+        directions = in_channels * self.windows.size[0] * self.windows.size[1]
         start = torch.zeros(directions, directions).fill_diagonal_(1)
-        start = start.reshape(directions, channels, *self.windows.size)
+        start = start.reshape(directions, in_channels, *self.windows.size)
         self.buffers["weight"] = torch.cat([start, -start])  # until `fit`: the patches as they are
         self.params["bias"] = torch.zeros(2 * directions)
 
@@ -47,7 +54,11 @@ class Whiten2d(Layer):
         self.windows.check(self, x)
         return conv2d(x, self.buffers["weight"].to(x.dtype), self.params["bias"].to(x.dtype)), None
 
-    def backward(self, saved, dy: Tensor):
+    def backward(self, saved, dy: Tensor, input_grad: bool = True):
         w = self.buffers["weight"].to(dy.dtype)
-        dx = conv_transpose2d(dy, w) if self.input_grad else None
+        dx = conv_transpose2d(dy, w) if input_grad else None
         return dx, {"bias": dy.sum((0, 2, 3), dtype=sum_dtype(dy)).to(self.params["bias"].dtype)}
+
+    def to_torch(self, **_):
+        w = self.buffers["weight"]
+        return Conv2dModule(self.in_channels, len(w), self.windows.size)

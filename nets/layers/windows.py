@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from nets.common.errors import BatchError
-from nets.layers.base import pictures, sum_dtype
+from nets.layers.base import check_pictures, sum_dtype
+
+# Options that are easily got wrong: odd sizes, windows that overlap, and that leave a rest.
+EXAMPLES = [
+    dict(kernel_size=3, stride=2, padding=1),
+    dict(kernel_size=[3, 2], stride=[1, 2]),
+    dict(kernel_size=2),
+]
 
 
 def pair(value, name: str, least: int) -> tuple[int, int]:
@@ -50,11 +57,18 @@ class Windows:
 
     def check(self, layer, x: Tensor):
         """BatchError unless x is pictures that a window fits into."""
-        pictures(layer, x)
+        check_pictures(layer, x)
         if min(self.out_size(x.shape)) < 1:
             (rows, cols), (h, w), (ph, pw) = self.reach(), x.shape[2:], self.padding
             padded = f"{h + 2 * ph} × {w + 2 * pw}"
             raise BatchError(f"a window of {rows} × {cols} is larger than the picture, {padded}")
+
+    def extra_repr(self) -> str:
+        """As torch prints it: what isn't the default is left out."""
+        shown = [f"kernel_size={self.size}", f"stride={self.stride}"]
+        shown += [f"padding={self.padding}"] if self.padding != (0, 0) else []
+        shown += [f"dilation={self.dilation}"] if self.dilation != (1, 1) else []
+        return ", ".join(shown)
 
     def reach(self) -> tuple[int, int]:
         """Rows and columns from a window's first input to its last."""
@@ -102,7 +116,7 @@ class Windows:
         size = (len(x), *out, kh, kw, x.shape[1])
         return x.as_strided(size, (n, sh * row, sw * col, dh * row, dw * col, c))
 
-    def spread(self, like: Tensor, shape, part) -> Tensor:
+    def scatter_add(self, like: Tensor, shape, part) -> Tensor:
         """The adjoint: zeros of `shape`, padded, plus part(i, j) through each view, cropped.
 
         like: a tensor (N, C, oh, ow) that gives dtype, device and memory format. The sums are

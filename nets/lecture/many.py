@@ -5,8 +5,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nets.layers.activations import Sigmoid
-from nets.layers.base import Layer, uniform
+from nets.layers.base import Layer
 from nets.layers.containers import Sequential
+from nets.layers.init import uniform
 from nets.losses import Performance
 from nets.optim.sgd import SGD
 
@@ -35,9 +36,9 @@ class Many(Layer):
         y = (x[:, :, None] * self.params["weight"][:, None]).sum(3)
         return y + self.params["bias"] if "bias" in self.params else y, x
 
-    def backward(self, saved, dy: Tensor):
+    def backward(self, saved, dy: Tensor, input_grad: bool = True):
         x, w = saved, self.params["weight"]
-        dx = (dy[..., None] * w[:, None]).sum(2) if self.input_grad else None
+        dx = (dy[..., None] * w[:, None]).sum(2) if input_grad else None
         grads = {"weight": (dy[..., None] * x[:, :, None]).sum(1)}
         if "bias" in self.params:
             grads["bias"] = dy.sum(1, keepdim=True)
@@ -48,7 +49,6 @@ def chain(nets: int, sizes, device, dtype=torch.float64, bias: bool = True) -> S
     """`nets` nets of sigmoid layers of these sizes, say (1, 1, 1), their starts drawn anew."""
     pairs = [(Many(nets, a, b, bias), Sigmoid()) for a, b in zip(sizes, sizes[1:])]
     net = Sequential(*(layer for pair in pairs for layer in pair)).to(device, dtype)
-    net.input_grad = False
     return net
 
 
@@ -70,7 +70,7 @@ def slopes(net: Sequential, x: Tensor, d: Tensor):
     """Every net's performance (S), its outputs (S, N, O), and the gradients of all."""
     z, saved = net.forward(x)
     _, dz = Performance()(z, d.expand_as(z))  # the sum over nets: each net's part of the gradient is its own
-    return -0.5 * (dz * dz).sum((1, 2)), z, net.backward(saved, dz)[1]
+    return -0.5 * (dz * dz).sum((1, 2)), z, net.backward(saved, dz, input_grad=False)[1]
 
 
 def value(net: Sequential, x: Tensor, d: Tensor) -> Tensor:

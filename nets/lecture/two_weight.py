@@ -45,7 +45,7 @@ def two_weight(seed: int = 0, device="cpu", draws: int = 200, product=factors) -
         d = torch.full_like(x, d)
         z, saved = net.forward(x)
         grads = net.backward(saved, loss(z, d)[1])[1]
-        oracle = twin.differentiate(net, x, objective=lambda z: twin.loss_value(loss, z, d)).grads
+        oracle = twin.differentiate(net, x, objective=lambda z: loss.torch_loss(z, d)).grads
         for way, found in (("backward", grads), ("autograd", oracle)):
             ways[way].append(torch.cat([found["0.weight"], found["2.weight"]]).flatten())
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from nets.optim.sgd import SGD, change
+from nets.optim.sgd import SGD, update_
 
 # of the polynomial that Newton–Schulz repeats: chosen by Jordan 2024 so that singular values,
 # wherever they start between 0 and 1, come near 1 fast, if not exactly
@@ -44,16 +44,16 @@ class Muon(SGD):
     Source: Jordan 2024, airbench94_muon.
     """
 
-    def step(self, grads: dict[str, Tensor], factor=1.0, value=None, ok=None):
+    def step(self, grads: dict[str, Tensor], lr_factor=1.0, loss=None, ok=None):
         filters = {name: w for name, w in self.params.items() if w.dim() == 4}
         for name, w in filters.items():
-            if name not in grads or name in self.constants:
+            if name not in grads:
                 continue
-            rate, momentum, _ = self.settings[name]
-            u = self.downhill(grads[name])
+            lr, momentum, _ = self.settings[name]
+            u = self._signed(grads[name])
             if momentum:
-                v = change(self.velocity[name], momentum * self.velocity[name] + u, ok)
+                v = update_(self.velocity[name], momentum * self.velocity[name] + u, ok)
                 u = u + momentum * v if self.nesterov else v
             way = orthogonal(u.flatten(1)).reshape(w.shape).to(w.dtype)
-            change(w, w * (math.sqrt(len(w)) / w.norm()) - way * (rate * factor), ok)
-        super().step(grads, factor, value, ok, [name for name in self.params if name not in filters])
+            update_(w, w * (math.sqrt(len(w)) / w.norm()) - way * (lr * lr_factor), ok)
+        super().step(grads, lr_factor, loss, ok, [name for name in self.params if name not in filters])

@@ -1,4 +1,4 @@
-"""Curves in a terminal: a character of Braille is a picture of four dots by two."""
+"""Curves in a terminal. A Braille character shows four rows of two dots."""
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -11,20 +11,22 @@ SIGNS = "⠒⠒", "o"
 
 
 def draw(panel: Panel, width: int, height: int) -> list[str]:
-    """A panel as `height` lines of `width` characters. Its first curve is a line, another is marks."""
-    rows = max(height - 3, 1)  # less the heading, the axis and its numbers
+    """A panel as `height` lines of `width` characters. The first curve is a line, the others are marks."""
+    rows = max(height - 3, 1)  # without the heading, the axis and its numbers
     low, high = _range([y for c in panel.curves for y in c.y])
     last = max(1, *(x for c in panel.curves for x in c.x))
     ticks = [y for y in MaxNLocator(max(rows // 2, 1)).tick_values(low, high) if low <= y <= high]
     numbers = {_place((high - y) / (high - low), 4 * rows) // 4: f"{y:,.6g}" for y in ticks}
     margin = max(map(len, numbers.values()), default=0)
     columns = max(width - margin - 2, 8)
-    heading = "  ".join([panel.what, *(f"{s} {c.name} {c.y[-1]:,.4g}" for s, c in zip(SIGNS, panel.curves))])
+    heading = "  ".join([panel.label, *(f"{s} {c.name} {c.y[-1]:,.4g}" for s, c in zip(SIGNS, panel.curves))])
 
     line, *others = ((np.array(c.x) / last, (high - np.array(c.y)) / (high - low)) for c in panel.curves)
     cells = _line(*line, rows, columns)
     for x, y in others:
-        some = slice(None, None, -max(1, len(x) * 6 // columns))  # the last, and few enough to see the line
+        some = slice(
+            None, None, -max(1, len(x) * 6 // columns)
+        )  # the last point, and so few that the line stays visible
         cells[_place(y[some], 4 * rows) // 4, _place(x[some], 2 * columns) // 2] = SIGNS[1]
     sides = [f"{numbers.get(i, ''):>{margin}} {'┤' if i in numbers else '│'}" for i in range(rows)]
     axis, steps = _steps(last, columns)
@@ -34,23 +36,23 @@ def draw(panel: Panel, width: int, height: int) -> list[str]:
 
 
 def _range(y: list[float]) -> tuple[float, float]:
-    """The least and the largest, some way apart even where they are the same."""
+    """The smallest and the largest value, moved apart if they are equal."""
     low, high = min(y), max(y)
-    wide = 0.0 if high - low > 1e-9 * max(abs(low), abs(high)) else abs(high) / 10 or 1.0
-    return low - wide, high + wide
+    margin = 0.0 if high - low > 1e-9 * max(abs(low), abs(high)) else abs(high) / 10 or 1.0
+    return low - margin, high + margin
 
 
 def _place(share, dots: int):
-    """Which of so many dots a share of the way is at."""
+    """The index, out of `dots`, of a share between 0 and 1."""
     return np.rint(np.multiply(share, dots - 1)).astype(int)
 
 
 def _line(x, y, rows: int, columns: int):
-    """The line through points, as characters (rows, columns)."""
+    """The line through the points, as an array of characters (rows, columns)."""
     x, y = _place(x, 2 * columns), _place(y, 4 * rows)
-    # a dot for each column or row on the way from point to point, whichever are more
-    way = np.maximum(abs(np.diff(x)), abs(np.diff(y)))
-    at = np.concatenate([[0], way.cumsum()])
+    # between two points, one dot for each column or each row, whichever are more
+    lengths = np.maximum(abs(np.diff(x)), abs(np.diff(y)))
+    at = np.concatenate([[0], lengths.cumsum()])
     every = np.arange(at[-1] + 1)
     x, y = (np.rint(np.interp(every, at, v)).astype(int) for v in (x, y))
     bits = np.zeros((rows, columns), int)
@@ -59,7 +61,7 @@ def _line(x, y, rows: int, columns: int):
 
 
 def _steps(last: int, columns: int) -> tuple[str, str]:
-    """The axis of steps, and the numbers beneath."""
+    """The axis of steps, and the numbers below it."""
     axis, below = ["─"] * columns, [" "] * (columns - 4) + list("step")
     for step in MaxNLocator(max(columns // 12, 2), integer=True).tick_values(0, last):
         text, at = f"{step:,.0f}", int(_place(step / last, 2 * columns)) // 2

@@ -1,67 +1,81 @@
-"""Figures: learning curves, and five best guesses as bars, as in the AlexNet paper's figure 4."""
+"""Figures of a run: learning curves, and images with their five best guesses.
+
+The guesses are drawn as in figure 4 of Krizhevsky et al. 2012.
+"""
 
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
-from nets.common.tensorfile import whole
+from nets.common.files import atomic_write
 from nets.report.curves import Panel
 from nets.training.evaluate import ranking
 
 RIGHT, OTHER, EDGE = "#d1495b", "#6c8ebf", "#333333"
 
 
-def curves(path, rows: list[dict], title: str):
-    """Draw loss and error by epoch from the lines of metrics.jsonl that end one."""
-    rows = [r for r in rows if "epoch" in r]
+def curves(path, log_entries: list[dict], title: str):
+    """Draw loss and error by epoch from a run's log."""
+    epochs = [entry for entry in log_entries if "epoch" in entry]
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    epochs = [r["epoch"] for r in rows]
-    climbed = rows[0]["loss"] < 0
-    left.plot(epochs, [r["loss"] for r in rows], color=OTHER)
-    left.set(xlabel="epoch", ylabel="performance P" if climbed else "training loss")
-    tested = [r for r in rows if "top1" in r]
-    if tested:
-        x = [r["epoch"] for r in tested]
-        right.plot(epochs, [100 * (1 - r["train_top1"]) for r in rows], color=OTHER, label="training")
-        for name, line in zip((n for n in tested[0] if n.startswith("top")), ("-", ":")):
-            error = [100 * (1 - r[name]) for r in tested]
-            if max(error):
-                right.plot(x, error, line, color=RIGHT, label=f"test, {name.replace('top', 'top-')}")
-        right.set(xlabel="epoch", ylabel="error / %")
-        right.set_ylim(0, min(100, 1.1 * max(100 * (1 - r["top1"]) for r in tested) + 1))
-        right.legend(frameon=False)
+    maximized = epochs[0]["loss"] < 0
+    left.plot(*_points(epochs, "loss"), color=OTHER)
+    left.set(xlabel="epoch", ylabel="performance P" if maximized else "training loss")
+    if any("top1" in entry for entry in epochs):
+        _error_curves(right, epochs)
     else:
-        tested = [r for r in rows if "largest_error" in r]
-        right.plot([r["epoch"] for r in tested], [r["largest_error"] for r in tested], color=RIGHT)
+        right.plot(*_points(epochs, "largest_error"), color=RIGHT)
         right.axhline(0.1, color=EDGE, lw=0.8, ls=":")
         right.set(xlabel="epoch", ylabel="largest error", ylim=(0, None))
     _finish(figure, path, title)
 
 
+def _points(epochs: list[dict], key: str) -> tuple[list[int], list[float]]:
+    """(epochs, values) of the entries that have the key."""
+    found = [entry for entry in epochs if key in entry]
+    return [entry["epoch"] for entry in found], [entry[key] for entry in found]
+
+
+def _error_curves(axes: Axes, epochs: list[dict]):
+    tested = [entry for entry in epochs if "top1" in entry]
+    x, top1 = _points(epochs, "train_top1")
+    axes.plot(x, [100 * (1 - v) for v in top1], color=OTHER, label="training")
+    for name, line in zip((n for n in tested[0] if n.startswith("top")), ("-", ":")):
+        error = [100 * (1 - entry[name]) for entry in tested]
+        if max(error):
+            x = [entry["epoch"] for entry in tested]
+            axes.plot(x, error, line, color=RIGHT, label=f"test, {name.replace('top', 'top-')}")
+    axes.set(xlabel="epoch", ylabel="error / %")
+    axes.set_ylim(0, min(100, 1.1 * max(100 * (1 - entry["top1"]) for entry in tested) + 1))
+    axes.legend(frameon=False)
+
+
 def by_step(path, panels: list[Panel], title: str):
-    """Draw panels of curves, while a run goes on."""
+    """Draw panels of curves over steps."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         for curve in panel.curves:
             test = curve.name == "test"
             style = {"color": RIGHT if test else OTHER, "marker": "o" if test and len(curve.x) < 50 else ""}
             axes.plot(curve.x, curve.y, ms=3, label=curve.name, **style)
-        axes.set(xlabel="step", ylabel=panel.what, xlim=(0, None))
+        axes.set(xlabel="step", ylabel=panel.label, xlim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.legend(frameon=False)
     _finish(figure, path, title)
 
 
-def picked(z, target, each: int = 5) -> tuple[list[int], list[int]]:
-    """Indices of the most confident right answers and of the worst mistakes, by probability.
+def best_and_worst(z: Tensor, target: Tensor, each: int = 5) -> tuple[list[int], list[int]]:
+    """Indices of the most confident right answers, and of the worst mistakes.
 
-    Right answers: the highest probability, a class at most once while there are others.
-    Mistakes: the lowest probability given to the true class.
+    Right answers: the highest probability, each class once before any class twice. Mistakes: the
+    lowest probability of the true class.
     """
     p = torch.softmax(z, 1)
     true = p.gather(1, target[:, None])[:, 0]
@@ -77,32 +91,28 @@ def picked(z, target, each: int = 5) -> tuple[list[int], list[int]]:
     return best[:each], worst[:each]
 
 
-def top5(path, pictures, z, classes, labels=None, rows=None, captions=None):
-    """Draw pictures with their five best guesses beneath.
+def top5(path, pictures, z, classes, labels=None, groups=None, captions=None):
+    """Draw images, each with its five best guesses below it.
 
     pictures  list of uint8 (H, W, C)
     z         logits, (len(pictures), classes)
-    labels    true class indices, or None where they are not known
-    captions  instead of labels: file names to write beneath
-    rows      list of (title, indices of pictures); one row without a title by default
+    labels    true class indices, or None if they are unknown
+    groups    list of (title, indices of pictures), one row each; by default rows of five without a title
+    captions  file names to write below the images, if there are no labels
     """
-    rows = rows or [("", list(range(i, min(i + 5, len(pictures))))) for i in range(0, len(pictures), 5)]
-    rows = [row for row in rows if row[1]]
-    width = max(len(indices) for _, indices in rows)
+    groups = groups or [("", list(range(i, min(i + 5, len(pictures))))) for i in range(0, len(pictures), 5)]
+    groups = [group for group in groups if group[1]]
+    width = max(len(indices) for _, indices in groups)
     p = torch.softmax(z, 1).cpu()
     ranked = ranking(p)[:, : min(5, len(classes))]
-    figure = Figure(figsize=(1.9 * width + 0.4, 3.5 * len(rows)), layout="constrained")
-    bands = np.atleast_1d(figure.subfigures(len(rows), 1))
-    for band, (title, indices) in zip(bands, rows):
+    figure = Figure(figsize=(1.9 * width + 0.4, 3.5 * len(groups)), layout="constrained")
+    bands = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
+    for band, (title, indices) in zip(bands, groups):
         band.suptitle(title, fontsize=11, x=0.01, ha="left")
         axes = band.subplots(2, width, squeeze=False, gridspec_kw={"height_ratios": [3, 2]})
-        for column in range(width):
-            above, below = axes[:, column]
-            if column >= len(indices):
-                above.axis("off")
-                below.axis("off")
-                continue
-            i = indices[column]
+        for unused in axes[:, len(indices) :].flat:
+            unused.axis("off")
+        for (above, below), i in zip(axes.T, indices):
             label = None if labels is None else int(labels[i])
             name = Path(captions[i]).name if captions else None if label is None else classes[label]
             _picture(above, pictures[i], name)
@@ -145,11 +155,11 @@ def _short(name: str) -> str:
 def _finish(figure, path, title: str):
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=10, parse_math=False)  # a "$" is a "$"
+    figure.suptitle(title, fontsize=10, parse_math=False)  # "$" stays "$"
     save(figure, path)
 
 
 def save(figure, path, dpi: int = 110):
-    """The same figure is the same bytes: no word of who wrote it."""
-    with whole(Path(path)) as part:
+    """Write a PNG. Equal figures give equal bytes: the software's version is left out."""
+    with atomic_write(Path(path)) as part:
         figure.savefig(part, dpi=dpi, facecolor="white", format="png", metadata={"Software": None})

@@ -1,41 +1,40 @@
-"""Summary: a net's layers, one a line, with what each gives, weighs, multiplies and keeps for backward."""
+"""Summary: a table of a net's layers with their output, parameters, multiplications and saved bytes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from nets.bench.report import grid
-from nets.commands import cli
-from nets.common.errors import UsageError
 from nets.data import datasets as data
-from nets.layers.base import Net
+from nets.layers.containers import Net
+from nets.report.tables import grid
 from nets.training import config
 from nets.training.make import make_net
 
 
 @dataclass
 class Line:
-    """One place of a layer in a net. All numbers are for the whole batch but parameters."""
+    """One call of a layer in a net. All numbers but `parameters` are for the whole batch."""
 
     name: str  # 0 (Conv2d)
     shape: tuple[int, ...]  # of its output, batch included
-    parameters: int  # trained; 0 where they were met before
-    products: int  # multiplications of a convolution or a matrix product, forward
-    saved: int  # bytes kept for backward, not counting what an earlier layer keeps already
+    parameters: int  # trained ones; 0 if an earlier line counts them
+    products: int  # multiplications of a convolution or a matrix product in forward
+    saved: int  # bytes kept for backward, without those that an earlier layer keeps
 
 
 def lines(net, x: Tensor) -> list[Line]:
-    """The net's layers in order of forward, for a batch x, which may be on "meta"."""
-    calls, found, seen, kept = [], [], set(), set()
+    """The net's layers in the order of forward, for a batch x, which may be on "meta"."""
+    outputs, found, counted, kept = [], [], set(), set()
 
     def watch(layer):
         forward = layer.forward
 
         def watched(x):
             y, saved = forward(x)
-            calls.append(y)
+            outputs.append(y)
             return y, saved
 
         layer.forward = watched
@@ -49,9 +48,9 @@ def lines(net, x: Tensor) -> list[Line]:
         for layer in leaves:
             del layer.forward
     own = {_storage(t) for t in (*net.params.values(), *net.buffers.values())}
-    for (name, layer, part), y in zip(_places(net, saved), calls, strict=True):
-        trained = {id(p): p.numel() for p in layer.params.values() if id(p) not in seen}
-        seen |= trained.keys()
+    for (name, layer, part), y in zip(_calls(net, saved), outputs, strict=True):
+        trained = {id(p): p.numel() for p in layer.params.values() if id(p) not in counted}
+        counted |= trained.keys()
         stores = {
             _storage(t): t.untyped_storage().nbytes() for t in tree_leaves(part) if isinstance(t, Tensor)
         }
@@ -61,13 +60,13 @@ def lines(net, x: Tensor) -> list[Line]:
     return found
 
 
-def _places(layer, saved, path: str = ""):
-    """(name, layer, what it saved) of every layer that isn't a net, in order of forward."""
+def _calls(layer, saved, path: str = "") -> Iterator[tuple]:
+    """Yield (name, layer, what it saved) for every layer that isn't a net, in the order of forward."""
     if not isinstance(layer, Net):
         yield f"{path} ({type(layer).__name__})", layer, saved
         return
     for (child, inner), part in zip(layer.children.items(), saved, strict=True):
-        yield from _places(inner, part, f"{path}.{child}" if path else child)
+        yield from _calls(inner, part, f"{path}.{child}" if path else child)
 
 
 def _storage(t: Tensor) -> int:
@@ -75,35 +74,24 @@ def _storage(t: Tensor) -> int:
 
 
 def _products(layer, y: Tensor) -> int:
-    """Every number that comes out is a sum over one row of the weights."""
+    """Multiplications: each output is a sum over one row of the weight."""
     weight = (layer.params | layer.buffers).get("weight")
     return 0 if weight is None or weight.dim() < 2 else y.numel() * weight[0].numel()
 
 
 def table(found: list[Line]) -> str:
     """The lines as text, with a line of totals."""
-    rows = [("layer", "output", "parameters", "multiplications", "saved bytes")]
+    table_rows: list[tuple[str, ...]] = [("layer", "output", "parameters", "multiplications", "saved bytes")]
     for line in found:
         numbers = (f"{n:,}" if n else "" for n in (line.parameters, line.products, line.saved))
-        rows.append((line.name, " × ".join(map(str, line.shape)), *numbers))
+        table_rows.append((line.name, " × ".join(map(str, line.shape)), *numbers))
     totals = (sum(getattr(line, k) for line in found) for k in ("parameters", "products", "saved"))
-    rows.append(("all", "", *(f"{n:,}" for n in totals)))
-    return grid(rows, left=(0, 1))
-
-
-def main():
-    parser = cli.parser(__doc__)
-    parser.add_argument("config", nargs="?", default="configs/digits.toml", metavar="CONFIG")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="samples in a batch; default: 1")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override a key")
-    args = parser.parse_args()
-    if args.batch < 1:
-        raise UsageError("--batch must be at least 1")
-    print(table(of(config.load(args.config, args.set), args.batch)))
+    table_rows.append(("all", "", *(f"{n:,}" for n in totals)))
+    return grid(table_rows, left=(0, 1))
 
 
 def of(conf: config.Config, batch: int = 1) -> list[Line]:
-    """The lines of a config's net, in its own dtype, without memory for its weights or pictures."""
+    """The lines of a config's net in its own dtype, computed on "meta": no memory for weights or images."""
     shape, outputs = data.shapes(conf.data)
     dtype = getattr(torch, conf.train.dtype)
     with torch.device("meta"):
@@ -112,8 +100,3 @@ def of(conf: config.Config, batch: int = 1) -> list[Line]:
         if len(shape) == 3 and conf.train.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         return lines(net, x)
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()

@@ -1,88 +1,35 @@
-"""Watch a run while it trains: its curves in the terminal, or as a picture.
+"""Watch: shows a run while it trains, as curves in the terminal or as a PNG.
 
-    nets watch RUN
-
-The run's files are only read, and its process isn't asked for anything.
+Only the run's files are read; the training process is not involved.
 """
 
 import itertools
-import json
 import shutil
 import sys
 import textwrap
 import time
-from datetime import timedelta
 from pathlib import Path
 
-from nets.commands import cli
-from nets.common.errors import CheckpointError, DataError, UsageError
+from nets.common.errors import CheckpointError, UsageError
 from nets.report import braille, figure
-from nets.report.curves import number, panels
+from nets.report.curves import panels
+from nets.report.progress import result_line, status, stopped_line
 from nets.training import config, lock, log
-from nets.training.evaluate import Report, ToyReport
-from nets.training.state import LAST
 
-REST = 10  # seconds of rest for each of work: the cores are the training's
-BESIDE = 120  # columns from which panels stand side by side
+REST = 10  # seconds of rest for each second of work, which leaves the cores to the training
+SIDE_BY_SIDE = 120  # columns from which on panels are drawn side by side
 
 
-def result(run: Path) -> str | None:
-    """The line that training printed at its end; None before."""
-    path = run / "result.json"
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        if "within" in facts:
-            return ToyReport(facts["largest_error"], facts["within"], facts["count"]).line()
-        k = max(int(name.removeprefix("top")) for name in facts["chance"])
-        return Report(facts["top1"], facts[f"top{k}"], k, list(facts["per_class"]), [], facts["count"]).line()
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise DataError(f"{path}: not a run's result ({type(e).__name__}: {e})") from None
-
-
-def status(rows: list[dict], epochs: int) -> list[str]:
-    """How far a run of so many epochs is, how long it takes, how fast it is: some words each."""
-
-    def last(key: str):
-        return next((r[key] for r in reversed(rows) if number(r, key) is not None), None)
-
-    step, done = rows[-1]["step"], last("epoch") or 0
-    end = next((r["step"] for r in reversed(rows) if number(r, "epoch")), 0)
-    total = round(end / done * epochs) if done else 0
-    words = [f"{done:,} of {epochs:,} epochs", f"step {step:,}"]
-    words[1] += f" of about {total:,}" if total > step else ""
-    clocks = [(r["step"], r["seconds"]) for r in rows if number(r, "seconds") is not None]
-    if clocks:
-        words.append(f"{_clock(clocks[-1][1])} so far")
-        # at the pace of late, as the first steps may have compiled something
-        (a, begin), (b, now) = clocks[(len(clocks) - 1) // 2], clocks[-1]
-        if total > b > a:
-            words.append(f"about {_clock((total - b) * (now - begin) / (b - a))} left")
-    what = "pictures" if last("largest_error") is None else "samples"
-    words += [f"{last('per_second'):,.0f} {what}/s"] if last("per_second") is not None else []
-    words += [f"{last('memory'):,.0f} MB"] if last("memory") is not None else []
-    return words
-
-
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
-
-
-def stopped(run: Path, rows: list[dict]) -> str:
-    """What to say of a run that has neither a process nor a result."""
-    at = f"stopped at step {rows[-1]['step']:,}" if rows else "stopped before its first line"
-    return at + ("; --resume goes on" if (run / LAST).exists() else ", without a checkpoint")
-
-
-def text(name: str, rows: list[dict], epochs: int, width: int, height: int, curves: bool = True) -> list[str]:
-    """What the terminal shows, in lines of at most `width` characters."""
-    words = status(rows, epochs) if rows else ["no lines yet"]
-    together = ", ".join(w.replace(" ", "\xa0") for w in words)
+def text(
+    name: str, log_entries: list[dict], epochs: int, width: int, height: int, curves: bool = True
+) -> list[str]:
+    """The text for a terminal, in lines of at most `width` characters."""
+    phrases = status(log_entries, epochs) if log_entries else ["no lines yet"]
+    together = ", ".join(phrase.replace(" ", "\xa0") for phrase in phrases)
     lines = textwrap.wrap(f"{name}: {together}", width, break_on_hyphens=False)
     room = height - len(lines) - 1
-    found = panels(rows) if curves and width >= 20 and room >= 5 else []
-    if width >= BESIDE:
+    found = panels(log_entries) if curves and width >= 20 and room >= 5 else []
+    if width >= SIDE_BY_SIDE:
         drawn = [braille.draw(p, width // len(found) - 1, min(room, 20)) for p in found]
         below = map("  ".join, zip(*drawn))
     else:
@@ -92,63 +39,56 @@ def text(name: str, rows: list[dict], epochs: int, width: int, height: int, curv
 
 
 class Screen:
-    """Text on standard output: on a terminal in place of what was shown before."""
+    """Text on standard output. On a terminal it replaces the text shown before."""
 
     def __init__(self):
         self.lines, self.size = 0, None
 
     def show(self, lines: list[str], size):
-        again = ""
+        erase = ""
         if self.lines:
-            # up to where the old text begins; another width has broken its lines elsewhere
-            again = f"\x1b[{self.lines}F\x1b[J" if size == self.size else "\x1b[H\x1b[2J"
-        print(again + "\n".join(lines), flush=True)
+            # back to the start of the old text; after a change of size its lines are broken elsewhere
+            erase = f"\x1b[{self.lines}F\x1b[J" if size == self.size else "\x1b[H\x1b[2J"
+        print(erase + "\n".join(lines), flush=True)
         self.lines, self.size = len(lines), size
 
 
 def watch(run: Path, png: Path | None, every: float, once: bool):
-    """Show the run until it ends; what it ended with is the last line."""
-    if not (run / "config.toml").exists():
-        what = "not a run's folder: it has no config.toml" if run.is_dir() else "no such run"
-        raise CheckpointError(f"{run}: {what}")
-    try:
-        conf = config.load(run / "config.toml")
-    except UsageError as e:
-        raise CheckpointError(f"{run}: {e}") from None
+    """Show the run until it ends, then print its result.
+
+    png    write the curves to this file instead of the terminal
+    every  seconds between two looks, at least
+    once   show the run once, even if it goes on
+    """
+    conf = _config(run)
     screen, before = Screen(), None
     while True:
         begin = time.perf_counter()
-        alive = lock.held(run)  # asked first: what an ended run has written is there
-        rows, line = log.rows(run), result(run)
+        alive = lock.held(run)  # before the log is read: an ended run has written all of it
+        log_entries, line = log.rows(run), result_line(run)
         last = once or not alive or line is not None
-        now = rows, shutil.get_terminal_size()
-        if now != before and (last or sys.stdout.isatty()):
-            size = now[1]
-            screen.show(text(conf.name, rows, conf.train.epochs, size.columns, size.lines, not png), size)
-        if png and now != before and panels(rows):
-            figure.by_step(png, panels(rows), ", ".join([conf.name, *status(rows, conf.train.epochs)]))
-        before = now
+        size = shutil.get_terminal_size()
+        changed = (log_entries, size) != before
+        if changed and (last or sys.stdout.isatty()):
+            lines = text(conf.name, log_entries, conf.train.epochs, size.columns, size.lines, not png)
+            screen.show(lines, size)
+        if png and changed and panels(log_entries):
+            title = ", ".join([conf.name, *status(log_entries, conf.train.epochs)])
+            figure.by_step(png, panels(log_entries), title)
+        before = log_entries, size
         if line or not alive:
-            print(line or stopped(run, rows))
+            print(line or stopped_line(run, log_entries))
         if last:
             return
         time.sleep(max(every, REST * (time.perf_counter() - begin)))
 
 
-def main():
-    parser = cli.parser(__doc__.splitlines()[0])
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder, such as runs/digits")
-    parser.add_argument("--png", metavar="FILE", type=Path, help="draw into this file instead")
-    parser.add_argument("--every", metavar="SECONDS", type=float, default=2.0, help="look so often (2)")
-    parser.add_argument("--once", action="store_true", help="look once, as where no terminal is")
-    args = parser.parse_args()
-    if not 0.1 <= args.every <= 86400:
-        raise UsageError(f"--every: from 0.1 to 86400 seconds, not {args.every:g}")
-    if args.png and not args.png.parent.is_dir():
-        raise UsageError(f"--png: {args.png.parent} is no folder")
-    watch(args.run, args.png, args.every, args.once or not (args.png or sys.stdout.isatty()))
-
-
-if __name__ == "__main__":
-    with cli.one_line_errors():
-        main()
+def _config(run: Path) -> config.Config:
+    """The config of a run's folder. CheckpointError if it has none, or a wrong one."""
+    if not (run / "config.toml").exists():
+        problem = "not a run's folder: it has no config.toml" if run.is_dir() else "no such run"
+        raise CheckpointError(f"{run}: {problem}")
+    try:
+        return config.load(run / "config.toml")
+    except UsageError as e:
+        raise CheckpointError(f"{run}: {e}") from None

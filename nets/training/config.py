@@ -9,9 +9,9 @@ from typing import Any
 
 from nets.common.errors import UsageError, nearest
 from nets.data.tta import NAMES as TTA
-from nets.layers.base import KERNELS as BACKENDS
+from nets.kernels import BACKENDS
 from nets.losses import REDUCTIONS
-from nets.optim.sgd import SCHEDULES
+from nets.optim.schedules import SCHEDULES
 from nets.training import validate
 from nets.training.renamed import check_renamed
 from nets.training.toml import check_plain, key_text, read, set_value

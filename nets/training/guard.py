@@ -12,7 +12,7 @@ from torch.nn.utils import get_total_norm
 
 
 class Guard:
-    """judge(loss, grads) -> ok (), a bool on the device.
+    """check(loss, grads) -> ok (), a bool on the device.
 
     policy     "stop": after the first step that isn't finite none counts, so that the net stays as it
                was before it; "skip": that step alone doesn't count
@@ -28,7 +28,7 @@ class Guard:
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)
         self.loss = torch.zeros((), device=device)
 
-    def judge(self, loss: Tensor, grads: dict[str, Tensor]) -> Tensor:
+    def check(self, loss: Tensor, grads: dict[str, Tensor]) -> Tensor:
         largest = get_total_norm([loss, *grads.values()], norm_type=math.inf)  # NaN is larger than all
         ok = self.every(largest.isfinite())
         self.loss.copy_(torch.where(self.good & ~ok, loss, self.loss))
@@ -38,7 +38,7 @@ class Guard:
         self.good.logical_and_(ok)
         return self.good.clone()
 
-    def wrong(self, limit: int) -> str:
+    def message(self, limit: int) -> str:
         """What is wrong, in words; nothing while all is finite or no more than `limit` steps were skipped.
 
         Waits for the device.

@@ -2,11 +2,10 @@
 
 import torch
 
-from nets.common.device import capacity
+from nets.common.device import memory_capacity
 from nets.common.errors import UsageError
 from nets.data import batches
-from nets.layers.containers import Sequential
-from nets.losses import CrossEntropy, MeanSquaredError, Performance
+from nets.losses import CrossEntropyLoss, MSELoss, Performance
 from nets.optim.adaptive import Adaptive
 from nets.optim.muon import Muon
 from nets.optim.sgd import SGD
@@ -22,10 +21,7 @@ def make_net(config: Config, shape, n_outputs: int, seed: int | None = None, cop
     """
     _check_memory(config, shape, copies)
     torch.manual_seed(config.seed if seed is None else seed)
-    net, out = build(config.net.layers, shape, config.net.backend)
-    for layer in net.walk():
-        if isinstance(layer, Sequential):
-            layer.recompute = config.net.recompute
+    net, out = build(config.net.layers, shape, config.net.recompute)
     validate.check(config, output=out, targets=n_outputs)
     return net
 
@@ -35,20 +31,20 @@ def _check_memory(config: Config, shape, copies: int):
     if torch.get_default_device().type == "meta":
         return
     with torch.device("meta"):
-        net, _ = build(config.net.layers, shape, config.net.backend)
+        net, _ = build(config.net.layers, shape)
     sizes = {name: t.nbytes for name, t in (net.params | net.buffers).items()}
     size = copies * sum(sizes.values())
-    if size > capacity():
+    if size > memory_capacity():
         largest = max(sizes, key=sizes.get)
         raise UsageError(
             f"net.layers: {size / 1e6:,.0f} MB for the weights, most of them in {largest}, are more than"
-            f" this machine's memory, {capacity() / 1e6:,.0f} MB"
+            f" this machine's memory, {memory_capacity() / 1e6:,.0f} MB"
         )
 
 
 def fit(net, data):
     """Let a first layer that is read off the pictures see some, 5,000 of CIFAR's, of all classes."""
-    first = net.places()[0]
+    first = net.leaves()[0]
     if hasattr(first, "fit"):
         some = data.train_x[:: max(1, data.train_x.numel() // (5000 * 32 * 32 * 3))]
         first.fit(batches.normalize(some, data.mean, data.std, torch.float32))
@@ -59,8 +55,8 @@ def make_loss(config: Config, classes: bool):
     validate.check(config, classes=classes)
     t = config.train
     if t.loss == "cross_entropy":
-        return CrossEntropy(t.label_smoothing, t.reduction)
-    return Performance() if t.loss == "performance" else MeanSquaredError()
+        return CrossEntropyLoss(t.label_smoothing, t.reduction)
+    return Performance() if t.loss == "performance" else MSELoss()
 
 
 def make_optimizer(config: Config, net, loss):

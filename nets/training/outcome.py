@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from nets.common import tensorfile as checkpoint
-from nets.common.device import called, versions
+from nets.common import files
+from nets.common.device import device_name, versions
 from nets.data import stream
 from nets.data.datasets import Dataset
 from nets.report import figure
@@ -15,7 +15,7 @@ def write(out: Path, config: Config, data: Dataset, z, result, rows: list[dict],
     """result: a report on the net's outputs z (N, outputs); rows: of metrics.jsonl; facts: more of them."""
     if data.classes:
         z, y = z.cpu(), data.test_y.cpu()
-        best, worst = figure.picked(z, y)
+        best, worst = figure.best_and_worst(z, y)
         index = best + worst
         titled = [("The most confident right answers", best), ("The worst mistakes", worst)]
         titled = [(title, [index.index(i) for i in row]) for title, row in titled]
@@ -24,7 +24,7 @@ def write(out: Path, config: Config, data: Dataset, z, result, rows: list[dict],
     facts = result.facts(data.classes) | facts
     facts |= {
         "name": config.name,
-        "device": called(device),
+        "device": device_name(device),
         "dtype": config.train.dtype,
         "seed": config.seed,
         "versions": versions(),
@@ -33,4 +33,4 @@ def write(out: Path, config: Config, data: Dataset, z, result, rows: list[dict],
         facts["skipped"] = {"count": len(data.skipped), "files": data.skipped}
         stream.note(data.skipped)
     figure.curves(out / "curves.png", rows, config.name)
-    checkpoint.write(out / "result.json", json.dumps(facts, indent=2) + "\n")  # last: now it is finished
+    files.write_text(out / "result.json", json.dumps(facts, indent=2) + "\n")  # last: now it is finished

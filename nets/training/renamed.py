@@ -49,18 +49,19 @@ RENAMED_VALUES = {
 # new key -> what else is new about it
 CHANGED = {"train.min_lr": ", a learning rate: the old value times train.lr"}
 
-# layer -> old option -> new option
+# (layer, old option) -> new option
 RENAMED_OPTIONS = {
-    "Linear": {
-        "inputs": "in_features",
-        "outputs": "out_features",
-        "spread": "init_bound",
-        "std": "init_std",
-        "bias_start": "init_bias",
-    },
-    "Conv2d": {"dirac": "init_dirac", "std": "init_std", "bias_start": "init_bias"},
-    "BatchNorm2d": {"channels": "num_features"},
-    "Whiten2d": {"channels": "in_channels"},
+    ("Linear", "inputs"): "in_features",
+    ("Linear", "outputs"): "out_features",
+    ("Linear", "spread"): "init_bound",
+    ("Linear", "std"): "init_std",
+    ("Linear", "bias_start"): "init_bias",
+    ("Conv2d", "dirac"): "init_dirac",
+    ("Conv2d", "std"): "init_std",
+    ("Conv2d", "bias_start"): "init_bias",
+    ("BatchNorm2d", "channels"): "num_features",
+    ("Whiten2d", "channels"): "in_channels",
+    **{(layer, "kernel"): "net.backend" for layer in ("Conv2d", "MaxPool2d", "BatchNorm2d", "GELU", "SiLU")},
 }
 
 

@@ -1,70 +1,82 @@
 """The train step: forward, loss, backward, update, as one function of tensors."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from nets.layers.base import Layer
+from nets.layers.base import Layer, run_backward
 from nets.layers.containers import Sequential
-from nets.optim.sgd import change
+from nets.optim.sgd import update_
 from nets.training.guard import Guard
 
 
-def hits(z: Tensor, target: Tensor) -> Tensor:
-    """How many rows of z (N, K) are right: by class (N), or within 0.1 of a wanted (N, K)."""
+class StepResult(NamedTuple):
+    """What one step gives, on the device of its tensors.
+
+    loss         ()
+    num_correct  (), samples that were right
+    ok           (), was everything finite? None without a guard
+    scores       (B), the size of each sample's gradient at the output; None unless samples are weighted
+    """
+
+    loss: Tensor
+    num_correct: Tensor
+    ok: Tensor | None = None
+    scores: Tensor | None = None
+
+
+def num_correct(z: Tensor, target: Tensor) -> Tensor:
+    """How many rows of z (N, K) are right: by class (N), or within 0.1 of the wanted output (N, K)."""
     if target.dim() == 1:
         return (z.argmax(1) == target).sum()
     return ((z - target).abs() < 0.1).all(1).sum()
 
 
-def hold(net: Sequential, optimizer, names):
-    """Take the parameters called `names` as constants: no update, and no backward for them alone."""
-    net.freeze(names)
-    optimizer.constants = set(names)
-
-
 def train_step(net: Layer, loss, optimizer, weighted=False, guard: Guard | None = None, backward=None):
-    """The step of a net: step(x, target, factor) -> (loss (), hits ()), both on x's device.
+    """The step of a net: step(x, target, lr_factor, weight=None, frozen=frozenset()) -> StepResult.
 
     No autograd, nothing read back to the host, parameters changed in place, so that
-    `torch.compile(fullgraph=True)` and a CUDA graph can take it whole. factor, a tensor () or
-    a number, multiplies the rate. The net's gradient for its input isn't asked for. A layer is
-    updated as soon as backward has its gradients, which then needn't be kept, unless the optimizer,
-    a guard or another `backward` wants all of them at once.
+    `torch.compile(fullgraph=True)` and a CUDA graph can take it whole. lr_factor, a tensor () or
+    a number, multiplies the learning rate. frozen: names of parameters that stay as they are. Neither
+    their gradients nor that of x are computed where they can be left out. A layer is updated as soon as
+    backward has its gradients, which then needn't be kept, unless the optimizer, a guard or another
+    `backward` needs all of them at once.
 
-    weighted: step(x, target, factor, weight) counts each sample by its weight (B), and also gives
-    what each has taught (B), the size of its gradient before that: see selective.py.
-    guard: keeps a step that isn't finite from changing parameters, momentum and statistics; the
-    step then gives `ok` () as well, after the hits.
-    backward: of a batch that lies on several processes, see parallel/backward.py.
+    weighted: the step multiplies each sample's gradient by its weight (B), and gives each sample's score,
+    the size of its gradient before that: see data/selection.py.
+    guard: keeps a step that isn't finite from changing parameters, momentum and statistics.
+    backward: of a batch that is split over several processes, see distributed/backward.py.
     """
-    net.input_grad = False
-    layerwise = isinstance(net, Sequential) and optimizer.layerwise and guard is None and backward is None
-    if isinstance(net, Sequential):
-        net.freeze()
+    in_row = isinstance(net, Sequential)
+    layerwise = in_row and optimizer.layerwise and guard is None and backward is None
 
-    def step(x: Tensor, target: Tensor, factor, weight=None):
+    def step(x: Tensor, target: Tensor, lr_factor, weight=None, frozen: frozenset[str] = frozenset()):
         statistics = list(net.buffers.values()) if guard else []
         before = [t.clone() for t in statistics]
         z, saved = net.forward(x)
         value, dz = loss(z, target)
         if backward:
             value, dz = backward.weigh(value, dz)
-        told = (value, hits(z, target))
-        lessons = dz.abs().sum(1, dtype=torch.float32) if weighted else None
-        if weighted:
+        correct = num_correct(z, target)
+        scores = dz.abs().sum(1, dtype=torch.float32) if weighted else None
+        if weight is not None:
             dz = dz * weight[:, None].to(dz.dtype)
         if layerwise:
-            net.backward(saved, dz, take=lambda grads: optimizer.step(grads, factor, value))
+            update = lambda grads: optimizer.step(grads, lr_factor, value)  # noqa: E731
+            net.backward(saved, dz, input_grad=False, frozen=frozen, on_grads=update)
+            return StepResult(value, correct, None, scores)
+        if backward:
+            grads, value, correct = backward(net, saved, dz, value, correct, frozen)
+        elif in_row:
+            grads = net.backward(saved, dz, input_grad=False, frozen=frozen)[1]
         else:
-            if backward:
-                grads, *told = backward(net, saved, dz, *told)
-            else:
-                grads = net.backward(saved, dz)[1]
-            ok = guard.judge(told[0], grads) if guard else None
-            optimizer.step(grads, factor, told[0], ok)
-            for t, old in zip(statistics, before):
-                change(t, old, ~ok)
-            told = (*told, ok) if guard else tuple(told)
-        return (*told, lessons) if weighted else told
+            grads = run_backward(net, saved, dz, input_grad=False)[1]
+            grads = {name: g for name, g in grads.items() if name not in frozen}
+        ok = guard.check(value, grads) if guard else None
+        optimizer.step(grads, lr_factor, value, ok)
+        for t, old in zip(statistics, before):
+            update_(t, old, ~ok)  # type: ignore[operator]
+        return StepResult(value, correct, ok, scores)
 
     return step

@@ -13,16 +13,17 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nets.common import tensorfile as checkpoint
-from nets.common.device import keep_memory, memory, settle
+from nets.common import files
+from nets.common.device import keep_freed_memory, resident_memory_mb, set_current_device
 from nets.common.errors import NonFiniteError, Stopped, UsageError
 from nets.data import datasets as data
 from nets.data import stream
 from nets.distributed.agree import Agreement
 from nets.distributed.together import together
 from nets.distributed.world import World
-from nets.kernels.fused import fuse
-from nets.optim.sgd import constants, factor
+from nets.kernels import lower
+from nets.optim.param_groups import frozen_names
+from nets.optim.schedules import lr_factor
 from nets.training import lock, outcome, state, validate
 from nets.training.config import Config, Eval, dumps
 from nets.training.cuda_graph import Captured
@@ -34,7 +35,7 @@ from nets.training.make import fit, make_loss, make_net
 from nets.training.metrics import Tally
 from nets.training.signals import SIGNALS, Stop
 from nets.training.state import BEST, LAST, Progress
-from nets.training.step import hold, train_step
+from nets.training.step import train_step
 
 BAD = "nonfinite.json"
 PICTURES = ("curves.png", "top5.png", "guesses.png")
@@ -46,9 +47,9 @@ class Run:
 
     def __init__(self, config: Config, device: torch.device, out: Path, world: World = World()):
         self.config, self.device, self.out, self.world = config, device, Path(out), world
-        settle(device)
+        set_current_device(device)
         if device.type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         # whatever can be wrong with data, net or settings is found before anything is written
         if config.log.tensorboard:
             summary_writer()
@@ -67,17 +68,17 @@ class Run:
         pieces = config.distributed.shard_optimizer and world.size > 1
         self.guard = Guard(t.on_nonfinite, device, *([world.every] if pieces else []))
         # the same parameters, by way of faster kernels where there are such
-        self.fast = fuse(self.net, device, self.dtype, config.net.backend)
+        self.fast = lower(self.net, config.net.backend, device, self.dtype)
         guard = None if t.on_nonfinite == "ignore" else self.guard
         self.step = train_step(self.fast, self.loss, self.optimizer, bool(t.skip_fraction), guard, backward)
         self.captured = None
         if device.type == "cuda" and t.optimizer != "adaptive" and world.size == 1:
             standing = lambda: [*state.standing(self).values(), self.feed.selection.mine]  # noqa: E731
-            self.captured = self.learn = Captured(self.learn, standing, lambda: tuple(self.frozen))
+            self.captured = self.learn = Captured(self.learn, standing, lambda: self.frozen)
         self.per_epoch = [self.feed.steps(epoch) for epoch in range(t.epochs)]
         *self.starts, self.steps = accumulate(self.per_epoch, initial=0)
         self.epoch_tally, self.line_tally = Tally(device), Tally(device)
-        self.progress, self.frozen, self.stop, self.agree = Progress(), [], Stop(), Agreement(world)
+        self.progress, self.frozen, self.stop, self.agree = Progress(), frozenset(), Stop(), Agreement(world)
         begin = time.perf_counter()
         fit(self.net, self.data)
         world.same([*self.net.params.values(), *self.net.buffers.values()])
@@ -131,7 +132,7 @@ class Run:
                 raise UsageError(f"{self.out}: has {is_there}; --resume goes on with it, --force begins anew")
             for name in FILES:
                 (self.out / name).unlink(missing_ok=True)
-            checkpoint.write(self.out / "config.toml", dumps(self.config))
+            files.write_text(self.out / "config.toml", dumps(self.config))
         if first:
             given = self.config.log.tensorboard
             self.log = Log.resume(self.out, mark, given) if goes_on else Log(self.out, given)
@@ -163,7 +164,7 @@ class Run:
                 facts = self._epoch(bar)
                 last = p.epoch + 1 == t.epochs
                 if last and t.optimizer == "adaptive":
-                    self.optimizer.settle()  # its last step was never judged
+                    self.optimizer.restore_best()  # its last step was never judged
                 better = False
                 if last or (p.epoch + 1) % t.eval_every == 0:
                     result = self.test()
@@ -200,7 +201,7 @@ class Run:
         begin = shown = time.perf_counter()
         for batch in self.feed(p.epoch, p.step) if p.step < steps else ():
             self._freeze(p.epoch + p.step / steps)
-            now = factor(t.schedule, before + p.step, self.steps, warmup, t.min_lr / t.lr)
+            now = lr_factor(t.schedule, before + p.step, self.steps, warmup, t.min_lr / t.lr)
             self.learn(*batch, rate.fill_(now))
             p.step += 1
             bar.update()
@@ -227,15 +228,15 @@ class Run:
     def learn(self, which, x, target, rate):
         """One step, counted; returns its loss ()."""
         if self.config.train.skip_fraction:
-            *told, lessons = self.step(x, target, rate, self.feed.selection.weight[which])
-            self.feed.selection.note(which, lessons)
+            told = self.step(x, target, rate, self.feed.selection.weight[which], frozen=self.frozen)
+            self.feed.selection.note(which, told.scores)
         else:
-            told = self.step(x, target, rate)
+            told = self.step(x, target, rate, frozen=self.frozen)
         if self.config.train.on_nonfinite == "ignore":  # but for the loss
-            told = (*told, self.guard.judge(told[0], {}))
+            told = told._replace(ok=self.guard.check(told.loss, {}))
         for tally in (self.epoch_tally, self.line_tally):
-            tally.add(*told)
-        return told[0]
+            tally.add(told.loss, told.num_correct, told.ok)
+        return told.loss
 
     def _at(self) -> int:
         """Steps taken so far."""
@@ -264,12 +265,14 @@ class Run:
         if not self.world.first:
             return
         speed = {"seconds": round(p.seconds, 3), "per_second": round(done * self.feed.batch / p.seconds, 1)}
-        self.log.add({"step": done, **facts}, {"step": done, **speed, "memory": memory(), **(times or {})})
+        self.log.add(
+            {"step": done, **facts}, {"step": done, **speed, "memory": resident_memory_mb(), **(times or {})}
+        )
 
     def _check(self):
         """NonFiniteError where a step wasn't finite, or, where such are skipped, too many weren't."""
         t, p, size = self.config.train, self.progress, self.feed.batch
-        what = self.guard.wrong(t.max_nonfinite_steps)
+        what = self.guard.message(t.max_nonfinite_steps)
         if not what:
             return
         # after that step none counted, and the device may be some steps on
@@ -277,7 +280,7 @@ class Run:
         which = self.feed.plan(p.epoch, again=True).rows(bad * size, (bad + 1) * size).order.tolist()
         told = {"epoch": p.epoch + 1, "step": bad + 1, "samples": which}
         if self.world.first:
-            checkpoint.write(self.out / BAD, json.dumps(told) + "\n")
+            files.write_text(self.out / BAD, json.dumps(told) + "\n")
         if t.on_nonfinite == "stop":  # nothing has changed since
             p.step = bad
             self.guard.good.fill_(True)
@@ -289,10 +292,7 @@ class Run:
 
     def _freeze(self, epoch: float):
         """Parameters whose time is over are constants from here on."""
-        names = constants(self.net.params, self.config.train.param_groups, epoch)
-        if names != self.frozen:
-            hold(self.fast, self.optimizer, names)
-            self.frozen = names
+        self.frozen = frozen_names(self.net.params, self.config.train.param_groups, epoch)
 
     def test(self, asked: Eval = Eval()):
         d, wide = self.data, self.config.train.channels_last
@@ -322,7 +322,7 @@ class Run:
         with self._uncounted():
             state.save(self, self.out / LAST)
             if best and self.world.first:
-                checkpoint.also(self.out / LAST, self.out / BEST)
+                files.link(self.out / LAST, self.out / BEST)
         self.saved_at = time.perf_counter()
 
     @contextlib.contextmanager

@@ -175,7 +175,7 @@ def size_text(shape) -> str:
 
 def fitted_inside(net: Layer) -> str:
     """The type of a layer that is fitted to the images, but isn't the net's first, or ""."""
-    first = net.places()[0]
+    first = net.leaves()[0]
     found = (type(layer).__name__ for layer in net.walk() if hasattr(layer, "fit") and layer is not first)
     return next(found, "")
 

@@ -363,9 +363,8 @@ def strange():
 """
 
 
-def gradcheck(monkeypatch, *args):
-    monkeypatch.setattr(sys, "argv", ["gradcheck", *args, "--device", "cpu"])
-    main()
+def gradcheck(*args):
+    main([*args, "--device", "cpu"])
 
 
 @pytest.fixture
@@ -386,26 +385,26 @@ def test_a_model_of_torchvision_by_its_name(monkeypatch, capsys):
 
     models = {"resnet18": little}
     monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: models[name]())
-    gradcheck(monkeypatch, "torchvision:resnet18", "--shape", "2,3,33,32", "--samples", "0")
+    gradcheck("torchvision:resnet18", "--shape", "2,3,33,32", "--samples", "0")
     out = capsys.readouterr().out
     assert "2×3×33×32" in out and "every gradient agrees: 1 cases in two modes" in out
     for row in ("torch's ResNet, output", "torch's ResNet, 5.0.shortcut.1.running_var", "0 (Conv2d), weight"):
         assert row in out
     with pytest.raises(UsageError, match='no model "resnet17"; did you mean "resnet1'):
-        gradcheck(monkeypatch, "torchvision:resnet17")
+        gradcheck("torchvision:resnet17")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
-def test_a_torch_model_of_ones_own(dtype, own, monkeypatch, capsys):
-    gradcheck(monkeypatch, "torch_own_:small", "--shape", "2,3,6,6", "--dtype", dtype)
-    gradcheck(monkeypatch, "torch_own_:with_input", "--dtype", dtype)
+def test_a_torch_model_of_ones_own(dtype, own, capsys):
+    gradcheck("torch_own_:small", "--shape", "2,3,6,6", "--dtype", dtype)
+    gradcheck("torch_own_:with_input", "--dtype", dtype)
     out = capsys.readouterr().out
     assert out.count("every gradient agrees") == 2
     assert ("torch's Sequential, output" in out) == (dtype != "bfloat16")
     with pytest.raises(UsageError, match="give --shape"):
-        gradcheck(monkeypatch, "torch_own_:small")
+        gradcheck("torch_own_:small")
     with pytest.raises(UsageError, match=r"Softplus \(0\); ELU \(1\)"):
-        gradcheck(monkeypatch, "torch_own_:strange", "--shape", "2,3")
+        gradcheck("torch_own_:strange", "--shape", "2,3")
 
 
 def test_the_oracle_is_the_model_itself(own, monkeypatch):
@@ -413,7 +412,7 @@ def test_the_oracle_is_the_model_itself(own, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(torch_parts.MODULES, nn.ReLU, lambda m: Tanh())
         with pytest.raises(MismatchError, match="first at torch's Sequential, output"):
-            gradcheck(patch, "torch_own_:with_input", "--samples", "0")
+            gradcheck("torch_own_:with_input", "--samples", "0")
 
     def wrong(*args, right=Conv2d.backward):
         dx, grads = right(*args)
@@ -421,7 +420,7 @@ def test_the_oracle_is_the_model_itself(own, monkeypatch):
 
     monkeypatch.setattr(Conv2d, "backward", wrong)
     with pytest.raises(MismatchError, match=r"first at 0 \(Conv2d\), weight"):
-        gradcheck(monkeypatch, "torch_own_:with_input", "--samples", "0")
+        gradcheck("torch_own_:with_input", "--samples", "0")
 
 
 def test_check_takes_the_module_in_code():

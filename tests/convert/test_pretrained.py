@@ -1,4 +1,4 @@
-"""eval.py torchvision:MODEL: published weights, here random ones in their place, and any picture."""
+"""nets eval torchvision:MODEL: published weights, here random ones in their place, and any picture."""
 
 import hashlib
 import io
@@ -16,10 +16,9 @@ from PIL import Image
 
 from nets.common.errors import CheckpointError, DataError
 from nets.convert import pretrained
-from tests.commands.test_commands import shell
+from tests.shell import shell
 
 HASHES, ANY = torch.hub.HASH_REGEX, re.compile("(nothing)")  # where a file's name tells its hash
-SCRIPT = Path(__file__).parents[2] / "eval.py"
 MODEL, WEIGHTS = "torchvision:resnet18", torchvision.models.ResNet18_Weights.DEFAULT
 
 
@@ -47,12 +46,12 @@ def home(hub, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(hub[0]))
     monkeypatch.setattr("torch.hub.urlopen", no_network)
     monkeypatch.setattr("torch.hub.HASH_REGEX", ANY)  # random weights have another hash
-    monkeypatch.setattr("test_commands.ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def evaluate(*args, code=0):
-    return shell(str(SCRIPT), *args, code=code)
+    return shell("eval", *args, code=code, cwd=Path())
 
 
 def colors(width, height, mode="RGB"):

@@ -14,7 +14,7 @@ from nets.common.errors import DataError
 from nets.data import cifar
 from nets.data import datasets as data
 from nets.training import config
-from tests.commands.test_commands import shell
+from tests.shell import shell
 
 
 class Python2(pickle._Pickler):
@@ -102,7 +102,6 @@ def untouched(tmp_path, monkeypatch):
     """A folder to run in, in which nothing may come to be."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr("test_commands.ROOT", tmp_path / "here")
     yield
     assert not list((tmp_path / "here").iterdir())
 
@@ -119,15 +118,16 @@ def test_a_trap_is_never_sprung(archive, name, published, untouched):
 
 
 def test_the_commands_say_it_in_one_line(archive, untouched, tmp_path):
-    script = Path(__file__).parents[2] / "train.py"
-    args = [script.parent / "configs/cifar10.toml", "--data-root", archive.root, "--out", tmp_path / "runs"]
+    args = ["cifar10", "--data-root", archive.root, "--out", tmp_path / "runs"]
     for name in ("data_batch_1", "batches.meta"):
         archive.write(name, pickle.dumps(Trap()))
-        assert "is not the published file" in shell(str(script), *args, code=3)
+        assert "is not the published file" in shell("train", *args, code=3, cwd=Path())
     archive.publish()
-    assert "it asks for 'posix.mkdir'" in shell(str(script), *args, code=3)
+    assert "it asks for 'posix.mkdir'" in shell("train", *args, code=3, cwd=Path())
     (tmp_path / "trap.toml").write_bytes(pickle.dumps(Trap()))
-    assert "trap.toml" in shell(str(script), tmp_path / "trap.toml", "--out", tmp_path / "runs", code=2)
+    assert "trap.toml" in shell(
+        "train", tmp_path / "trap.toml", "--out", tmp_path / "runs", code=2, cwd=Path()
+    )
     assert not (tmp_path / "runs").exists()
 
 

@@ -21,8 +21,8 @@ from nets.data import batches, stream, tree
 from nets.data import datasets as data
 from nets.tools import survive
 from nets.training import config, log, trainer
-from tests.commands.test_commands import shell
 from tests.helpers import CUDA
+from tests.shell import shell
 
 ROOT = Path(__file__).parents[2]
 NET = """
@@ -175,9 +175,9 @@ def test_the_same_run_streamed(root, tmp_path):
         '[data]\nsource = "folder"\n[augment]\ncrop_padding = 2\ncutout = 3' + NET
     )
     args = ["--data-root", root, "--out", tmp_path, "--device", "cpu", "--set", "data.num_workers=2", "--set"]
-    here = shell("train.py", tmp_path / "net.toml", *args, "name=here")
-    there = shell("train.py", tmp_path / "net.toml", *args, "name=there", "--set", "data.memory_limit_mb=0")
-    assert here == there == shell("eval.py", tmp_path / "there").split("\n\n")[-1]
+    here = shell("train", tmp_path / "net.toml", *args, "name=here")
+    there = shell("train", tmp_path / "net.toml", *args, "name=there", "--set", "data.memory_limit_mb=0")
+    assert here == there == shell("eval", tmp_path / "there").split("\n\n")[-1]
     a, b = (load_file(tmp_path / name / "last.safetensors") for name in ("here", "there"))
     assert all(torch.equal(a[k], b[k]) for k in a)
     epochs = [row for row in log.rows(tmp_path / "there") if "epoch" in row]
@@ -219,7 +219,7 @@ def test_a_bad_picture_stops_a_stream(root, tmp_path, workers):
     (root / "train/bee/5.png").write_bytes(b"")
     (tmp_path / "net.toml").write_text('[data]\nsource = "folder"\nmemory_limit_mb = 0' + NET)
     args = ["--data-root", root, "--out", tmp_path, "--set", f"data.num_workers={workers}"]
-    assert "train/bee/5.png: not a picture" in shell("train.py", tmp_path / "net.toml", *args, code=3)
+    assert "train/bee/5.png: not a picture" in shell("train", tmp_path / "net.toml", *args, code=3)
 
 
 @pytest.mark.parametrize("limit", [0, 4000])
@@ -230,14 +230,14 @@ def test_bad_pictures_are_skipped_and_counted(root, tmp_path, limit, capfd):
     (tmp_path / "net.toml").write_text('[data]\nsource = "folder"\non_error = "skip"' + NET)
     args = ["--data-root", root, "--out", tmp_path, "--set", f"data.memory_limit_mb={limit}"]
     for _ in range(2):  # in memory, the second time from the cache
-        out = shell("train.py", tmp_path / "net.toml", *args, "--force")
+        out = shell("train", tmp_path / "net.toml", *args, "--force")
         result = json.loads((tmp_path / "net/result.json").read_text())
         assert result["count"] == 8 and "8 test pictures" in out
         assert result["skipped"]["count"] == 4 and set(result["skipped"]["files"]) == {*map(str, bad)}
         assert all("not a picture" in why for why in result["skipped"]["files"].values())
-    assert "8 test pictures" in shell("eval.py", tmp_path / "net")
+    assert "8 test pictures" in shell("eval", tmp_path / "net")
     args[-1] += ".0"
-    shell("train.py", tmp_path / "net.toml", *args, code=2)
+    shell("train", tmp_path / "net.toml", *args, code=2)
 
 
 def test_a_skipped_picture_gives_way_to_the_next_of_its_class(root):

@@ -27,7 +27,7 @@ from nets.distributed.world import World, join
 from nets.kernels import native
 from nets.kernels.fused import NormAct, fuse
 from nets.layers.norm import BatchNorm2d
-from nets.losses import CrossEntropy, Performance
+from nets.losses import CrossEntropyLoss, Performance
 from nets.optim.sgd import SGD
 from nets.training import config
 from nets.training.build import build
@@ -109,7 +109,7 @@ def test_a_stranger_at_the_door_is_turned_away(monkeypatch):
     with pytest.raises(PeerError, match=r"rank 1 \(.*, pid .*\) died; go on with --resume"):
         watch.leave()
     assert str(watch.judge(KeyboardInterrupt())).startswith(other.name), "whatever is going on here"
-    assert isinstance(watch.judge(own := UsageError("")), UsageError) and not own.told
+    assert isinstance(watch.judge(own := UsageError("")), UsageError) and not own.reported
     watch.close()
 
 
@@ -145,7 +145,7 @@ def test_shares_are_whole_disjoint_and_alike(n, size, batch):
 
 
 def test_weights_add_up():
-    mean, total = CrossEntropy(), CrossEntropy(reduction="sum")
+    mean, total = CrossEntropyLoss(), CrossEntropyLoss(reduction="sum")
     worlds = [World(rank, 4) for rank in range(4)]
     assert sum(weight(mean, shares.rows(11, w), 11) for w in worlds) == pytest.approx(1)
     assert weight(total, 3, 11) == weight(Performance(), 3, 11) == 1
@@ -162,7 +162,7 @@ def test_a_step_stays_on_a_fake_cuda_device(sharded, wire):
     """Buckets, the norm's own arithmetic and the pieces; nothing is read back to the host."""
     world = World()
     with FakeTensorMode():
-        net, loss = synchronize(small_net("cuda"), world), CrossEntropy()
+        net, loss = synchronize(small_net("cuda"), world), CrossEntropyLoss()
         kind = Scatterer if sharded else Reducer
         reducer = kind(net.params, world, 0.0001, wire)
         optimizer = ShardedSGD(reducer, 0.1, 0.9) if sharded else SGD(net.params, 0.1, 0.9)
@@ -212,7 +212,7 @@ def test_a_synchronized_net_keeps_names_and_tensors():
     assert synchronize(net, World()) is net
     after = {**net.params, **net.buffers}
     assert [*after] == [*before] and [id(t) for t in after.values()] == state
-    norms = [layer for layer in net.places() if isinstance(layer, BatchNorm2d)]
+    norms = [layer for layer in net.leaves() if isinstance(layer, BatchNorm2d)]
     assert len(norms) == 2 and norms[0] is norms[1] and type(norms[0]) is SyncBatchNorm2d
     net.eval()
     assert not norms[0].training

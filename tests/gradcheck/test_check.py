@@ -7,17 +7,17 @@ from nets.gradcheck import assert_gradients, check, compare
 from nets.gradcheck.measure import cosine, tolerance, ulps
 from nets.layers import containers as net
 from nets.layers.activations import ReLU, Tanh
-from nets.layers.base import Layer, Net
-from nets.layers.containers import Residual, Sequential
+from nets.layers.base import Layer
+from nets.layers.containers import Net, Residual, Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.dropout import Dropout
 from nets.layers.linear import Linear
 from nets.layers.norm import BatchNorm2d
-from nets.losses import CrossEntropy, Performance
+from nets.losses import CrossEntropyLoss, Performance
 from nets.training import build
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy(0.1), Performance()])
+@pytest.mark.parametrize("loss", [CrossEntropyLoss(0.1), Performance()])
 def test_a_wrong_loss_is_named(loss, monkeypatch):
     layer, x = Linear(4, 3).to(torch.float64), torch.randn(5, 4, dtype=torch.float64)
     target = torch.randint(3, (5,))

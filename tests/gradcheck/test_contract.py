@@ -5,8 +5,8 @@ import torch
 
 from nets.commands.targets import cases, everything
 from nets.gradcheck import breaches, check
-from nets.layers.base import Layer, Net
-from nets.layers.containers import Sequential
+from nets.layers.base import Layer
+from nets.layers.containers import Net, Sequential
 from nets.layers.linear import Linear
 
 X = torch.randn(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))

@@ -9,15 +9,14 @@ from torch.nn.functional import conv_transpose2d, log_softmax, one_hot, pad
 from nets.gradcheck import check
 from nets.layers.activations import GELU, ReLU, Scale, Sigmoid, SiLU, Tanh
 from nets.layers.adaptive_pool import AdaptiveAvgPool2d
-from nets.layers.base import Net
-from nets.layers.containers import Residual, Sequential
+from nets.layers.containers import Net, Residual, Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.dropout import Dropout
 from nets.layers.linear import Flatten, Linear
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
 from nets.layers.response_norm import LocalResponseNorm, _window_sum
-from nets.losses import CrossEntropy, Performance
+from nets.losses import CrossEntropyLoss, Performance
 
 BUGS = []  # (what is wrong, a class, its wrong backward, the layer, the input's shape, the wrong tensor)
 
@@ -286,13 +285,13 @@ def test_a_gradient_overwritten_on_reuse_is_named(monkeypatch):
 
 
 def without_smoothing(self, z, target):
-    right = CrossEntropy(self.label_smoothing)
+    right = CrossEntropyLoss(self.label_smoothing)
     p = log_softmax(z, 1).exp()
     return right(z, target)[0], (p - one_hot(target, z.shape[1])) / len(z)
 
 
 def undivided(self, z, target):
-    loss, dz = CrossEntropy(self.label_smoothing, "sum")(z, target)
+    loss, dz = CrossEntropyLoss(self.label_smoothing, "sum")(z, target)
     return loss / len(z), dz
 
 
@@ -302,11 +301,11 @@ def downhill(self, z, target):
 
 @pytest.mark.parametrize(
     "loss, wrong",
-    [(CrossEntropy(0.2), without_smoothing), (CrossEntropy(), undivided), (Performance(), downhill)],
+    [(CrossEntropyLoss(0.2), without_smoothing), (CrossEntropyLoss(), undivided), (Performance(), downhill)],
 )
 def test_a_wrong_loss_is_named(loss, wrong, monkeypatch):
     net, x = Sequential(Linear(6, 3)).to(torch.float64), torch.randn(ROWS, dtype=torch.float64)
-    target = torch.randint(3, (5,)) if isinstance(loss, CrossEntropy) else torch.rand(5, 3).double()
+    target = torch.randint(3, (5,)) if isinstance(loss, CrossEntropyLoss) else torch.rand(5, 3).double()
     broken = type(type(loss).__name__, (type(loss),), {"__call__": wrong})
     broken = object.__new__(broken)
     broken.__dict__ = dict(vars(loss))

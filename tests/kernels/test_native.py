@@ -295,9 +295,9 @@ def test_a_fused_net_in_evaluation_is_the_plain_one():
     x = pictures(6, 3, 16, 16, dtype=torch.float32)
     fast.forward(x)
     fast.eval()
-    assert not any(layer.training for layer in net.places())
+    assert not any(layer.training for layer in net.leaves())
     near(fast.forward(x)[0], net.forward(x)[0], 1e-5)
-    assert fast.train().training and all(layer.training for layer in net.places())
+    assert fast.train().training and all(layer.training for layer in net.leaves())
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_a_processor_that_can_less_gives_the_same(without, monkeypatch, tmp_path
 
 
 def test_the_fused_step_compiles_whole():
-    from nets.losses import CrossEntropy
+    from nets.losses import CrossEntropyLoss
     from nets.optim.sgd import SGD
     from nets.training.step import train_step
 
@@ -373,7 +373,7 @@ def test_the_fused_step_compiles_whole():
     for compiled in (False, True):
         torch.manual_seed(1)
         net = fuse(small_net(), CPU, torch.float32)
-        step = train_step(net, CrossEntropy(), SGD(net.params, 0.1, 0.9))
+        step = train_step(net, CrossEntropyLoss(), SGD(net.params, 0.1, 0.9))
         if compiled:
             step = torch.compile(step, fullgraph=True)
         losses.append([float(step(x, y, torch.ones(()))[0]) for _ in range(3)])

@@ -14,7 +14,7 @@ from nets.layers.conv import Conv2d
 from nets.layers.linear import Flatten, Linear
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
-from nets.losses import CrossEntropy
+from nets.losses import CrossEntropyLoss
 from nets.optim.sgd import SGD
 from nets.training.step import train_step
 
@@ -156,7 +156,7 @@ def test_a_first_layer_that_stands_again_later_still_trains():
         x, target = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
         net.input_grad = True
         z, saved = net.forward(x)
-        loss = CrossEntropy()
+        loss = CrossEntropyLoss()
         _, grads = net.backward(saved, loss(z, target)[1])
         before = {k: v.clone() for k, v in net.params.items()}
         train_step(net, loss, SGD(net.params, 0.1))(x, target, 1.0)

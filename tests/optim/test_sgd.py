@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nets.losses import CrossEntropy
+from nets.losses import CrossEntropyLoss
 from nets.optim.muon import A, B, C, Muon, orthogonal
-from nets.optim.sgd import SGD, factor
+from nets.optim.schedules import lr_factor
+from nets.optim.sgd import SGD
 from nets.training import config, make
 from nets.training.step import train_step
 
@@ -64,12 +65,14 @@ def test_parameter_groups():
 
 
 def test_schedules():
-    assert [factor("constant", i, 4) for i in range(4)] == [1, 1, 1, 1]
-    assert [factor("linear", i, 4) for i in range(4)] == [1, 0.75, 0.5, 0.25]
-    assert factor("cosine", 2, 4) == pytest.approx(0.5)
-    assert factor("cosine", 1, 4) == pytest.approx(0.853553, abs=1e-6)
-    assert [factor("step", i, 8) for i in range(8)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3])
-    rates = [factor("linear", i, 10, 4) for i in range(10)]
+    assert [lr_factor("constant", i, 4) for i in range(4)] == [1, 1, 1, 1]
+    assert [lr_factor("linear", i, 4) for i in range(4)] == [1, 0.75, 0.5, 0.25]
+    assert lr_factor("cosine", 2, 4) == pytest.approx(0.5)
+    assert lr_factor("cosine", 1, 4) == pytest.approx(0.853553, abs=1e-6)
+    assert [lr_factor("step", i, 8) for i in range(8)] == pytest.approx(
+        [1, 1, 0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3]
+    )
+    rates = [lr_factor("linear", i, 10, 4) for i in range(10)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5:] == sorted(rates[5:], reverse=True) and rates[-1] == pytest.approx(1 / 6)
 
@@ -126,9 +129,9 @@ def test_muon_steps_filters_along_the_orthogonal_and_the_rest_as_sgd(options, ma
 def test_muon_by_its_name_in_a_config():
     conf = config.load(ROOT / "configs/digits.toml", ["train.optimizer=muon", "train.lr=0.1"])
     net = make.make_net(conf, (1, 8, 8), 10)
-    optimizer = make.make_optimizer(conf, net, CrossEntropy())
+    optimizer = make.make_optimizer(conf, net, CrossEntropyLoss())
     assert type(optimizer) is Muon
-    step = train_step(net, CrossEntropy(), optimizer)
+    step = train_step(net, CrossEntropyLoss(), optimizer)
     x, target = torch.randn(64, 1, 8, 8), torch.arange(64) % 10
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     first = step(x, target, torch.ones(()))[0]

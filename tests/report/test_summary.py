@@ -1,12 +1,12 @@
-"""nets summary: every shipped config, without memory, and the figures it prints."""
+"""nets summary: its numbers for every shipped config, and its table."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from nets.commands import cli
+from nets.commands import summary as command
 from nets.commands.targets import narrow
 from nets.common.errors import UsageError
 from nets.data import datasets as data
@@ -20,15 +20,14 @@ CONFIGS = sorted(Path(__file__).parents[2].glob("configs/*.toml"))
 ALEXNET = next(p for p in CONFIGS if p.stem == "alexnet")
 
 
-def shown(monkeypatch, capsys, *args):
-    monkeypatch.setattr(sys, "argv", ["summary", *map(str, args)])
-    summary.main()
+def shown(capsys, *args):
+    command.main([*map(str, args)])
     return capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
-def test_totals_are_those_of_a_real_forward(path):
-    """Narrow where the net is large: the same lines on meta as on the CPU."""
+def test_lines_on_meta_equal_those_of_a_real_forward(path):
+    """Large nets are narrowed."""
     conf = config.load(path, narrow(path))
     found = summary.of(conf, 2)
     shape, outputs = data.shapes(conf.data)
@@ -40,11 +39,11 @@ def test_totals_are_those_of_a_real_forward(path):
     assert summary.lines(net, x) == found
     assert sum(line.parameters for line in found) == sum(p.numel() for p in net.params.values())
     assert found[-1].shape == (2, outputs)
-    assert all("forward" not in vars(layer) for layer in net.walk())  # it is left as it was
+    assert all("forward" not in vars(layer) for layer in net.walk())  # the net is unchanged
 
 
-def test_alexnet(monkeypatch, capsys):
-    lines = shown(monkeypatch, capsys, ALEXNET)
+def test_table_of_alexnet(capsys):
+    lines = shown(capsys, ALEXNET)
     assert lines[0].split() == ["layer", "output", "parameters", "multiplications", "saved", "bytes"]
     assert lines[1].split() == [
         "0",
@@ -58,50 +57,50 @@ def test_alexnet(monkeypatch, capsys):
     assert len(lines) == 25
 
 
-def test_a_batch_multiplies_all_but_the_parameters(monkeypatch, capsys):
-    one = shown(monkeypatch, capsys, ALEXNET)[-1].replace(",", "").split()[1:]
-    many = shown(monkeypatch, capsys, ALEXNET, "--batch", 128)[-1].replace(",", "").split()[1:]
+def test_a_batch_multiplies_all_but_the_parameters(capsys):
+    one = shown(capsys, ALEXNET)[-1].replace(",", "").split()[1:]
+    many = shown(capsys, ALEXNET, "--batch", 128)[-1].replace(",", "").split()[1:]
     factors = [int(b) / int(a) for a, b in zip(one, many)]
     assert factors == [1, 128, 128]
 
 
-def test_figures_by_hand():
+def test_numbers_computed_by_hand():
     conf = config.load(CONFIGS[0].with_name("digits.toml"))
     found = summary.of(conf, 3)
     assert [line.name for line in found[:3]] == ["0 (Conv2d)", "1 (BatchNorm2d)", "2 (ReLU)"]
     assert found[0].products == 3 * 32 * 8 * 8 * 9 and found[0].parameters == 32 * 9
     assert found[0].saved == 3 * 8 * 8 * 4  # its x
     assert found[1].saved == 3 * 32 * 8 * 8 * 4 + 2 * 32 * 4  # its x, mean and deviation
-    assert found[2].saved == 3 * 32 * 8 * 8  # a byte a number
+    assert found[2].saved == 3 * 32 * 8 * 8  # one byte per number
     assert found[-3].saved == 0  # Flatten
     half = summary.of(config.load(CONFIGS[0].with_name("digits.toml"), ["train.dtype=bfloat16"]), 3)
     assert half[0].saved == 3 * 8 * 8 * 2
 
 
-def test_recompute_keeps_less(monkeypatch, capsys):
+def test_recompute_keeps_less(capsys):
     path = CONFIGS[0].with_name("cifar10.toml")
     whole, less = (
-        int(shown(monkeypatch, capsys, path, *more)[-1].replace(",", "").split()[-1])
+        int(shown(capsys, path, *more)[-1].replace(",", "").split()[-1])
         for more in (("--set", "net.recompute=false"), ("--set", "net.recompute=true"))
     )
     assert less < 0.8 * whole
 
 
-def test_what_is_shared_is_counted_once():
+def test_shared_parameters_are_counted_once():
     layer = Linear(4, 4)
     found = summary.lines(Sequential(layer, layer), torch.empty(5, 4))
     assert [line.parameters for line in found] == [20, 0]
     assert [line.saved for line in found] == [80, 80] and [line.products for line in found] == [80, 80]
 
 
-def test_blocks_inside_have_names_of_their_own(monkeypatch, capsys):
-    lines = shown(monkeypatch, capsys, CONFIGS[0].with_name("cifar10_resnet.toml"))
+def test_layers_inside_blocks_have_nested_names(capsys):
+    lines = shown(capsys, CONFIGS[0].with_name("cifar10_resnet.toml"))
     assert any(line.startswith("7.body.3 (Conv2d)") for line in lines)
 
 
-def test_wrong_arguments(monkeypatch, capsys):
-    with pytest.raises(UsageError, match="--batch must be at least 1"):
-        shown(monkeypatch, capsys, ALEXNET, "--batch", 0)
+def test_wrong_arguments_are_usage_errors(capsys):
+    with pytest.raises(UsageError, match="--batch: must be at least 1"):
+        shown(capsys, ALEXNET, "--batch", 0)
     with pytest.raises(SystemExit) as left, cli.one_line_errors():
-        shown(monkeypatch, capsys, ALEXNET, "--set", "train.rat=1")
+        shown(capsys, ALEXNET, "--set", "train.rat=1")
     assert left.value.code == 2

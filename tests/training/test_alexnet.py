@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from nets.bench import same_curve
+from nets.commands import enlarge
+from nets.commands import same_curve as command
 from nets.commands.targets import narrow
 from nets.common.errors import DataError, MismatchError, UsageError
 from nets.data import batches, color
@@ -21,7 +22,6 @@ from nets.data.ten_crop import center, ten_crop
 from nets.data.tta import look
 from nets.layers.init import restart
 from nets.layers.linear import Linear
-from nets.tools import enlarge
 from nets.training import config, make, trainer
 from nets.training.predict import Trained
 
@@ -214,11 +214,10 @@ def tree(tmp_path_factory):
                 pixels = random.integers(0, 120, (12, 12, 3), np.uint8)
                 pixels[..., tint] += 120
                 Image.fromarray(pixels).save(small / split / label / f"{i}.png")
-    argv, sys.argv = sys.argv, ["enlarge", str(small), str(large), "--size", "110", "--count", "20"]
-    enlarge.main()
-    with pytest.raises(UsageError, match="is there already"):
-        enlarge.main()
-    sys.argv = argv
+    args = [str(small), str(large), "--size", "110", "--count", "20"]
+    enlarge.main(args)
+    with pytest.raises(UsageError, match="exists already"):
+        enlarge.main(args)
     return large
 
 
@@ -299,11 +298,10 @@ def test_twenty_steps_by_hand_and_by_autograd_have_the_same_loss(tree):
 
 
 def test_a_curve_that_leaves_the_others_is_told(tree, monkeypatch, capsys):
-    command = ["same_curve", str(PATH), "--steps", "9", "--device", "cpu", "--data-root", str(tree)]
+    args = [str(PATH), "--steps", "9", "--device", "cpu", "--data-root", str(tree)]
     for override in overrides(tree, *WIDE):
-        command += ["--set", override]
-    monkeypatch.setattr(sys, "argv", command)
-    same_curve.main()
+        args += ["--set", override]
+    command.main(args)
     assert capsys.readouterr().out.count("\n") == 10
     right = Linear.backward
 
@@ -312,13 +310,13 @@ def test_a_curve_that_leaves_the_others_is_told(tree, monkeypatch, capsys):
         return dx, grads | {"bias": 0.5 * grads["bias"]}
 
     monkeypatch.setattr(Linear, "backward", wrong)
-    with pytest.raises(MismatchError, match="the losses of step [2-9] are"):
-        same_curve.main()
+    with pytest.raises(MismatchError, match="the losses of step [2-9] differ"):
+        command.main(args)
 
 
 def test_the_curve_of_another_optimizer_has_no_twin(tree):
     conf = config.load(PATH, overrides(tree, "train.optimizer=muon"))
-    with pytest.raises(UsageError, match="torch.optim has no twin of muon"):
+    with pytest.raises(UsageError, match="torch.optim has no equivalent of muon"):
         next(same_curve.curves(trainer.Run(conf, torch.device("cpu"), tree), 1))
 
 

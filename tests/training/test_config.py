@@ -11,7 +11,7 @@ from nets.training import config
 from nets.training.build import build
 
 CONFIGS = sorted(Path(__file__).parents[2].glob("configs/*.toml"))
-MINIMAL = '[net]\nlayers = ["Flatten", { type = "Linear", outputs = 10 }]\n'
+MINIMAL = '[net]\nlayers = ["Flatten", { type = "Linear", out_features = 10 }]\n'
 
 
 def write(tmp_path, text):
@@ -139,13 +139,13 @@ def layer(**options):
         (layer(type="Conv2d", out_channels=3, kernel_size=3, groups=2), "groups"),
         (
             layer(type="Conv2d", out_channels=3, kernel_size=3, kernel="fast"),
-            '"reference", "torch" or "native"',
+            "Conv2d.kernel: renamed to net.backend",
         ),
         (layer(type="MaxPool2d", kernel_size=2.5), "kernel_size"),
         (layer(type="Dropout", p=2), "probability"),
         (layer(type="ReLU", x=1), 'no option "x"'),
         (layer(type="Scale", factor=float("inf")), "factor: expected float"),
-        (layer(type="Linear", outputs=3, spread="x"), "spread: expected float"),
+        (layer(type="Linear", out_features=3, init_bound="x"), "init_bound: expected float"),
         (layer(type="BatchNorm2d", eps=-1.0), "eps must be over 0"),
         (layer(type="Sequential", layers=[]), "layers: expected a list"),
         (layer(type="AdaptiveAvgPool2d", output_size=[2, 0]), "output_size must be a whole number"),
@@ -159,7 +159,7 @@ def layer(**options):
         (layer(type="Residual", body=["Relu"]), "net.layers[0].body[0]: no layer"),
         (
             layer(type="Residual", body=[{"type": "Conv2d", "out_channels": 4, "kernel_size": 3}]),
-            "body gives 4 × 6 × 6, the way around it 1 × 8 × 8",
+            "body gives 4 × 6 × 6, the shortcut 1 × 8 × 8",
         ),
     ],
 )
@@ -178,15 +178,16 @@ def test_build_fills_in_sizes():
             {"type": "Residual", "body": body, "shortcut": around},
             {"type": "AdaptiveAvgPool2d", "output_size": [8, 9]},
             {"type": "Sequential", "layers": [{"type": "MaxPool2d", "kernel_size": 2}, "Flatten"]},
-            {"type": "Linear", "outputs": 7},
+            {"type": "Linear", "out_features": 7},
         ],
         (3, 8, 8),
-        "torch",
+        recompute=True,
     )
     assert out == (7,)
     shapes = {k: tuple(v.shape) for k, v in net.params.items()}
     assert shapes["0.body.0.weight"] == (4, 3, 3, 3) and shapes["3.weight"] == (7, 4 * 4 * 4)
-    assert net.children["0"].children["body"].children["1"].kernel == "torch"
+    inner = net.children["0"].children["body"]
+    assert net.recompute and inner.recompute
 
 
 def test_an_override_may_have_spaces_and_numbers_as_people_write_them(tmp_path):

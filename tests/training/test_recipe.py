@@ -13,8 +13,10 @@ from nets.layers.containers import Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.linear import Flatten, Linear
 from nets.layers.pool import GlobalMaxPool
-from nets.losses import CrossEntropy
-from nets.optim.sgd import SGD, constants, factor
+from nets.losses import CrossEntropyLoss
+from nets.optim.param_groups import frozen_names
+from nets.optim.schedules import lr_factor
+from nets.optim.sgd import SGD
 from nets.training import config
 from nets.training.config import Augment, Data, Eval
 from nets.training.evaluate import outputs
@@ -61,7 +63,7 @@ def test_who_stays_counts_for_those_who_sit_out():
 def test_the_weighted_step_tells_what_each_sample_taught():
     torch.manual_seed(0)
     net, x, y = Sequential(Linear(4, 3)), torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
-    loss, weight = CrossEntropy(0.1, "sum"), torch.tensor([1.0, 0, 2, 1, 0])
+    loss, weight = CrossEntropyLoss(0.1, "sum"), torch.tensor([1.0, 0, 2, 1, 0])
     plain = {k: v.clone() for k, v in net.params.items()}
     z = net.forward(x)[0]
     dz = loss(z, y)[1]
@@ -81,15 +83,15 @@ def test_resize_is_bilinear_and_keeps_the_layout():
 
 
 def test_schedules_go_no_lower_than_the_floor():
-    found = [factor("linear", i, 10, floor=0.25) for i in range(10)]
+    found = [lr_factor("linear", i, 10, floor=0.25) for i in range(10)]
     assert found[0] == 1 and found[5] == 0.5 and found[8:] == [0.25, 0.25]
 
 
 def test_a_group_trains_until_its_epoch():
     names = ["0.bias", "1.bias", "1.weight"]
     groups = [{"match": ["0.*"], "until_epoch": 1.5}, {"match": ["*.bias"], "until_epoch": 0.0}]
-    assert constants(names, groups, 0.0) == ["1.bias"]
-    assert constants(names, groups, 1.5) == ["0.bias", "1.bias"]
+    assert frozen_names(names, groups, 0.0) == ["1.bias"]
+    assert frozen_names(names, groups, 1.5) == ["0.bias", "1.bias"]
 
 
 def test_a_constant_is_not_stepped():
@@ -279,7 +281,7 @@ def test_a_step_that_updates_layer_by_layer_is_the_one_that_updates_at_the_end(k
         net = Sequential(*layers, recompute=True)
         optimizer = {"sgd": SGD, "muon": Muon}[kind](net.params, 0.1, 0.9, True)
         optimizer.layerwise = layerwise
-        step = train_step(net, CrossEntropy(), optimizer)
+        step = train_step(net, CrossEntropyLoss(), optimizer)
         found.append([float(step(x, y, 1.0)[0]) for _ in range(4)])
         found[-1] += [p.clone() for p in net.params.values()]
     assert found[0][0] != found[0][3]
@@ -308,7 +310,7 @@ def test_updating_layer_by_layer_never_holds_all_gradients():
     for layerwise, allowed in ((True, 2), (False, 4)):
         optimizer = SGD(net.params, 0.1)
         optimizer.layerwise = layerwise
-        step = train_step(net, CrossEntropy(), optimizer)
+        step = train_step(net, CrossEntropyLoss(), optimizer)
         with Watch():
             step(torch.randn(3, 64), torch.tensor([0, 1, 2]), 1.0)
         assert max(most) <= allowed and (layerwise or max(most) == 4)

@@ -7,7 +7,8 @@ import pytest
 
 from nets.common.errors import UsageError
 from nets.training import config
-from nets.training.build import LAYERS
+from nets.training.build import build
+from nets.layers import LAYERS
 from nets.training.renamed import CHANGED, RENAMED, RENAMED_OPTIONS, RENAMED_VALUES
 
 NET = '[net]\nlayers = ["Flatten", { type = "Linear" }]\n'
@@ -83,9 +84,10 @@ def test_a_whole_config_of_before(tmp_path):
     assert refused(tmp_path, text) == 'data.units: renamed to data.normalize, "bytes" to "mean"'
 
 
-@pytest.mark.parametrize(
-    "layer, old, new", [(n, *pair) for n, o in RENAMED_OPTIONS.items() for pair in o.items()]
-)
-def test_new_layer_options_are_the_layers_own(layer, old, new):
+@pytest.mark.parametrize("layer, old", RENAMED_OPTIONS)
+def test_an_old_layer_option_is_refused_with_the_new_one(layer, old):
+    new = RENAMED_OPTIONS[layer, old]
     options = inspect.signature(LAYERS[layer]).parameters
-    assert new in options and old not in options
+    assert (new in options or new in RENAMED.values()) and old not in options
+    with pytest.raises(UsageError, match=rf"net.layers\[1\]: .*{layer}.*{old}.*{new}"):
+        build(["ReLU", {"type": layer, old: 1}], (1, 8, 8))

@@ -1,0 +1,27 @@
+"""The command `nets enlarge`."""
+
+from pathlib import Path
+
+from nets.commands import cli
+from nets.common.errors import UsageError
+from nets.tools.enlarge import enlarge
+
+DETAILS = """A net for large pictures can be tried on the result. The pictures are written as PNG: about the
+same number from each class, its first ones, and a fifth as many test pictures as training pictures."""
+
+
+def parser():
+    parser = cli.parser("enlarge", DETAILS)
+    parser.add_argument("src", type=Path, metavar="SRC", help="holds train/ and test/, with a folder a class")
+    parser.add_argument("dst", type=Path, metavar="DST", help="new folder; must not exist")
+    parser.add_argument("--size", type=cli.at_least(1), default=256, metavar="N", help="rows and columns")
+    parser.add_argument("--count", type=cli.at_least(1), default=2000, metavar="N", help="training pictures")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    if args.dst.exists():
+        raise UsageError(f"{args.dst}: exists already")
+    written = enlarge(args.src, args.dst, args.size, args.count)
+    print(f"{args.dst}: " + ", ".join(f"{n} {split}" for split, n in written.items()) + " pictures")

@@ -1,0 +1,56 @@
+"""The command `nets eval`."""
+
+from nets.commands import cli
+from nets.common import device
+from nets.convert import pretrained
+from nets.report import figure
+from nets.training import predict
+
+DETAILS = """Without pictures: top-1 and top-5 accuracy on the test set, every class, and the pairs most often
+confused. With pictures: the five best guesses for each, also drawn as guesses.png in the run's folder.
+
+RUN can also be a model of torchvision with its published weights, such as torchvision:alexnet. Its
+figure goes to runs/torchvision-alexnet."""
+DRAWN = 20  # pictures at most in guesses.png: more take long to draw and are too small to see
+
+
+def parser():
+    parser = cli.parser("eval", DETAILS)
+    parser.add_argument("run", metavar="RUN", help="a run's folder (runs/digits), or torchvision:MODEL")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="picture files of any size (default: the test set)"
+    )
+    cli.add_data_root(parser)
+    cli.add_device(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument(
+        "--best", action="store_true", help="use the checkpoint with the best test score, not the last one"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    where = device.select_device(args.device)
+    if args.run.startswith(pretrained.PREFIX):
+        trained = pretrained.Pretrained(args.run, where)
+    else:
+        trained = predict.Trained(args.run, where, args.best)
+    if args.images:
+        _classify(trained, args.images, args.json)
+    else:
+        show = predict.as_json if args.json else predict.describe
+        print(show(trained.test(args.data_root), trained.classes))
+
+
+def _classify(trained, paths: list[str], json: bool):
+    """Print the best guesses for each picture, and draw those of the first ones."""
+    pixels, z = trained.guess(paths)
+    if json:
+        print(predict.guesses_json(paths, z, trained.classes))
+    else:
+        for path, logits in zip(paths, z):
+            print(predict.bars(path, logits, trained.classes))
+    trained.run.mkdir(parents=True, exist_ok=True)
+    file = trained.run / "guesses.png"
+    figure.top5(file, pixels[:DRAWN], z[:DRAWN], trained.classes, captions=paths[:DRAWN])

@@ -1,0 +1,44 @@
+"""The command `nets survive`."""
+
+import tempfile
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nets.commands import cli
+from nets.common import device
+from nets.common.errors import CheckpointError
+from nets.tools.survive import SETTINGS, survive
+
+DETAILS = f"""One run trains undisturbed. More runs of the same config are killed (SIGKILL), some at random
+steps and some while a checkpoint is written, and are resumed. Weights, momentum, statistics, random
+numbers, log and figures must equal the first run's to the last bit. Each run has
+{", ".join(SETTINGS)}."""
+
+
+def parser():
+    parser = cli.parser("survive", DETAILS)
+    cli.add_config(parser)
+    add = parser.add_argument
+    add("--kills", type=cli.at_least(0), default=50, metavar="N", help="kills at random steps")
+    add("--saves", type=cli.at_least(0), default=20, metavar="N", help="kills while a checkpoint is written")
+    add("--alone", type=cli.at_least(0), default=4, metavar="N", help="further undisturbed runs")
+    cli.add_device(parser)
+    add("--seed", type=int, default=0, help="random seed of the kills' times")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    conf = cli.load_config(args, before=SETTINGS)
+    where, count = device.select_device(args.device), args.kills + args.saves + args.alone
+    bad = []
+    with tempfile.TemporaryDirectory() as folder:
+        runs = survive(conf, where, Path(folder), args.kills, args.saves, args.alone, args.seed)
+        for what, different in tqdm(runs, total=count, unit="run", disable=None):
+            if different:
+                bad.append(what)
+                tqdm.write(f"{what}: different: {', '.join(different)}")
+    print(f"{count - len(bad)} of {count} the same to the last bit")
+    if bad:
+        raise CheckpointError(f"{len(bad)} runs ended differently")
