@@ -93,7 +93,7 @@ class Train:
     label_smoothing: float = key(0.0, least=0, most=1)  # cross_entropy: spread over all classes
     optimizer: str = key("sgd", among=("sgd", "muon", "adaptive"))  # see nets.optim
     lr: float = key(0.1, over=0)  # learning rate
-    momentum: float = key(0.0, least=0, most=1)  # share of the last step that is kept
+    momentum: float = key(0.0, least=0, most=1)  # multiplies the velocity of the last step
     nesterov: bool = False  # Nesterov momentum
     weight_decay: float = key(0.0, least=0)  # times the weight, added to its gradient
     param_groups: tuple = ()  # tables: match = ["*.bias"], and any of GROUP_KEYS
