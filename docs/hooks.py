@@ -49,11 +49,10 @@ def api_reference() -> str:
     import nets
 
     lines = ["| name | |", "|---|---|"]
-    for name in getattr(nets, "__all__", []):
+    for name in nets.__all__:
         thing = getattr(nets, name)
-        where = getattr(thing, "__module__", None)
-        shown = f"[`{name}`][{where}.{thing.__qualname__}]" if where else f"`{name}`"
-        lines.append(f"| {shown} | {_summary(thing) if where else ''} |")
+        if callable(thing):
+            lines.append(f"| [`{name}`][{thing.__module__}.{thing.__qualname__}] | {_summary(thing)} |")
     return "\n".join(lines)
 
 
