@@ -109,7 +109,7 @@ def _layer_cases(name):
 def _loss_case(name, batch) -> Case:
     """A loss needs something before it: a layer that does nothing."""
     z = torch.randn(batch, 5, dtype=torch.float64)
-    return Case(name, LAYERS["Scale"](1.0), z, LOSSES[name](), torch.randint(5, (batch,)))
+    return Case(name, Scale(1.0), z, LOSSES[name](), torch.randint(5, (batch,)))
 
 
 def _own_cases(target, seed, shape) -> list[Case]:

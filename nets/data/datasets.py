@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nets.common.errors import DataError
+from nets.common.extras import require
 from nets.data import cifar, folder, stream, tree
 
 
@@ -130,16 +131,18 @@ def cifar100(config, random_crop: float = 0.0) -> Dataset:
     return _cifar(config, random_crop, "CIFAR100", "cifar100")
 
 
+ARCHIVES = {"CIFAR10": "cifar-10-batches-py", "CIFAR100": "cifar-100-python"}  # their folders
+
+
 def _cifar(config, random_crop: float, cls: str, name: str) -> Dataset:
     """The official archive where root has it, else a folder-per-class tree, else a download."""
-    import torchvision
-
-    source = getattr(torchvision.datasets, cls)
     root = Path(config.root).expanduser()
-    if not (root / source.base_folder).exists():
+    if not (root / ARCHIVES[cls]).exists():
         for tree in (root, root / name):
             if (tree / "train").is_dir():
                 return from_folder(dataclasses.replace(config, root=str(tree)), random_crop)
+    datasets = require("torchvision.datasets", "vision", f"data.source: {name}'s official archive")
+    source = getattr(datasets, cls)  # the files' names, MD5s and address
     *parts, classes = cifar.load(root, source)
     return _pictures(*parts, classes)
 

@@ -7,12 +7,13 @@ from nets.common import files
 from nets.common.device import device_name, versions
 from nets.data import stream
 from nets.data.datasets import Dataset
-from nets.report import figure
 from nets.training.config import Config
 
 
 def write(out: Path, config: Config, data: Dataset, z, result, rows: list[dict], facts: dict, device):
     """result: a report on the net's outputs z (N, outputs); rows: of metrics.jsonl; facts: more of them."""
+    from nets.report import figure  # imports matplotlib, which only figures need
+
     if data.classes:
         z, y = z.cpu(), data.test_y.cpu()
         best, worst = figure.best_and_worst(z, y)
