@@ -18,7 +18,7 @@ from tqdm import tqdm
 from nets.common.device import keep_memory
 from nets.common.errors import CheckpointError, DataError, UsageError, nearest
 from nets.convert.from_torch import from_torch
-from nets.data.pictures import decode
+from nets.data.images import decode
 
 PREFIX = "torchvision:"
 SOME = 8  # pictures at a time

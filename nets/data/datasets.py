@@ -16,7 +16,7 @@ from nets.data import cifar, folder, stream, tree
 class Dataset:
     """Training and test samples.
 
-    x        uint8 (N, H, W, C) for pictures, or stream.Pictures, which stays in its files;
+    x        uint8 (N, H, W, C) for pictures, or stream.ImageStream, which stays in its files;
              float32 (N, inputs) for the lecture's toy sets
     y        int64 (N), an index into `classes`; float32 (N, outputs) for toy sets
     mean     (C), of the training pictures on a scale of 0 to 1, and std likewise
@@ -30,17 +30,17 @@ class Dataset:
     classes: tuple[str, ...] = ()
     mean: Tensor | None = None
     std: Tensor | None = None
-    side: int = 0  # of what the net sees, cut out of the picture; 0: all of it
+    crop_size: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """What the net sees of one sample: (C, H, W), or (inputs,)."""
         c, *sides = sample_shape(self.train_x)
-        return (c, *([self.side] * 2 if self.side else sides))
+        return (c, *([self.crop_size] * 2 if self.crop_size else sides))
 
     @property
-    def outputs(self) -> int:
+    def num_outputs(self) -> int:
         return len(self.classes) or self.train_y.shape[1]
 
     def to(self, device) -> "Dataset":
@@ -107,7 +107,7 @@ def from_folder(config, random_crop: float = 0.0) -> Dataset:
         raise DataError(
             f"{config.root}: has {len(classes)} classes, data.num_classes is {config.num_classes}"
         )
-    if stream.wanted(splits, config, random_crop):
+    if stream.should_stream(splits, config, random_crop):
         train, test = stream.load(splits, config, random_crop)
         found = _pictures(train, train.y, test, test.y, classes, train.sample(), train.skipped)
     else:
@@ -115,7 +115,7 @@ def from_folder(config, random_crop: float = 0.0) -> Dataset:
         found = _pictures(*parts, classes, skipped=skipped)
     if config.normalize == "mean":
         found.std = torch.full_like(found.std, 1 / 255)
-    found.side = config.crop_size
+    found.crop_size = config.crop_size
     return found
 
 
@@ -164,7 +164,7 @@ def load(config, augment=None) -> Dataset:
     if random_crop and not config.size:
         raise UsageError("augment.random_resized_crop: needs data.size, the side that crops are scaled to")
     found = LOADERS[config.source](config, random_crop)
-    if random_crop and not isinstance(found.train_x, stream.Pictures):
+    if random_crop and not isinstance(found.train_x, stream.ImageStream):
         raise UsageError(f"augment.random_resized_crop: {config.source} is not read from a tree of pictures")
     return found
 
@@ -177,4 +177,4 @@ def shapes(config) -> tuple[tuple[int, ...], int]:
     if config.source == "folder" and config.num_classes and side:
         return (config.channels, side, side), config.num_classes
     data = load(config)
-    return data.shape, data.outputs
+    return data.shape, data.num_outputs

@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from nets.common import tensorfile as checkpoint
 from nets.common.errors import CheckpointError, DataError
-from nets.data.pictures import decode
-from nets.data.tree import Files
+from nets.data.images import decode
+from nets.data.tree import FileList
 
 CACHE = ".nets-cache.safetensors"
 
 
-def load(root, splits: dict[str, Files], size: int = 0, channels: int = 3, on_error: str = "stop"):
+def load(root, splits: dict[str, FileList], size: int = 0, channels: int = 3, on_error: str = "stop"):
     """Returns (train_x, train_y, test_x, test_y, skipped); x uint8 (N, H, W, C), y int64.
 
     size: side to which pictures are scaled and cut; 0 where all have one size already.
@@ -39,7 +39,7 @@ def load(root, splits: dict[str, Files], size: int = 0, channels: int = 3, on_er
         x, bad = _decode_all(files, size, channels, split, on_error == "skip")
         lost = np.setdiff1d(files.y, files.without(bad).y)
         if len(lost):
-            raise DataError(f"{next(iter(bad.values()))}; nor can any other of its class")
+            raise DataError(f"{next(iter(bad.values()))}; no other file of its class can be read")
         tensors[f"{split}_x"] = x
         tensors[f"{split}_y"] = torch.from_numpy(files.without(bad).y)
         skipped |= {files[i]: why for i, why in bad.items()}
@@ -49,14 +49,14 @@ def load(root, splits: dict[str, Files], size: int = 0, channels: int = 3, on_er
     return *(tensors[k] for k in ("train_x", "train_y", "test_x", "test_y")), skipped
 
 
-def same_size(path, pixels, shape):
+def check_same_size(path, pixels, shape):
     """DataError unless the pixels have the shape of the others."""
     if pixels.shape != shape:
         (h, w), (h0, w0) = pixels.shape[:2], shape[:2]
         raise DataError(f"{path}: {w} × {h} pixels, others {w0} × {h0}; set data.size to scale all")
 
 
-def first(files: Files, size, channels, skip: bool) -> np.ndarray:
+def first_readable(files: FileList, size, channels, skip: bool) -> np.ndarray:
     """The first picture that can be read: its shape is that of all."""
     for path in files:
         try:
@@ -68,9 +68,9 @@ def first(files: Files, size, channels, skip: bool) -> np.ndarray:
     raise problem
 
 
-def _decode_all(files: Files, size, channels, split, skip: bool):
+def _decode_all(files: FileList, size, channels, split, skip: bool):
     """Returns (pictures, {row: why} of those that can't be read and are left out)."""
-    shape = first(files, size, channels, skip).shape
+    shape = first_readable(files, size, channels, skip).shape
     out = np.empty((len(files), *shape), np.uint8)
     bad = {}
 
@@ -82,7 +82,7 @@ def _decode_all(files: Files, size, channels, split, skip: bool):
                 raise
             bad[i] = str(e)
             return
-        same_size(files[i], pixels, shape)
+        check_same_size(files[i], pixels, shape)
         out[i] = pixels
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from nets.common.errors import DataError, nearest
-from nets.data.pictures import EXTENSIONS
+from nets.data.images import EXTENSIONS
 
 
-class Files:
+class FileList:
     """A split's picture files, class by class and sorted by name: files[i] is a path, y (N) the labels.
 
     All names are bytes in one array. A list of strings takes several times the memory, and as
@@ -22,7 +22,7 @@ class Files:
         self.folder, self.names, self.ends, self.y = str(folder), names, ends, y
 
     @staticmethod
-    def of(folder, groups) -> "Files":
+    def from_groups(folder, groups) -> "FileList":
         """From each class's names, relative to folder."""
         names, ends, counts = bytearray(), array("q"), []
         for group in groups:
@@ -31,7 +31,7 @@ class Files:
                 ends.append(len(names))
             counts.append(len(group))
         y = np.repeat(np.arange(len(counts)), counts)
-        return Files(folder, np.frombuffer(names, np.uint8), np.frombuffer(ends, np.int64), y)
+        return FileList(folder, np.frombuffer(names, np.uint8), np.frombuffer(ends, np.int64), y)
 
     def __len__(self):
         return len(self.ends)
@@ -44,16 +44,16 @@ class Files:
             raise IndexError(i)
         return os.path.join(self.folder, os.fsdecode(self.name(i)))
 
-    def without(self, rows) -> "Files":
+    def without(self, rows) -> "FileList":
         """The same less the files at rows."""
         keep = np.ones(len(self), bool)
         keep[list(rows)] = False
         sizes = np.diff(self.ends, prepend=0)
-        return Files(self.folder, self.names[np.repeat(keep, sizes)], np.cumsum(sizes[keep]), self.y[keep])
+        return FileList(self.folder, self.names[np.repeat(keep, sizes)], np.cumsum(sizes[keep]), self.y[keep])
 
 
 def scan(root):
-    """Find the pictures: ({"train": Files, "test": Files}, class names in label order)."""
+    """Find the pictures: ({"train": FileList, "test": FileList}, class names in label order)."""
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; point --data-root at the data")
@@ -76,7 +76,7 @@ def scan(root):
         if name not in classes:
             raise DataError(f"{test / name}: class not in train/{nearest(name, classes)}")
     folders = {"train": root / "train", "test": test}
-    return {k: Files.of(p, _groups(p, classes)) for k, p in folders.items()}, tuple(classes)
+    return {k: FileList.from_groups(p, _groups(p, classes)) for k, p in folders.items()}, tuple(classes)
 
 
 def _classes(folder: Path) -> list[str]:

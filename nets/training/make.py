@@ -4,7 +4,7 @@ import torch
 
 from nets.common.device import capacity
 from nets.common.errors import UsageError
-from nets.data import batches
+from nets.data import augment
 from nets.losses import CrossEntropyLoss, MSELoss, Performance
 from nets.optim.adaptive import Adaptive
 from nets.optim.muon import Muon
@@ -50,7 +50,7 @@ def fit(net, data):
             if layer is not next(iter(net.children.values())):
                 raise UsageError(f"net.layers: {type(layer).__name__} can only be the first layer")
             some = data.train_x[:: max(1, data.train_x.numel() // (5000 * 32 * 32 * 3))]
-            layer.fit(batches.normalize(some, data.mean, data.std, torch.float32))
+            layer.fit(augment.normalize(some, data.mean, data.std, torch.float32))
 
 
 def make_loss(config: Config, classes: bool):
