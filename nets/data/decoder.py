@@ -10,8 +10,7 @@ import torch
 
 from nets.common.errors import DataError
 from nets.data.augment import random_resized_crop_box
-from nets.data.folder import check_same_size
-from nets.data.images import decode
+from nets.data.images import check_same_size, decode
 from nets.data.tree import FileList
 
 Draw = tuple[int, int] | None  # (seed, epoch) of random crops; None for the center

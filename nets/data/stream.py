@@ -8,7 +8,7 @@ epoch. Without random_resized_crop, the batches are those of the tree held in me
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from nets.common.errors import DataError
 from nets.data.augment import crop_and_flip
 from nets.data.decoder import Decoded, Decoder, Job, WaitTimer, init_worker, num_workers
-from nets.data.folder import first_readable
+from nets.data.images import first_readable
 from nets.data.sampler import EpochPlan
 from nets.data.tree import FileList
 

@@ -369,6 +369,6 @@ def test_a_damaged_run(digits, tmp_path, damage, message):
 def test_eval_of_nothing_and_of_no_picture(digits, tmp_path):
     assert "no such run" in shell("eval.py", tmp_path / "none", code=4)
     (tmp_path / "x.png").write_text("no picture")
-    assert "x.png: not a picture" in shell("eval.py", digits[0], tmp_path / "x.png", code=3)
+    assert "x.png: not a readable image" in shell("eval.py", digits[0], tmp_path / "x.png", code=3)
     assert "y.png: no such file" in shell("eval.py", digits[0], tmp_path / "y.png", code=3)
     assert not (digits[0] / "guesses.png").exists()
