@@ -76,7 +76,8 @@ def color_axes(x: Tensor, max_images: int = 2000) -> Tensor:
     to the pixels' standard deviation along it, √λ_i. Computed from every k-th image, so that at
     most max_images are read.
     """
-    total, outer, count = 0.0, 0.0, 0
+    total = torch.zeros(3, dtype=torch.float64, device=x.device)
+    outer, count = torch.zeros(3, 3, dtype=torch.float64, device=x.device), 0
     for image in x[:: max(1, -(-len(x) // max_images))]:
         p = image.reshape(-1, 3).to(torch.float32) / 255
         total = total + p.sum(0, dtype=torch.float64)

@@ -90,7 +90,8 @@ def _download(root: Path, archive: Archive):
         from torchvision.datasets.utils import download_and_extract_archive
     except ImportError:
         raise DataError(
-            f"{root / archive.folder}: no such folder; to download it: pip install 'handwritten-backprop[vision]'"
+            f"{root / archive.folder}: no such folder;"
+            " to download it: pip install 'handwritten-backprop[vision]'"
         ) from None
     existed = root.exists()
     try:

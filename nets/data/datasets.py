@@ -116,8 +116,9 @@ def from_folder(config, random_crop: float = 0.0) -> Dataset:
         train, test = stream.load(splits, config, random_crop)
         data = _image_dataset(train, train.y, test, test.y, classes, train.sample(), train.skipped)
     else:
-        *parts, skipped = folder.load(config.root, splits, config.size, config.channels, config.on_error)
-        data = _image_dataset(*parts, classes, skipped=skipped)
+        loaded = folder.load(config.root, splits, config.size, config.channels, config.on_error)
+        train_x, train_y, test_x, test_y, skipped = loaded
+        data = _image_dataset(train_x, train_y, test_x, test_y, classes, skipped=skipped)
     if config.normalize == "mean" and data.std is not None:
         data.std = torch.full_like(data.std, 1 / 255)  # inputs keep the scale of bytes
     data.crop_size = config.crop_size
@@ -142,8 +143,7 @@ def _cifar(config, random_crop: float, name: str) -> Dataset:
         for path in (root, root / name):
             if (path / "train").is_dir():
                 return from_folder(dataclasses.replace(config, root=str(path)), random_crop)
-    *parts, classes = cifar.load(root, archive)
-    return _image_dataset(*parts, classes)
+    return _image_dataset(*cifar.load(root, archive))
 
 
 # data.source → its loader, a function of the config's [data] and augment.random_resized_crop

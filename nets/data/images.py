@@ -15,8 +15,8 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"))
 Image.init()
 # The formats that Pillow reads by itself. For others, such as EPS, it would run a program on the file.
-FORMATS = {"JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "MPO", "AVIF", "JPEG2000", "ICO", "TGA"}
-FORMATS = tuple(name for name in Image.ID if name in FORMATS)
+SAFE_FORMATS = {"JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "MPO", "AVIF", "JPEG2000", "ICO", "TGA"}
+FORMATS = tuple(name for name in Image.ID if name in SAFE_FORMATS)
 # libtiff prints to stderr from C what Pillow then raises
 _set_tiff_handler = getattr(ctypes.CDLL(_imaging.__file__), "TIFFSetErrorHandler", None)
 if _set_tiff_handler is not None:

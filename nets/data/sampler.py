@@ -36,7 +36,8 @@ class EpochPlan:
 
     def select(self, positions: slice | Tensor) -> "EpochPlan":
         """The draws at these positions: a slice, a bool mask (N), or int64 indices."""
-        return EpochPlan(*(None if t is None else t[positions] for t in vars(self).values()))
+        fields = {name: None if t is None else t[positions] for name, t in vars(self).items()}
+        return EpochPlan(**fields)
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
@@ -69,5 +70,6 @@ def epoch_plan(n: int, shape, data, augment, seed: int, epoch: int, device) -> E
         hole = torch.stack([torch.randint(s, (n,), generator=generator) for s in shape[1:]], 1)
     if augment.color_jitter:
         color = torch.randn(n, 3, generator=generator) * augment.color_jitter
-    fields = (order, shift, flip, hole, color)
-    return EpochPlan(*(None if t is None else t.to(device, non_blocking=True) for t in fields))
+    fields = {"order": order, "shift": shift, "flip": flip, "hole": hole, "color": color}
+    fields = {name: None if t is None else t.to(device, non_blocking=True) for name, t in fields.items()}
+    return EpochPlan(**fields)

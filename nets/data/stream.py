@@ -47,7 +47,7 @@ def _image_shape(files: FileList, config) -> tuple[int, int, int]:
 def load(
     splits: dict[str, FileList], config, random_crop: float = 0.0
 ) -> tuple["ImageStream", "ImageStream"]:
-    """The training and test images. With on_error = "skip", decodes the test split to find unreadable files."""
+    """The training and test images. With on_error = "skip", the test split leaves unreadable files out."""
     shape, skipped = _image_shape(splits["train"], config), {}
     train, test = (
         ImageStream(files, shape, config, skipped, random_crop=random_crop) for files in splits.values()
@@ -59,7 +59,7 @@ def load(
 
 
 def wait_share(x, seconds: float) -> dict[str, float]:
-    """{"wait": share of the epoch's `seconds` so far that the step waited for images}; {} if x is no stream."""
+    """{"wait": the share of an epoch's `seconds` so far spent waiting for images}; {} if x is no stream."""
     return {"wait": round(x.wait_timer.seconds() / seconds, 4)} if isinstance(x, ImageStream) else {}
 
 

@@ -26,6 +26,7 @@ for _module in pkgutil.iter_modules(__path__):
 globals().update(LAYERS)
 
 __all__ = [
+    "GELU",
     "LAYERS",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
@@ -33,7 +34,6 @@ __all__ = [
     "Conv2d",
     "Dropout",
     "Flatten",
-    "GELU",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "Layer",
