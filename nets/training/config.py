@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nets.common.errors import UsageError, nearest
-from nets.data.tta import NAMES as TTA
+from nets.data.tta import TTA_NAMES
 from nets.kernels import BACKENDS
 from nets.losses import REDUCTIONS
 from nets.optim.schedules import SCHEDULES
@@ -104,7 +104,7 @@ class Train:
 class Eval:
     """How the net is tested: see nets/data/tta.py."""
 
-    tta: str = key("none", among=TTA)  # test-time augmentation: views of each image that are averaged
+    tta: str = key("none", among=TTA_NAMES)  # test-time augmentation: views of each image that are averaged
     tta_fraction: float = key(1.0, least=0, most=1)  # share of images, the least certain, that get all views
 
 
