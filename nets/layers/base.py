@@ -37,7 +37,7 @@ class Layer:
     takes_pictures: ClassVar[bool] = False
     # Options of __init__ that are lists of layers.
     nested: ClassVar[tuple[str, ...]] = ()
-    # What gradcheck checks: (shape of the input, options of __init__), or (shape, function that makes the layer).
+    # What gradcheck checks: (input shape, options of __init__), or (input shape, function that returns it).
     examples: ClassVar[list] = []
     # torch.nn modules that from_torch converts to this layer.
     torch_types: ClassVar[tuple[type[nn.Module], ...]] = ()
