@@ -7,7 +7,7 @@ from nets.lecture import plot
 from nets.lecture.many import SOLVED, band, slopes
 from nets.lecture.rate import CAP, SWEEP, nets_at, sweep, task
 from nets.lecture.result import Result
-from nets.optim.adaptive import MIN_GAIN, MAX_MOVE, Adaptive
+from nets.optim.adaptive import MAX_MOVE, MIN_GAIN, Adaptive
 
 # eleven, from 0.005 to 500
 STARTS = tuple(float(f"{0.005 * 10 ** (k / 2):.3g}") for k in range(11))
@@ -57,11 +57,11 @@ def adaptive_rate(
     )
     example = Adaptive({"w": torch.zeros(1)}, 1.0, **constants)
     figures = {
-        "cut": example.cut,
+        "cut": example.shrink,
         "grow": example.grow,
         "least": MIN_GAIN,
         "reach": MAX_MOVE,
-        "apart": example.apart,
+        "apart": example.max_ratio,
         "cap": min(cap, PATIENCE),
         "runs": len(rates) * starts,
         "first_rates": rates,
@@ -81,8 +81,8 @@ def adaptive_rate(
         "A rate that adapts itself",
         "Instead of guessing the rate constant, cut it when performance falls (or hardly rises)"
         " and raise it when it rises.",
-        f"ρ = rise ÷ promised rise<br>ρ &lt; {MIN_GAIN:g}: step back, r ← {example.cut:g}·r<br>else: r ← r / (1"
-        f" − ρ), at most {example.grow:g}·r",
+        f"ρ = rise ÷ promised rise<br>ρ &lt; {MIN_GAIN:g}: step back, r ← {example.shrink:g}·r<br>else:"
+        f" r ← r / (1 − ρ), at most {example.grow:g}·r",
         slowest <= medians[k] and lost == 0,
         [
             (
@@ -110,7 +110,7 @@ def adaptive_rate(
         " step uses both samples at once, so that P before and after can be compared, and every evaluation"
         " counts as one iteration, steps taken back included. The same rule is <code>train.optimizer ="
         ' "adaptive"</code>, for training on all samples at once. No step moves a weight by more than'
-        f" {MAX_MOVE:g}, and no rate of a net is over {example.apart:,g} times its smallest:"
+        f" {MAX_MOVE:g}, and no rate of a net is over {example.max_ratio:,g} times its smallest:"
         " without the two, a start now and then ends on a plateau for ever. The constants were picked on this"
         " very task, with many seeds: elsewhere they are no guarantee.",
     )

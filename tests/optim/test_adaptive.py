@@ -5,7 +5,7 @@ import torch
 
 from nets.common.errors import UsageError
 from nets.losses import Performance
-from nets.optim.adaptive import MIN_GAIN, MAX_MOVE, Adaptive
+from nets.optim.adaptive import MAX_MOVE, MIN_GAIN, Adaptive
 from nets.training import config, make, trainer
 
 
