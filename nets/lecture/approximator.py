@@ -47,7 +47,7 @@ def approximator(
                 looks[k] = net.forward(x)[0][:, 0].tolist()
             step(x, d, 1.0)
             bar.update()
-        optimizer.settle()
+        optimizer.restore_best()
         z = net.forward(x)[0]
         looks[steps] = z[:, 0].tolist()
         spread = (d - d.mean()).square().sum()
