@@ -3,12 +3,14 @@
 <!-- include FILE -->            a file of the repository's root, for example CHANGELOG.md
 <!-- include FILE, SECTION -->   one section of it, without its heading
 <!-- config-reference -->        every key of a config, from the dataclasses of nets/training/config.py
+<!-- command-reference -->      what --help prints for each command
 <!-- layer-reference -->         every layer that a config can name, from the registry of nets/layers
 """
 
 import dataclasses
 import inspect
 import io
+import os
 import re
 import sys
 import tokenize
@@ -23,10 +25,10 @@ def on_config(config):
 
 def on_page_markdown(markdown: str, **_) -> str:
     markdown = re.sub(r"<!-- include (\S+?)(?:, (.+?))? -->", lambda m: include(*m.groups()), markdown)
-    if "<!-- config-reference -->" in markdown:
-        markdown = markdown.replace("<!-- config-reference -->", config_reference())
-    if "<!-- layer-reference -->" in markdown:
-        markdown = markdown.replace("<!-- layer-reference -->", layer_reference())
+    for made in (command_reference, config_reference, layer_reference):
+        mark = f"<!-- {made.__name__.replace('_', '-')} -->"
+        if mark in markdown:
+            markdown = markdown.replace(mark, made())
     # a list of errors names methods such as Layer.__init__(), which Markdown would print in bold
     return re.sub(r"^- `.*", lambda m: m[0].replace("__", r"\_\_"), markdown, flags=re.M)
 
@@ -40,6 +42,16 @@ def include(file: str, section: str | None = None) -> str:
             raise KeyError(f"{file} has no section {section}")
         text = found[1]
     return text.replace("](docs/", "](").replace("](CONTRIBUTING.md", "](contributing.md")
+
+
+def command_reference() -> str:
+    from nets import commands
+
+    os.environ["COLUMNS"] = "100"
+    parts = [f"```text\n{commands.usage()}\n```"]
+    for name in commands.COMMANDS:
+        parts += [f"## nets {name}", f"```text\n{commands.load(name).parser().format_help()}```"]
+    return "\n\n".join(parts)
 
 
 def config_reference() -> str:

@@ -130,7 +130,7 @@ def one_line_errors():
 
 
 def _print(e: Problem):
-    if not e.told:
+    if not e.reported:
         line = " ".join(str(e).split())
         # a file's name can hold control characters
         line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)

@@ -8,8 +8,7 @@ from tqdm import tqdm
 
 from nets.commands import cli
 from nets.commands.targets import Case, cases, everything, shipped_configs
-from nets.common import device
-from nets.common import tensorfile as checkpoint
+from nets.common import device, files
 from nets.common.errors import MismatchError, UsageError, describe
 from nets.gradcheck import check, precision
 from nets.report import differences as picture
@@ -56,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UsageError("--all names every target; leave the others out")
     if args.seeds and (args.dtype == "float64" or args.plot):
         raise UsageError("--seeds compares a lower --dtype with float64, and draws nothing")
-    where, dtype = device.pick(args.device), getattr(torch, args.dtype)
+    where, dtype = device.select_device(args.device), getattr(torch, args.dtype)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32
     targets = args.target or ["digits"]
     if args.all:  # a layer alone sums a few terms: its errors differ by the order of addition only
@@ -76,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     facts["ok"] = not bad
     if args.json:
         facts = json.loads(json.dumps(facts), parse_constant=lambda _: None)  # JSON has no NaN
-        checkpoint.write(Path(args.json), json.dumps(facts, indent=2) + "\n")
+        files.write_text(Path(args.json), json.dumps(facts, indent=2) + "\n")
     if bad:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise MismatchError(f"gradient mismatch in {bad[0]}{more}")

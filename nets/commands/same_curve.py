@@ -23,7 +23,8 @@ def parser():
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    run = Run(cli.load_config(args), device.pick(args.device), Path("."))  # only train() writes files
+    where = device.select_device(args.device)
+    run = Run(cli.load_config(args), where, Path("."))  # only train() writes files
     print("step  by hand   autograd  relative difference")
     for i, (ours, theirs, apart, ok) in enumerate(compare(run, args.steps), start=1):
         print(f"{i:4}  {ours:8.5f}  {theirs:8.5f}  {apart:.1e}", flush=True)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from nets.common.device import keep_memory
+from nets.common.device import keep_freed_memory
 from nets.common.errors import CheckpointError, DataError, UsageError, nearest
 from nets.convert.from_torch import from_torch
 from nets.data.pictures import decode
@@ -58,7 +58,7 @@ class Pretrained:
         except (RuntimeError, TypeError):
             raise CheckpointError(f"{_file(self.weights)}: holds other weights than {target}'s") from None
         if device.type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         self.net = from_torch(module).to(device)
 
     def test(self, root=None):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nets.common import tensorfile as checkpoint
+from nets.common import tensorfile
 from nets.common.errors import CheckpointError, DataError
 from nets.data.pictures import decode
 from nets.data.tree import Files
@@ -109,7 +109,7 @@ def _fingerprint(splits, size, channels, on_error) -> str:
 
 def _read_cache(path: Path, key: str):
     try:
-        tensors, words = checkpoint.read(path)
+        tensors, words = tensorfile.read(path)
     except CheckpointError:
         return None  # none yet, or damaged: decode again
     kinds = {name: (t.dtype, t.dim()) for name, t in tensors.items()}
@@ -121,6 +121,6 @@ def _read_cache(path: Path, key: str):
 
 def _write_cache(path: Path, key: str, tensors, skipped):
     try:
-        checkpoint.save(path, tensors, {"key": key, "skipped": skipped})
+        tensorfile.save(path, tensors, {"key": key, "skipped": skipped})
     except (OSError, CheckpointError) as e:
         tqdm.write(f"note: pictures are not cached, {path.parent} can't be written ({e})", sys.stderr)

@@ -48,7 +48,7 @@ def watched(world: World, grace: float = 5.0):
     except BaseException as e:
         problem = watch.judge(e)
         if not isinstance(problem, SystemExit):  # which says nothing
-            problem.told = watch.is_told or not watch.claim()
+            problem.reported = watch.is_told or not watch.claim()
         if problem is e:
             raise
         raise problem from e

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nets.common.device import pick
+from nets.common.device import select_device
 from nets.common.errors import UsageError
 
 TIMEOUT = timedelta(minutes=30)  # rank 0 may be long at a checkpoint or a figure; a death is seen by alive.py
@@ -108,12 +108,12 @@ class World:
 def join(name: str = "auto") -> World:
     """The run's processes as torchrun's environment has them, or this one alone without it.
 
-    name: "auto", "cpu" or "cuda", with a GPU for each process on a machine; alone as device.pick has it.
+    name: "auto", "cpu" or "cuda", with a GPU for each process on a machine; alone as select_device has it.
     NCCL carries what is on GPUs, Gloo the rest. UsageError where they can't come together.
     """
     rank, size, local_rank = (_number(key, default) for key, default in ENVIRONMENT.items())
     if size == 1:
-        return World(device=pick(name))
+        return World(device=select_device(name))
     device = _device(name, local_rank)
     where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     try:
@@ -152,7 +152,7 @@ def _number(key: str, default: int) -> int:
 def _device(name: str, local_rank: int) -> torch.device:
     if name not in ("auto", "cpu", "cuda"):
         raise UsageError(f'--device {name}: several processes have a GPU each; give "auto", "cpu" or "cuda"')
-    device = pick(name)
+    device = select_device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if local_rank >= count:

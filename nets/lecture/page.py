@@ -6,7 +6,7 @@ import io
 import json
 import re
 
-from nets.common.tensorfile import write as write_file
+from nets.common.files import write_text
 from nets.lecture import plot
 
 STYLE = """
@@ -128,7 +128,7 @@ def write(out, results: dict, facts: dict):
         "experiments": numbers,
         "timings": {"seconds": seconds, "total": round(sum(seconds.values()), 2)},
     }
-    write_file(out / "result.json", json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(out / "result.json", json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     links = "".join(f'<li><a href="#{name}">{r.title}</a></li>' for name, r in results.items())
     sections = "\n".join(
@@ -150,4 +150,4 @@ the same figures, but for times and the verdict on times. All numbers are in <co
 this page. Source of the claims: MIT 6.034, Fall 2010 and 2015, Patrick Winston, lectures 12a and 12b, “Neural nets”.</p></footer>
 </main></body></html>
 """
-    write_file(out / "index.html", text)
+    write_text(out / "index.html", text)

@@ -17,16 +17,13 @@ from pathlib import Path
 
 import torch
 
-from nets.common import tensorfile as checkpoint
+from nets.common import tensorfile
 from nets.common.errors import CheckpointError
 from nets.training import config, trainer
 from nets.training.state import LAST
 
-SETTINGS = [
-    "train.epochs=3",
-    "checkpoint.every_steps=5",
-    "log.every_steps=3",
-]  # a short run with many checkpoints
+# a short run with many checkpoints
+SETTINGS = ["train.epochs=3", "checkpoint.every_steps=5", "log.every_steps=3"]
 
 
 def _child(conf, where, out, resume, kill_at, pipe):
@@ -74,7 +71,7 @@ def _finish(process, pipe) -> list[tuple[float, int]]:
 
 def state(out: Path) -> dict:
     """What must be the same in two runs: bytes by name. Times are left out."""
-    tensors, words = checkpoint.read(out / LAST)
+    tensors, words = tensorfile.read(out / LAST)
     words["progress"].pop("seconds")
     words["log"].pop("times")
     words.pop("config")  # resuming has compared it, except for keys that may differ

@@ -2,7 +2,7 @@
 
 import torch
 
-from nets.common.device import capacity
+from nets.common.device import memory_capacity
 from nets.common.errors import UsageError
 from nets.data import batches
 from nets.losses import CrossEntropyLoss, MSELoss, Performance
@@ -35,11 +35,11 @@ def _check_memory(config: Config, shape, copies: int):
         net, _ = build(config.net.layers, shape)
     sizes = {name: t.nbytes for name, t in (net.params | net.buffers).items()}
     size = copies * sum(sizes.values())
-    if size > capacity():
+    if size > memory_capacity():
         largest = max(sizes, key=sizes.get)
         raise UsageError(
             f"net.layers: {size / 1e6:,.0f} MB for the weights, most of them in {largest}, are more than"
-            f" this machine's memory, {capacity() / 1e6:,.0f} MB"
+            f" this machine's memory, {memory_capacity() / 1e6:,.0f} MB"
         )
 
 

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from nets.common import tensorfile as checkpoint
-from nets.common.device import called, versions
+from nets.common import files
+from nets.common.device import device_name, versions
 from nets.data import stream
 from nets.data.datasets import Dataset
 from nets.report import figure
@@ -24,7 +24,7 @@ def write(out: Path, config: Config, data: Dataset, z, result, rows: list[dict],
     facts = result.facts(data.classes) | facts
     facts |= {
         "name": config.name,
-        "device": called(device),
+        "device": device_name(device),
         "dtype": config.train.dtype,
         "seed": config.seed,
         "versions": versions(),
@@ -33,4 +33,4 @@ def write(out: Path, config: Config, data: Dataset, z, result, rows: list[dict],
         facts["skipped"] = {"count": len(data.skipped), "files": data.skipped}
         stream.note(data.skipped)
     figure.curves(out / "curves.png", rows, config.name)
-    checkpoint.write(out / "result.json", json.dumps(facts, indent=2) + "\n")  # last: now it is finished
+    files.write_text(out / "result.json", json.dumps(facts, indent=2) + "\n")  # last: now it is finished

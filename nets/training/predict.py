@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nets.common import tensorfile as checkpoint
-from nets.common.device import keep_memory, settle
+from nets.common import tensorfile
+from nets.common.device import keep_freed_memory, set_current_device
 from nets.common.errors import CheckpointError, DataError, UsageError
 from nets.data import datasets as data
 from nets.data import stream
@@ -39,11 +39,11 @@ class Trained:
         except UsageError as e:
             raise CheckpointError(f"{run}: {e}") from None
         path = self.run / (BEST if best else LAST)
-        tensors, words = checkpoint.read(path)
+        tensors, words = tensorfile.read(path)
         self.classes, self.shape = _words(words, path)
-        settle(device)
+        set_current_device(device)
         if device.type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         t = self.config.train
         self.dtype, self.channels_last = getattr(torch, t.dtype), t.channels_last
         try:
@@ -52,7 +52,7 @@ class Trained:
         except UsageError as e:
             raise CheckpointError(f"{path}: doesn't match its config: {e}") from None
         self.net.to(device, torch.promote_types(self.dtype, torch.float32))
-        checkpoint.restore(self.net, tensors, path)
+        tensorfile.restore(self.net, tensors, path)
         self.fast = lower(self.net, self.config.net.backend, device, self.dtype)
         self.mean, self.std = tensors.get("data.mean"), tensors.get("data.std")
         pictures = len(self.shape) == 3

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nets.common import tensorfile as checkpoint
+from nets.common import tensorfile
 from nets.common.device import generator_state
 from nets.common.errors import CheckpointError, DataError, UsageError
 from nets.training.config import dumps, plain
@@ -55,7 +55,7 @@ def save(run, path):
         tensors |= {"data.mean": d.mean, "data.std": d.std}
     words = {"format": 2, "classes": d.classes, "shape": d.shape, "samples": run.feed.n}
     words |= {"config": dumps(run.config), "progress": vars(p), "log": run.log.mark()}
-    checkpoint.save(path, tensors, words)
+    tensorfile.save(path, tensors, words)
 
 
 def seed(seed: int, step: int, rank: int) -> int:
@@ -85,7 +85,7 @@ def load(run, path) -> dict:
 
     CheckpointError where it doesn't fit, UsageError where the config is another, DataError where the data are.
     """
-    tensors, words = checkpoint.read(path)
+    tensors, words = tensorfile.read(path)
     try:
         theirs, samples, log = words["config"], words["samples"], words["log"]
         progress = {k: words["progress"][k] for k in vars(run.progress)}
@@ -101,7 +101,7 @@ def load(run, path) -> dict:
     if samples != run.feed.n or any(not _equal(tensors.get(k), v) for k, v in known.items()):
         raise DataError(f"{run.config.data.root}: not the pictures that {path} was trained on")
     here = standing(run)
-    checkpoint.check(here, tensors, path)
+    tensorfile.check(here, tensors, path)
     try:
         _set_random(run, tensors, progress)
     except (KeyError, RuntimeError, TypeError) as e:

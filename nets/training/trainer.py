@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nets.common import tensorfile as checkpoint
-from nets.common.device import keep_memory, memory, settle
+from nets.common import files
+from nets.common.device import keep_freed_memory, resident_memory_mb, set_current_device
 from nets.common.errors import NonFiniteError, Stopped, UsageError
 from nets.data import datasets as data
 from nets.data import stream
@@ -48,9 +48,9 @@ class Run:
 
     def __init__(self, config: Config, device: torch.device, out: Path, world: World = World()):
         self.config, self.device, self.out, self.world = config, device, Path(out), world
-        settle(device)
+        set_current_device(device)
         if device.type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         # whatever can be wrong with data, net or settings is found before anything is written
         if config.log.tensorboard:
             summary_writer()
@@ -120,7 +120,7 @@ class Run:
                 raise UsageError(f"{self.out}: has {is_there}; --resume goes on with it, --force begins anew")
             for name in FILES:
                 (self.out / name).unlink(missing_ok=True)
-            checkpoint.write(self.out / "config.toml", dumps(self.config))
+            files.write_text(self.out / "config.toml", dumps(self.config))
         if first:
             given = self.config.log.tensorboard
             self.log = Log.resume(self.out, mark, given) if goes_on else Log(self.out, given)
@@ -253,7 +253,9 @@ class Run:
         if not self.world.first:
             return
         speed = {"seconds": round(p.seconds, 3), "per_second": round(done * self.feed.batch / p.seconds, 1)}
-        self.log.add({"step": done, **facts}, {"step": done, **speed, "memory": memory(), **(times or {})})
+        self.log.add(
+            {"step": done, **facts}, {"step": done, **speed, "memory": resident_memory_mb(), **(times or {})}
+        )
 
     def _check(self):
         """NonFiniteError where a step wasn't finite, or, where such are skipped, too many weren't."""
@@ -266,7 +268,7 @@ class Run:
         which = self.feed.plan(p.epoch, again=True).rows(bad * size, (bad + 1) * size).order.tolist()
         told = {"epoch": p.epoch + 1, "step": bad + 1, "samples": which}
         if self.world.first:
-            checkpoint.write(self.out / BAD, json.dumps(told) + "\n")
+            files.write_text(self.out / BAD, json.dumps(told) + "\n")
         if t.on_nonfinite == "stop":  # nothing has changed since
             p.step = bad
             self.guard.good.fill_(True)
@@ -308,7 +310,7 @@ class Run:
         with self._uncounted():
             state.save(self, self.out / LAST)
             if best and self.world.first:
-                checkpoint.also(self.out / LAST, self.out / BEST)
+                files.link(self.out / LAST, self.out / BEST)
         self.saved_at = time.perf_counter()
 
     @contextlib.contextmanager

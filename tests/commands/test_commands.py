@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from nets.common import tensorfile as checkpoint
+from nets.common import tensorfile
 from tests.data.test_pictures import BAD, scene
 
 ROOT = Path(__file__).parents[2]
@@ -302,16 +302,16 @@ def test_signals(number, code, tmp_path):
     assert process.returncode == code
     name = {130: "interrupted", 143: "terminated"}[code]
     assert re.fullmatch(rf"error: {name} at step \d+ of 220000; go on with --resume\n", error), error
-    assert checkpoint.read(tmp_path / "digits/last.safetensors")[1]["progress"]["step"] >= 0
+    assert tensorfile.read(tmp_path / "digits/last.safetensors")[1]["progress"]["step"] >= 0
     assert "a run that isn't finished" in shell("train.py", "--out", tmp_path, code=2)
 
 
 def change_checkpoint(change, **more):
     def damage(run):
         path = run / "last.safetensors"
-        tensors, words = checkpoint.read(path)
+        tensors, words = tensorfile.read(path)
         change(tensors)
-        checkpoint.save(path, tensors, words | more)
+        tensorfile.save(path, tensors, words | more)
 
     return damage
 

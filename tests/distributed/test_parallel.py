@@ -109,7 +109,7 @@ def test_a_stranger_at_the_door_is_turned_away(monkeypatch):
     with pytest.raises(PeerError, match=r"rank 1 \(.*, pid .*\) died; go on with --resume"):
         watch.leave()
     assert str(watch.judge(KeyboardInterrupt())).startswith(other.name), "whatever is going on here"
-    assert isinstance(watch.judge(own := UsageError("")), UsageError) and not own.told
+    assert isinstance(watch.judge(own := UsageError("")), UsageError) and not own.reported
     watch.close()
 
 

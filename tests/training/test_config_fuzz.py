@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from nets.common.device import capacity
+from nets.common.device import memory_capacity
 from nets.common.errors import UsageError
 from nets.data import datasets as data
 from nets.layers.response_norm import LocalResponseNorm
@@ -207,7 +207,7 @@ def fate(path) -> tuple[str, str]:
             make_optimizer(conf, net, make_loss(conf, len(shape) == 3))
             net.forward(torch.empty(2, *shape))
         size = sum(t.nbytes for t in (net.params | net.buffers).values())
-        if size < 10**6 or size > capacity():
+        if size < 10**6 or size > memory_capacity():
             make_net(conf, shape, outputs)
             assert size < 10**6
     except UsageError as e:
@@ -319,7 +319,7 @@ def test_more_weights_than_memory_are_refused_before_there_are_any(layers, told,
 def test_in_training_there_must_be_room_for_gradients_too(tmp_path, monkeypatch):
     (tmp_path / "c.toml").write_text(LIKE.format(""))
     conf = config.load(tmp_path / "c.toml")
-    monkeypatch.setattr("nets.training.make.capacity", lambda: 2 * 650 * 4)
+    monkeypatch.setattr("nets.training.make.memory_capacity", lambda: 2 * 650 * 4)
     make_net(conf, (1, 8, 8), 10, copies=2)
     with pytest.raises(UsageError, match="MB for the weights"):
         trainer.Run(conf, torch.device("cpu"), tmp_path / "run")

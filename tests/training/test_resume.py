@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nets.common import tensorfile as checkpoint
+from nets.common import tensorfile
 from nets.common.errors import CheckpointError, DataError, NonFiniteError, Stopped, UsageError
 from nets.data import datasets as data
 from nets.layers.base import Layer
@@ -123,11 +123,11 @@ def test_nothing_that_is_saved_could_be_left_out(lost, tmp_path, monkeypatch):
     trainer.Run(conf, CPU, tmp_path / "alone").train()
     with pytest.raises(Stopped):
         ended(conf, tmp_path / "again", 6, stop).train()
-    tensors, words = checkpoint.read(tmp_path / "again/last.safetensors")
+    tensors, words = tensorfile.read(tmp_path / "again/last.safetensors")
     tensors[lost] = (
         torch.Generator().get_state()[None] if lost == "random.cpu" else torch.zeros_like(tensors[lost])
     )
-    checkpoint.save(tmp_path / "again/last.safetensors", tensors, words)
+    tensorfile.save(tmp_path / "again/last.safetensors", tensors, words)
     trainer.Run(conf, CPU, tmp_path / "again").train(resume=True)
     assert survive.differences(*(survive.state(tmp_path / name) for name in ("alone", "again")))
 
@@ -163,7 +163,7 @@ def test_the_best_is_kept_beside_the_last(tmp_path, monkeypatch):
     run.test = lambda *args: dataclasses.replace(real(*args), top1=next(scores))
     run.train()
     best, last = (
-        checkpoint.read(tmp_path / f"{name}.safetensors")[1]["progress"] for name in ("best", "last")
+        tensorfile.read(tmp_path / f"{name}.safetensors")[1]["progress"] for name in ("best", "last")
     )
     assert (best["epoch"], best["best"]) == (2, 0.5) and (last["epoch"], last["best"]) == (4, 0.5)
     kept, newest = (predict.Trained(tmp_path, CPU, best).net.params for best in (True, False))
@@ -256,10 +256,10 @@ def test_a_run_resumes_on_its_own_data(stopped_run, monkeypatch):
     ("net.0.weight", lambda t: t.flatten()),
 ])  # fmt: skip
 def test_a_checkpoint_that_does_not_fit(name, change, stopped_run, tmp_path):
-    tensors, words = checkpoint.read(stopped_run / "last.safetensors")
+    tensors, words = tensorfile.read(stopped_run / "last.safetensors")
     tensors[name] = change(tensors[name])
     tensors = {k: t for k, t in tensors.items() if t is not None}
-    checkpoint.save(tmp_path / "last.safetensors", tensors, words)
+    tensorfile.save(tmp_path / "last.safetensors", tensors, words)
     run = trainer.Run(make(""), CPU, tmp_path)
     before = {k: t.clone() for k, t in run.net.params.items()}
     with pytest.raises(CheckpointError, match="random" if "random" in name else name):
@@ -278,8 +278,8 @@ def test_a_checkpoint_that_does_not_fit(name, change, stopped_run, tmp_path):
                                     {"config": "a = " + "[" * 10_000}, {"config": "seed = " + hex(16**5000)},
                                     {"log": {"metrics": -1, "times": 10**400, "sha256": 3}}])  # fmt: skip
 def test_words_that_do_not_fit(change, stopped_run, tmp_path):
-    tensors, words = checkpoint.read(stopped_run / "last.safetensors")
-    checkpoint.save(tmp_path / "last.safetensors", tensors, words | change)
+    tensors, words = tensorfile.read(stopped_run / "last.safetensors")
+    tensorfile.save(tmp_path / "last.safetensors", tensors, words | change)
     with pytest.raises(CheckpointError):
         trainer.Run(make(""), CPU, tmp_path).train(resume=True)
 
@@ -385,7 +385,7 @@ def test_a_run_stops_before_a_batch_that_is_not_finite(tmp_path):
         run.train()
     with pytest.raises(Stopped):
         ended(conf, tmp_path / "good", 6, stop).train()  # which stops after that step: 7 are done
-    bad, good = (checkpoint.read(tmp_path / name / "last.safetensors") for name in ("bad", "good"))
+    bad, good = (tensorfile.read(tmp_path / name / "last.safetensors") for name in ("bad", "good"))
     for name, t in good[0].items():
         if name not in ("random.cpu", "guard.loss"):  # the step that didn't count has drawn its dropout
             assert torch.equal(t, bad[0][name]), name
@@ -422,7 +422,7 @@ def test_a_test_without_a_number_is_never_the_best(tmp_path):
     conf = config.load(ROOT / "configs/two_weight.toml", [*over, layers])
     result = trainer.Run(conf, CPU, tmp_path).train()
     assert not math.isfinite(result.score())
-    assert checkpoint.read(tmp_path / "last.safetensors")[1]["progress"]["best"] is None
+    assert tensorfile.read(tmp_path / "last.safetensors")[1]["progress"]["best"] is None
 
 
 def test_a_tally_leaves_out_what_does_not_count():
