@@ -25,7 +25,7 @@ def settle_in(net, rate, cap: int, device, **constants) -> torch.Tensor:
         passes = torch.where(right & (passes == 0), max(step, 1), passes)
         if step % 20 == 0 and (passes > 0).all():
             break
-        optimizer.step(grads, value=p)
+        optimizer.step(grads, loss=p)
     return passes
 
 

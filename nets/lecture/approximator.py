@@ -37,10 +37,10 @@ def approximator(
     for name, f in functions.items():
         torch.manual_seed(seed)
         d = f(x)
-        net = Sequential(Linear(1, hidden, spread=4.0), Sigmoid(), Linear(hidden, 1)).to(
+        net = Sequential(Linear(1, hidden, init_bound=4.0), Sigmoid(), Linear(hidden, 1)).to(
             device, torch.float64
         )
-        optimizer = Adaptive(net.params, rate, apart=math.inf, maximize=True)  # an edge needs its own rates
+        optimizer = Adaptive(net.params, rate, max_ratio=math.inf, maximize=True)  # an edge needs its own rates
         step, looks = train_step(net, Performance(), optimizer), {}
         for k in range(steps):
             if k in LOOKS:
