@@ -17,7 +17,7 @@ PATIENCE = 1000  # passes, then an adaptive start counts as one that never gets 
 def settle_in(net, rate, cap: int, device, **constants) -> torch.Tensor:
     """Passes that the adaptive rate needs, (S), every step taken back counted; 0 where it never does."""
     x = task(device).expand(len(rate), -1, -1)
-    optimizer = Adaptive(net.params, rate[:, None, None], maximize=True, nets=len(rate), **constants)
+    optimizer = Adaptive(net.params, rate[:, None, None], maximize=True, num_nets=len(rate), **constants)
     passes = torch.zeros_like(rate, dtype=torch.int64)
     for step in tqdm(range(cap), "adaptive-rate", disable=None, leave=False):
         p, z, grads = slopes(net, x, x)
