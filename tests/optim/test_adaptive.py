@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nets.common.errors import UsageError
-from nets.optim.adaptive import MIN_GAIN, MAX_MOVE, Adaptive
+from nets.optim.adaptive import MAX_MOVE, MIN_GAIN, Adaptive
 from nets.training import config, trainer
 
 

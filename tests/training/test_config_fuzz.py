@@ -1,6 +1,6 @@
 """Configs that nobody would write: each is a config, or refused in one line that names the key.
 
-`python -m pytest -s tests/test_fuzz.py --every-config` tries a thousand; without it, two hundred.
+`python -m pytest -s tests/training/test_config_fuzz.py --deep` tries a thousand; without it, two hundred.
 """
 
 import dataclasses
@@ -226,7 +226,7 @@ def named(said: str, raw: bytes, path) -> bool:
 
 
 def test_any_config_is_one_or_refused(tmp_path, request):
-    count = 1000 if request.config.getoption("--every-config") else 200
+    count = 1000 if request.config.getoption("--deep") else 200
     path, fates = tmp_path / "c.toml", Counter()
     for seed in range(count):
         raw = Fuzz(seed).config()
@@ -304,7 +304,10 @@ def test_layers_in_layers(deep, tmp_path):
     "layers, told",
     [
         (', { type = "Linear", out_features = 1000000000000 }', "2.weight"),
-        (', { type = "Linear", out_features = 10000000 }, { type = "Linear", out_features = 10000000 }', "3.weight"),
+        (
+            ', { type = "Linear", out_features = 10000000 }, { type = "Linear", out_features = 10000000 }',
+            "3.weight",
+        ),
         ("".join(f', {{ type = "Linear", out_features = {n} }}' for n in [100_000] * 20), ".weight"),
     ],
 )
