@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from nets.common.errors import UsageError, nearest
-from nets.data import batches
+from nets.data import augment
 from nets.kernels import lower
 from nets.layers.base import sum_dtype
 from nets.layers.to_module import to_module
@@ -99,7 +99,7 @@ def prepare(task: Task):
         c, h, w = task.shape
         bytes_ = torch.randint(256, (batch, h, w, c), dtype=torch.uint8, generator=generator)
         mean = torch.full((c,), 0.5)
-        x = batches.normalize(bytes_, mean, mean / math.sqrt(3), dtype, conf.train.channels_last)
+        x = augment.normalize(bytes_, mean, mean / math.sqrt(3), dtype, conf.train.channels_last)
         target = torch.randint(task.outputs, (batch,), generator=generator)
     else:
         x = torch.rand(batch, *task.shape, generator=generator).to(dtype)

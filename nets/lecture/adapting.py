@@ -8,7 +8,7 @@ from nets.lecture import plot
 from nets.lecture.many import SOLVED, band, slopes
 from nets.lecture.rate import CAP, SWEEP, nets_at, sweep, task
 from nets.lecture.result import Result
-from nets.optim.adaptive import LEAST, REACH, Adaptive
+from nets.optim.adaptive import MAX_MOVE, MIN_GAIN, Adaptive
 
 # 11 rates from 0.005 to 500
 STARTS = tuple(float(f"{0.005 * 10 ** (k / 2):.3g}") for k in range(11))
@@ -53,8 +53,8 @@ def adaptive_rate(
     figures = {
         "shrink": rule.shrink,
         "grow": rule.grow,
-        "least": LEAST,
-        "reach": REACH,
+        "least": MIN_GAIN,
+        "reach": MAX_MOVE,
         "max_ratio": rule.max_ratio,
         "cap": min(cap, PATIENCE),
         "runs": len(rates) * starts,
@@ -75,7 +75,7 @@ def adaptive_rate(
         "A rate that adapts itself",
         "The rate constant need not be guessed. Cut it when performance falls or hardly rises. Raise it when"
         " performance rises.",
-        f"ρ = rise ÷ promised rise<br>ρ &lt; {LEAST:g}: step back, r ← {rule.shrink:g}·r<br>else: r ← r / (1"
+        f"ρ = rise ÷ promised rise<br>ρ &lt; {MIN_GAIN:g}: step back, r ← {rule.shrink:g}·r<br>else: r ← r / (1"
         f" − ρ), at most {rule.grow:g}·r",
         slowest <= medians[k] and lost == 0,
         [
@@ -99,7 +99,7 @@ def adaptive_rate(
         " both samples at once, so that P before and after it can be compared. Every evaluation counts as one"
         " iteration, also when the step is taken back. The same rule is <code>train.optimizer ="
         ' "adaptive"</code>, for training on all samples at once. No step moves a weight by more than'
-        f" {REACH:g}, and no rate of a net is over {rule.max_ratio:,g} times its smallest. Without these two"
+        f" {MAX_MOVE:g}, and no rate of a net is over {rule.max_ratio:,g} times its smallest. Without these two"
         " limits, some starts end on a plateau for ever. The constants were chosen on this very task, with"
         " many seeds. For other tasks they are no guarantee.",
     )
