@@ -147,13 +147,8 @@ class Config:
 
 
 # the keys of a table in train.param_groups; `lr_scale` multiplies train.lr
-GROUP_KEYS = {
-    "match": tuple,
-    "lr_scale": float,
-    "momentum": float,
-    "weight_decay": float,
-    "until_epoch": float,
-}
+GROUP_NUMBERS = ("lr_scale", "momentum", "weight_decay", "until_epoch")
+GROUP_KEYS: dict[str, type] = {"match": tuple, **dict.fromkeys(GROUP_NUMBERS, float)}
 
 
 def load(path, overrides=()) -> Config:
@@ -194,7 +189,9 @@ def find_config(name_or_path) -> Path:
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
     hint = nearest(path.stem, shipped)
-    raise UsageError(f"config {name_or_path}: no such file, and no shipped config has this name{hint}")
+    if path.suffix or len(path.parts) > 1:  # meant as a path
+        raise UsageError(f"config {path}: no such file{hint if 'did you mean' in hint else ''}")
+    raise UsageError(f"config {path}: no such file, and no shipped config has this name{hint}")
 
 
 def _fill(cls, table, where: str):

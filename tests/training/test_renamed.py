@@ -6,9 +6,9 @@ import inspect
 import pytest
 
 from nets.common.errors import UsageError
+from nets.layers import LAYERS
 from nets.training import config
 from nets.training.build import build
-from nets.layers import LAYERS
 from nets.training.renamed import CHANGED, RENAMED, RENAMED_OPTIONS, RENAMED_VALUES
 
 NET = '[net]\nlayers = ["Flatten", { type = "Linear" }]\n'
