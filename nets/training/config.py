@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nets.common.errors import UsageError, nearest
-from nets.data.tta import NAMES as TTA
+from nets.data.tta import TTA_NAMES
 from nets.kernels import BACKENDS
 from nets.losses import REDUCTIONS
 from nets.optim.schedules import SCHEDULES
@@ -30,7 +30,7 @@ def key(default, *, least=None, most=None, over=None, among=None):
 class Data:
     """The data set, and how its images are read."""
 
-    source: str = key("digits", among=SOURCES)
+    source: str = key("digits", among=SOURCES)  # the data set
     root: str = "data"  # folder that holds (or gets) the data set; --data-root overrides
     size: int = key(0, least=0, most=4096)  # folder: rows and columns to resize to, 0 for no resize
     channels: int = key(3, among=(1, 3))  # folder: color or gray
@@ -63,7 +63,7 @@ class Augment:
 class Net:
     """The layers, in order: names, or tables with `type` (or "module:Class") and the layer's options."""
 
-    layers: tuple = ()
+    layers: tuple = ()  # such as ["Flatten", { type = "Linear", out_features = 10 }]
     backend: str = key("reference", among=BACKENDS)  # which kernels the layers run on
     recompute: bool = False  # backward computes activations again instead of keeping them
 
@@ -72,29 +72,29 @@ class Net:
 class Train:
     """How the net is trained."""
 
-    epochs: int = key(10, least=1, most=10**6)
-    batch_size: int = key(128, least=1)
+    epochs: int = key(10, least=1, most=10**6)  # passes over the training set
+    batch_size: int = key(128, least=1)  # of all processes together
     progressive_sizes: tuple = ()  # each epoch's image side, images are resized to it; the last for the rest
     skip_fraction: float = key(0.0, least=0, most=0.9)  # of the easier half, left out of each epoch
     skip_after_epochs: int = key(1, least=1)  # epochs with every image before any is skipped
-    loss: str = key("cross_entropy", among=("cross_entropy", "performance", "mse"))
+    loss: str = key("cross_entropy", among=("cross_entropy", "performance", "mse"))  # see nets.losses
     reduction: str = key("mean", among=REDUCTIONS)  # cross_entropy: over a batch
-    label_smoothing: float = key(0.0, least=0, most=1)
-    optimizer: str = key("sgd", among=("sgd", "muon", "adaptive"))
-    lr: float = key(0.1, over=0)
-    momentum: float = key(0.0, least=0, most=1)
-    nesterov: bool = False
-    weight_decay: float = key(0.0, least=0)
+    label_smoothing: float = key(0.0, least=0, most=1)  # cross_entropy: spread over all classes
+    optimizer: str = key("sgd", among=("sgd", "muon", "adaptive"))  # see nets.optim
+    lr: float = key(0.1, over=0)  # learning rate
+    momentum: float = key(0.0, least=0, most=1)  # multiplies the velocity of the last step
+    nesterov: bool = False  # Nesterov momentum
+    weight_decay: float = key(0.0, least=0)  # times the weight, added to its gradient
     param_groups: tuple = ()  # tables: match = ["*.bias"], and any of GROUP_KEYS
-    schedule: str = key("constant", among=tuple(SCHEDULES))
-    warmup_epochs: float = key(0.0, least=0, most=10**6)
-    min_lr: float = key(0.0, least=0)  # the schedule goes no lower
-    dtype: str = key("float32", among=("float32", "bfloat16", "float64"))
-    channels_last: bool = True
-    eval_every: int = key(1, least=1)  # epochs
+    schedule: str = key("constant", among=tuple(SCHEDULES))  # of the learning rate
+    warmup_epochs: float = key(0.0, least=0, most=10**6)  # the learning rate rises from 0 to lr
+    min_lr: float = key(0.0, least=0)  # the lowest learning rate of the schedule
+    dtype: str = key("float32", among=("float32", "bfloat16", "float64"))  # weights: float32 at least
+    channels_last: bool = True  # memory layout of images
+    eval_every: int = key(1, least=1)  # epochs between tests
     on_nonfinite: str = key(
         "stop", among=("stop", "skip", "ignore")
-    )  # at a loss or gradient that isn't finite
+    )  # at an infinite or NaN loss or gradient
     max_nonfinite_steps: int = key(10, least=0)  # steps that may be skipped
 
 
@@ -102,7 +102,7 @@ class Train:
 class Eval:
     """How the net is tested: see nets/data/tta.py."""
 
-    tta: str = key("none", among=TTA)  # test-time augmentation: views of each image that are averaged
+    tta: str = key("none", among=TTA_NAMES)  # test-time augmentation: views of each image that are averaged
     tta_fraction: float = key(1.0, least=0, most=1)  # share of images, the least certain, that get all views
 
 
@@ -110,8 +110,8 @@ class Eval:
 class Checkpoint:
     """When a checkpoint is written, besides the end of the run and of each epoch with the best score."""
 
-    every_steps: int = key(0, least=0)  # 0: by the clock alone
-    every_seconds: float = key(30.0, least=0)
+    every_steps: int = key(0, least=0)  # steps between checkpoints; 0: by the clock only
+    every_seconds: float = key(30.0, least=0)  # seconds between checkpoints
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ class Distributed:
 
 @dataclass(frozen=True)
 class Config:
-    name: str
-    seed: int = key(0, least=0)
+    name: str  # of the run's folder; the file's name by default
+    seed: int = key(0, least=0)  # of start values, order, augmentation and dropout
     data: Data = Data()
     augment: Augment = Augment()
     net: Net = Net()

@@ -4,7 +4,7 @@ import torch
 
 from nets.common.device import memory_capacity
 from nets.common.errors import UsageError
-from nets.data import batches
+from nets.data import augment
 from nets.losses import CrossEntropyLoss, MSELoss, Performance
 from nets.optim.adaptive import Adaptive
 from nets.optim.muon import Muon
@@ -47,7 +47,7 @@ def fit(net, data):
     first = net.leaves()[0]
     if hasattr(first, "fit"):
         some = data.train_x[:: max(1, data.train_x.numel() // (5000 * 32 * 32 * 3))]
-        first.fit(batches.normalize(some, data.mean, data.std, torch.float32))
+        first.fit(augment.normalize(some, data.mean, data.std, torch.float32))
 
 
 def make_loss(config: Config, classes: bool):

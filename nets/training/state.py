@@ -37,7 +37,7 @@ def standing(run) -> dict[str, torch.Tensor]:
     tensors |= {"epoch.sums": run.epoch_tally.sums, "line.sums": run.line_tally.sums}
     tensors |= {f"guard.{k}": getattr(run.guard, k) for k in ("good", "skipped", "loss")}
     if run.config.train.skip_fraction:
-        tensors |= {"selection.lessons": run.feed.selection.lessons}
+        tensors |= {"selection.scores": run.feed.selection.scores}
         tensors |= {"selection.weight": run.feed.selection.weight}
     return tensors
 
@@ -45,7 +45,7 @@ def standing(run) -> dict[str, torch.Tensor]:
 def save(run, path):
     """Write a run's checkpoint. All processes have to ask, and the first one writes."""
     d, p = run.data, run.progress
-    run.feed.selection.merge(run.world)
+    run.feed.selection.synchronize(run.world)
     draws = {f"random.{kind}": generator_state(where)[None] for kind, where in _random(run)}
     draws = {name: run.world.gather(own, run.world.size) for name, own in draws.items()}
     tensors = standing(run) | draws

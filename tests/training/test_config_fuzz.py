@@ -1,6 +1,6 @@
 """Random configs: each is read, or refused in one line that names the key.
 
-`python -m pytest -s tests/training/test_config_fuzz.py --every-config` tries a thousand; without it, two hundred.
+`python -m pytest -s tests/training/test_config_fuzz.py --deep` tries a thousand; without it, two hundred.
 """
 
 import dataclasses
@@ -228,7 +228,7 @@ def named(said: str, raw: bytes, path) -> bool:
 
 
 def test_any_config_is_one_or_refused(tmp_path, request):
-    count = 1000 if request.config.getoption("--every-config") else 200
+    count = 1000 if request.config.getoption("--deep") else 200
     path, fates = tmp_path / "c.toml", Counter()
     for seed in range(count):
         raw = Fuzz(seed).config()
