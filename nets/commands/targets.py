@@ -15,6 +15,7 @@ from nets.convert import pretrained
 from nets.convert.from_torch import from_torch
 from nets.data import datasets as data
 from nets.gradcheck.case import Case
+from nets.layers.activations import Scale
 from nets.layers.base import Layer
 from nets.layers.registry import LAYERS, examples
 from nets.training import config
