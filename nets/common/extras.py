@@ -5,7 +5,7 @@ import importlib
 from nets.common.errors import UsageError
 
 
-def require(module: str, extra: str, purpose: str):
+def import_extra(module: str, extra: str, purpose: str):
     """The imported module of an extra. UsageError, which names the extra, if it isn't installed.
 
     purpose: what needs it, as the start of the error.

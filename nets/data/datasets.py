@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nets.common.errors import DataError, UsageError
-from nets.common.extras import require
+from nets.common.extras import import_extra
 from nets.data import cifar, folder, stream, tree
 
 
@@ -140,7 +140,7 @@ def _cifar(config, random_crop: float, cls: str, name: str) -> Dataset:
         for tree in (root, root / name):
             if (tree / "train").is_dir():
                 return from_folder(dataclasses.replace(config, root=str(tree)), random_crop)
-    datasets = require("torchvision.datasets", "vision", f"data.source: {name}'s official archive")
+    datasets = import_extra("torchvision.datasets", "vision", f"data.source: {name}'s official archive")
     source = getattr(datasets, cls)  # the files' names, MD5s and address
     *parts, classes = cifar.load(root, source)
     return _pictures(*parts, classes)

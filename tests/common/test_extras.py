@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from nets.common.errors import UsageError
-from nets.common.extras import require
+from nets.common.extras import import_extra
 from tests.shell import shell
 
 
@@ -19,12 +19,12 @@ def no_torchvision(monkeypatch):
 
 
 def test_an_installed_module_is_returned():
-    assert require("json", "none", "a test") is json
+    assert import_extra("json", "none", "a test") is json
 
 
 def test_a_missing_module_names_its_extra():
     with pytest.raises(UsageError, match=r"^a test: needs absent_; .*pip install absent_.* extra \[more\]$"):
-        require("absent_.part", "more", "a test")
+        import_extra("absent_.part", "more", "a test")
 
 
 def test_cifar_downloads_need_torchvision(no_torchvision, tmp_path):
