@@ -19,7 +19,7 @@ from nets.common.device import keep_freed_memory
 from nets.common.errors import CheckpointError, DataError, UsageError, nearest
 from nets.common.extras import import_extra
 from nets.convert.from_torch import from_torch
-from nets.data.pictures import decode
+from nets.data.images import decode
 
 PREFIX = "torchvision:"
 SOME = 8  # pictures at a time

@@ -32,6 +32,6 @@ def write(out: Path, config: Config, data: Dataset, z, result, rows: list[dict],
     }
     if config.data.on_error == "skip":
         facts["skipped"] = {"count": len(data.skipped), "files": data.skipped}
-        stream.note(data.skipped)
+        stream.report_skipped(data.skipped)
     figure.curves(out / "curves.png", rows, config.name)
     files.write_text(out / "result.json", json.dumps(facts, indent=2) + "\n")  # last: now it is finished

@@ -126,7 +126,7 @@ def test_cifar100_on_a_tree_with_a_hundred_classes(tmp_path):
 @pytest.mark.parametrize(
     "args, code, message",
     [
-        (["nowhere.toml"], 2, "config nowhere.toml: No such file"),
+        (["nowhere.toml"], 2, "config nowhere.toml: no such file"),
         (["--set", "train.lrr=1"], 2, 'did you mean "lr"?'),
         (["--set", "train.lr=-1"], 2, "train.lr: must be more than 0"),
         (["--set", 'net.layers=["Flaten"]'], 2, 'did you mean "Flatten"?'),
@@ -135,12 +135,12 @@ def test_cifar100_on_a_tree_with_a_hundred_classes(tmp_path):
         (
             ["configs/cross.toml", "--set", "augment.cutout=2"],
             2,
-            "augment.cutout: half_adder has no pictures",
+            "augment.cutout: half_adder has no images",
         ),
         (["--set", "train.optimizer=adaptive", "--set", "augment.crop_padding=0"], 2, "train.momentum"),
         (["configs/dense.toml", "--set", "train.optimizer=adaptive"], 2, "needs all 1437 samples"),
-        (["configs/dense.toml", "--set", "train.label_smoothing=0.1"], 2, "only cross_entropy has it"),
-        (["configs/two_weight.toml", "--set", 'net.layers=["Sigmoid"]'], 2, "nothing to train"),
+        (["configs/dense.toml", "--set", "train.label_smoothing=0.1"], 2, "only for the loss cross_entropy"),
+        (["configs/two_weight.toml", "--set", 'net.layers=["Sigmoid"]'], 2, "no parameters to train"),
         (["--device", "cuda:"], 2, "--device cuda:"),
         (["--data-root", "a\udcff"], 2, "data.root"),
         (["configs/cross.toml", "--set", "train.loss=cross_entropy"], 2, "half_adder has no classes"),
