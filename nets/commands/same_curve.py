@@ -6,7 +6,7 @@ from nets.bench.same_curve import compare
 from nets.commands import cli
 from nets.common import device
 from nets.common.errors import MismatchError
-from nets.training.trainer import Run
+from nets.training.run import Run
 
 DETAILS = """Both sides start from the same weights and see the same batches, with dropout off. The command
 fails when two losses differ by more than rounding explains."""

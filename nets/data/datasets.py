@@ -35,7 +35,9 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """What the net sees of one sample: (C, H, W), or (inputs,)."""
+        """What the net sees of one sample: (C, H, W) of images, else the sample's own."""
+        if self.mean is None:
+            return tuple(self.train_x.shape[1:])
         c, *sides = sample_shape(self.train_x)
         return (c, *([self.side] * 2 if self.side else sides))
 

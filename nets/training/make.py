@@ -4,19 +4,36 @@ import torch
 
 from nets.common.device import memory_capacity
 from nets.common.errors import UsageError
-from nets.data import batches
+from nets.data import batches, datasets
+from nets.data.datasets import Dataset
 from nets.losses import CrossEntropyLoss, MSELoss, Performance
 from nets.optim.adaptive import Adaptive
 from nets.optim.muon import Muon
 from nets.optim.sgd import SGD
+from nets.training import validate as fits
 from nets.training.build import build
 from nets.training.config import Config
+from nets.training.world import World
+
+
+def parts(config: Config, device: torch.device, world: World = World()):
+    """(net, loss, data) of a config, on the device. UsageError or DataError for whatever is wrong with them."""
+    with world.local_main_first():
+        data = datasets.load(config.data, config.augment)
+    fits.check_variation(config, data)
+    loss = make_loss(config, bool(data.classes))
+    copies = 3 if device.type == "cpu" else 1  # with gradients and momentum
+    net = make_net(config, data.shape, data.outputs, copies=copies)
+    n = len(data.train_y)
+    fits.check_batch(config, data.shape, min(config.train.batch_size, n), n)
+    net.to(device, torch.promote_types(getattr(torch, config.train.dtype), torch.float32))
+    return net, loss, data.to(device)
 
 
 def make_net(config: Config, shape, n_outputs: int, seed: int | None = None, copies: int = 1):
-    """The config's net, its start values drawn from the seed. UsageError where it doesn't fit.
+    """The config's net, its initial values drawn from the seed. UsageError if it doesn't fit.
 
-    copies: there must be memory for so many of its weights; in training for gradients and momenta too.
+    copies: memory must suffice for so many copies of its weights; training needs gradients and momentum too.
     """
     _check_memory(config, shape, copies)
     torch.manual_seed(config.seed if seed is None else seed)
@@ -28,7 +45,7 @@ def make_net(config: Config, shape, n_outputs: int, seed: int | None = None, cop
 
 
 def _check_memory(config: Config, shape, copies: int):
-    """UsageError where the weights are more than memory holds: asked of a net that takes none."""
+    """UsageError if the weights need more than the machine's memory. Built on the meta device, without memory."""
     if torch.get_default_device().type == "meta":
         return
     with torch.device("meta"):
@@ -43,14 +60,16 @@ def _check_memory(config: Config, shape, copies: int):
         )
 
 
-def fit(net, data):
-    """Let a first layer that is read off the pictures see some, 5,000 of CIFAR's, of all classes."""
+def initialize_from_data(net, data: Dataset):
+    """Fit a first layer that has `fit` (Whiten2d) to training samples: of CIFAR 5,000 images, of all classes."""
     for layer in net.walk():
         if hasattr(layer, "fit"):
-            if layer is not next(iter(net.children.values())):
+            if layer is not net.leaves()[0]:
                 raise UsageError(f"net.layers: {type(layer).__name__} can only be the first layer")
             some = data.train_x[:: max(1, data.train_x.numel() // (5000 * 32 * 32 * 3))]
-            layer.fit(batches.normalize(some, data.mean, data.std, torch.float32))
+            if data.mean is not None:
+                some = batches.normalize(some, data.mean, data.std, torch.float32)
+            layer.fit(some.float())
 
 
 def make_loss(config: Config, classes: bool):
