@@ -15,7 +15,7 @@ from torch import Tensor
 from nets.common import tensorfile
 from nets.common.device import generator_state
 from nets.common.errors import CheckpointError, DataError, UsageError
-from nets.training.config import dumps, plain
+from nets.training.toml import check_plain, dumps
 
 FORMAT = 3
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test
@@ -47,7 +47,7 @@ def _split(run) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
 def save(run, path):
     """Write a run's checkpoint. All processes must call it; the main one writes."""
     d = run.data
-    run.feed.selection.merge(run.world)
+    run.feed.selection.synchronize(run.world)
     states = {f"random.{kind}": generator_state(device)[None] for kind, device in _generators(run)}
     states = {name: run.world.gather(own, run.world.size) for name, own in states.items()}
     tensors, values = _split(run)
@@ -71,7 +71,7 @@ def load(run, path):
         config, samples, hooks = words["config"], words["samples"], words["hooks"]
         progress = Progress(**{k: words["progress"][k] for k in vars(run.progress)})
         config = tomllib.loads(config)
-        plain(config)
+        check_plain(config)
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError, UsageError) as e:
         raise CheckpointError(f"{path}: can't be resumed from ({e})") from None
     _check_same(config, tomllib.loads(dumps(run.config)), path)

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from nets.data.batches import normalize
+from nets.data.augment import normalize
 from nets.data.datasets import Dataset
-from nets.data.stream import Pictures
-from nets.data.tta import doubtful, look
+from nets.data.stream import ImageStream
+from nets.data.tta import least_certain, predict_tta
 from nets.layers.base import Layer, sum_dtype
 from nets.training.config import Eval
 from nets.training.world import World
@@ -15,7 +15,7 @@ from nets.training.world import World
 
 def outputs(
     net: Layer,
-    x: Tensor | Pictures,
+    x: Tensor | ImageStream,
     data: Dataset,
     dtype: torch.dtype,
     channels_last: bool,
@@ -41,7 +41,7 @@ def outputs(
             before_batch()
             if data.mean is not None:
                 xs = normalize(xs, data.mean, data.std, dtype, channels_last)
-                parts.append(look(net, xs, views, data.side))
+                parts.append(predict_tta(net, xs, views, data.crop_size))
             else:
                 z = net.forward(as_input(xs, dtype))[0]
                 parts.append(z.to(sum_dtype(z)))
@@ -51,7 +51,7 @@ def outputs(
         first = "none" if settings.tta_fraction < 1 else settings.tta
         z = world.spread(lambda rows: answers(split(x, some, rows), first), len(x))
         if settings.tta != "none" and settings.tta_fraction < 1:
-            again = doubtful(z, settings.tta_fraction)
+            again = least_certain(z, settings.tta_fraction)
             if len(again):
                 parts = lambda rows: map(x.__getitem__, again[rows].split(some))  # noqa: E731
                 z[again] = world.spread(lambda rows: answers(parts(rows), settings.tta), len(again))
@@ -67,6 +67,6 @@ def as_input(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def split(x, some: int, rows: slice):
     """The rows of x, a tensor or a stream, some at a time."""
-    if isinstance(x, Pictures):
-        return x.split(some, rows=range(len(x))[rows])
+    if isinstance(x, ImageStream):
+        return x.split(some, range(len(x))[rows])
     return x[rows].split(some)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nets.data import batches, color, stream
+from nets.data import augment, sampler, stream
 from nets.data.datasets import Dataset
 from nets.data.selection import Selection
 from nets.training.config import Config
@@ -16,7 +16,7 @@ from nets.training.world import World
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
-def rank_part(plan: batches.Plan, batch: int, world: World) -> batches.Plan:
+def rank_part(plan: sampler.EpochPlan, batch: int, world: World) -> sampler.EpochPlan:
     """This process's rows of every whole batch of a plan, one batch after another.
 
     All processes draw the same epoch, and each takes its rows of every batch: nothing is sent, and no
@@ -26,7 +26,7 @@ def rank_part(plan: batches.Plan, batch: int, world: World) -> batches.Plan:
         return plan
     count = len(plan.order) // batch
     places = torch.arange(count * batch, device=plan.order.device).view(count, batch)
-    return plan.only(places[:, world.share(batch)].reshape(-1))
+    return plan.select(places[:, world.share(batch)].reshape(-1))
 
 
 class Feed:
@@ -47,44 +47,44 @@ class Feed:
         self.batch = min(t.batch_size, self.n)
         self.dtype = getattr(torch, t.dtype)
         self.selection = Selection(self.n, t.skip_fraction, t.skip_after_epochs, device)
-        self.axes = color.axes(data.train_x) if config.augment.color_jitter else None
+        self.axes = augment.color_axes(data.train_x) if config.augment.color_jitter else None
         self.side = 0  # of this epoch's images, 0: as they come
         graphs = device.type == "cuda" and world.size == 1
         self.make = Captured(self._make, list, lambda: self.side) if graphs else self._make
 
     def steps(self, epoch: int) -> int:
         """Steps in an epoch. A remainder that doesn't fill a batch is left out."""
-        return max(1, (self.n - self.selection.out(epoch)) // self.batch)
+        return max(1, (self.n - self.selection.num_skipped(epoch)) // self.batch)
 
-    def plan(self, epoch: int, again: bool = False) -> batches.Plan:
+    def plan(self, epoch: int, again: bool = False) -> sampler.EpochPlan:
         """The epoch's random draws. again: the epoch has begun before; its skipped samples are known."""
         c = self.config
-        self.selection.merge(self.world)
-        plan = batches.plan(self.n, self.data.shape, c.data, c.augment, c.seed, epoch, self.device)
-        return self.selection.chosen(plan) if again else self.selection.choose(plan, c.seed, epoch)
+        self.selection.synchronize(self.world)
+        plan = sampler.epoch_plan(self.n, self.data.shape, c.data, c.augment, c.seed, epoch, self.device)
+        return self.selection.drop_skipped(plan) if again else self.selection.select(plan, c.seed, epoch)
 
     def indices(self, epoch: int, step: int) -> list[int]:
         """Which samples are in the whole batch of an epoch that has begun."""
         rows = slice(step * self.batch, (step + 1) * self.batch)
-        return self.plan(epoch, again=True).only(rows).order.tolist()
+        return self.plan(epoch, again=True).select(rows).order.tolist()
 
     def __call__(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         d, size = self.data, self.world.count(self.batch)
         plan = rank_part(self.plan(epoch, again=start > 0), self.batch, self.world)
         samples = None
-        if isinstance(d.train_x, stream.Pictures):
-            samples = d.train_x.batches(plan, size, self.config.seed, epoch, start, d.side)
+        if isinstance(d.train_x, stream.ImageStream):
+            samples = d.train_x.batches(plan, size, self.config.seed, epoch, start, d.crop_size)
         for i in range(start, len(plan.order) // size):
-            part = plan.rows(i * size, (i + 1) * size)
+            part = plan.batch(i * size, (i + 1) * size)
             self.side = self._side(epoch)
             yield part.order, *(self.make(*vars(part).values()) if samples is None else self._seen(part, next(samples)))
 
     def blank(self, epoch: int) -> Batch:
         """A batch of the epoch's shapes, with any content: to prepare for it."""
         d, c, size = self.data, self.config, self.batch
-        part = batches.plan(size, d.shape, c.data, c.augment, 0, epoch, self.device)
+        part = sampler.epoch_plan(size, d.shape, c.data, c.augment, 0, epoch, self.device)
         self.side = self._side(epoch)
-        if not isinstance(d.train_x, stream.Pictures):
+        if not isinstance(d.train_x, stream.ImageStream):
             return part.order, *self.make(*vars(part).values())
         channels, h, w = d.shape
         blank = torch.zeros(size, h, w, channels, dtype=torch.uint8, device=self.device)
@@ -92,7 +92,7 @@ class Feed:
 
     def waited(self, seconds: float) -> dict[str, float]:
         """{"wait": share of these seconds in which the step waited for a stream's images}, else {}."""
-        return stream.waited(self.data.train_x, seconds)
+        return stream.wait_share(self.data.train_x, seconds)
 
     def _side(self, epoch: int) -> int:
         sizes = self.config.train.progressive_sizes
@@ -100,19 +100,19 @@ class Feed:
 
     def _make(self, *plan) -> tuple[Tensor, Tensor]:
         """The batch of a plan's parts, from memory: (x as the net takes it, target)."""
-        part = batches.Plan(*plan)
-        return self._seen(part, batches.take(self.data.train_x, part, self.data.side))
+        part = sampler.EpochPlan(*plan)
+        return self._seen(part, augment.crop_and_flip(self.data.train_x, part, self.data.crop_size))
 
-    def _seen(self, part: batches.Plan, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _seen(self, part: sampler.EpochPlan, x: Tensor) -> tuple[Tensor, Tensor]:
         """Samples x as the net takes them, at side × side if there is a side, and their targets."""
         d = self.data
         if d.mean is None:
             return as_input(x, self.dtype), d.train_y[part.order]
-        x = batches.normalize(x, d.mean, d.std, self.dtype, self.config.train.channels_last)
+        x = augment.normalize(x, d.mean, d.std, self.dtype, self.config.train.channels_last)
         if part.color is not None:
-            x = color.jitter(x, part.color, self.axes, d.std)
+            x = augment.color_jitter(x, part.color, self.axes, d.std)
         if part.hole is not None:
-            x = batches.blank(x, part.hole, self.config.augment.cutout)
+            x = augment.cutout(x, part.hole, self.config.augment.cutout)
         if self.side and self.side != x.shape[-1]:
-            x = batches.resize(x, self.side)
+            x = augment.resize(x, self.side)
         return x.to(self.dtype), d.train_y[part.order]

@@ -42,7 +42,7 @@ class Learner:
         s = self.selection
         result = self.step(x, target, lr_factor, s.weight[indices] if s else None, self.frozen)
         if s:
-            s.note(indices, result.scores)
+            s.update(indices, result.scores)
         ok = self.guard.check(result.loss, {}) if self.ignore else result.ok
         for metrics in self.metrics:
             metrics.add(result.loss, result.num_correct, self.batch or len(target), ok)
@@ -53,11 +53,11 @@ class Learner:
         tensors = {f"net.{k}": v for k, v in (self.net.params | self.net.buffers).items()}
         tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.state().items()}
         if self.selection:
-            tensors |= {"selection.scores": self.selection.lessons, "selection.weight": self.selection.weight}
+            tensors |= {"selection.scores": self.selection.scores, "selection.weight": self.selection.weight}
         return tensors
 
     def persistent(self) -> dict[str, Tensor]:
         """Every tensor that a step changes."""
         tensors = self.tensors() | {f"guard.{k}": v for k, v in self.guard.state().items()}
         tensors |= {f"metrics.{i}": m.sums for i, m in enumerate(self.metrics)}
-        return tensors | ({"selection.mine": self.selection.mine} if self.selection else {})
+        return tensors | ({"selection.updated": self.selection.updated} if self.selection else {})

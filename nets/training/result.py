@@ -25,5 +25,5 @@ def write(out: Path, config: Config, data: Dataset, result: Metrics | OutputMetr
     }
     if config.data.on_error == "skip":
         facts["skipped"] = {"count": len(data.skipped), "files": data.skipped}
-        stream.note(data.skipped)
+        stream.report_skipped(data.skipped)
     files.write_text(out / RESULT, json.dumps(facts, indent=2) + "\n")

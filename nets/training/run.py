@@ -24,7 +24,7 @@ from nets.layers.base import Layer
 from nets.optim.param_groups import frozen_names
 from nets.training import checkpoint, lock, log, make, result
 from nets.training.checkpoint import BEST, LAST, Progress
-from nets.training.config import Config, dumps
+from nets.training.config import Config
 from nets.training.feed import Feed
 from nets.training.guard import Guard
 from nets.training.hooks import (
@@ -34,6 +34,7 @@ from nets.training.hooks.guard import NONFINITE
 from nets.training.learn import Learner
 from nets.training.loop import train_epochs
 from nets.training.metrics import Metrics, OutputMetrics
+from nets.training.toml import dumps
 from nets.training.world import World
 
 FIGURES = ("curves.png", "top5.png", "guesses.png")
