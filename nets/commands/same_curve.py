@@ -1,7 +1,5 @@
 """The command `nets same-curve`."""
 
-from pathlib import Path
-
 from nets.bench.same_curve import compare
 from nets.commands import cli
 from nets.common import device
@@ -24,7 +22,7 @@ def parser():
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     where = device.select_device(args.device)
-    run = Run(cli.load_config(args), where, Path("."))  # only train() writes files
+    run = Run.from_config(cli.load_config(args), where)
     print("step  by hand   autograd  relative difference")
     for i, (ours, theirs, apart, ok) in enumerate(compare(run, args.steps), start=1):
         print(f"{i:4}  {ours:8.5f}  {theirs:8.5f}  {apart:.1e}", flush=True)

@@ -1,4 +1,4 @@
-"""Several processes of a run: torchrun starts them, `join` connects them, ProcessGroup has their collectives."""
+"""Several processes of a run: torchrun starts them, `join` connects them in a ProcessGroup."""
 
 import contextlib
 import os
@@ -84,10 +84,10 @@ class ProcessGroup(World):
 
 
 def join(name: str = "auto") -> World:
-    """The run's processes as torchrun's environment has them, or this one alone without it.
+    """The processes that torchrun's environment variables describe; without them, this process alone.
 
-    name: "auto", "cpu" or "cuda", with a GPU for each process on a machine; alone as select_device has it.
-    NCCL carries what is on GPUs, Gloo the rest. UsageError where they can't come together.
+    name: "auto", "cpu" or "cuda", with one GPU for each process on a machine; alone as for select_device.
+    NCCL is used for tensors on GPUs, Gloo for the others. UsageError if the processes can't connect.
     """
     rank, size, local_rank = (_number(key, default) for key, default in ENVIRONMENT.items())
     if size == 1:
@@ -101,13 +101,15 @@ def join(name: str = "auto") -> World:
             group = dist.PrefixStore("group", store)
             dist.init_process_group(kinds, store=group, rank=rank, world_size=size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as e:
-        raise UsageError(f"rank {rank} can't connect to the others at {where}: {str(e).splitlines()[0]}") from None
+        raise UsageError(
+            f"rank {rank} can't connect to the others at {where}: {str(e).splitlines()[0]}"
+        ) from None
     return ProcessGroup(rank, size, local_rank, device, store)
 
 
 @contextlib.contextmanager
 def mortal():
-    """A signal ends this process at once. While a library waits for other processes, Python handles no signal."""
+    """A signal ends this process at once: Python handles none while a library waits for other processes."""
     kinds = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     before = {kind: signal.signal(kind, signal.SIG_DFL) for kind in kinds}
     try:
@@ -129,7 +131,9 @@ def _number(key: str, default: int) -> int:
 
 def _device(name: str, local_rank: int) -> torch.device:
     if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f'--device {name}: with several processes, each has its own GPU; use "auto", "cpu" or "cuda"')
+        raise UsageError(
+            f'--device {name}: with several processes, each has its own GPU; use "auto", "cpu" or "cuda"'
+        )
     device = select_device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count()

@@ -8,7 +8,6 @@ import os
 import statistics
 import tempfile
 import threading
-from pathlib import Path
 
 import torch
 

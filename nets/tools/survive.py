@@ -117,7 +117,9 @@ def survive(
     os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"  # it warns of a killed process's semaphores
     context = multiprocessing.get_context("forkserver")
     # these are slow to import
-    context.set_forkserver_preload(["nets.training.run", "nets.report.run_figures", "torch._dynamo", "sklearn.model_selection"])
+    context.set_forkserver_preload(
+        ["nets.training.run", "nets.report.run_figures", "torch._dynamo", "sklearn.model_selection"]
+    )
 
     def undisturbed(out: Path):
         return _finish(*_start(context, conf, where, out, False, None)), state(out)

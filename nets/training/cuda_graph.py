@@ -69,7 +69,10 @@ class Captured:
         inputs = [None if t is None else t.clone() for t in tensors]
         before = [t.detach().clone() for t in self.persistent()]
         draws, stream = torch.cuda.get_rng_state(), torch.cuda.current_stream()
-        searches, cudnn.benchmark = cudnn.benchmark, True  # search for the fastest kernels: these shapes occur often
+        searches, cudnn.benchmark = (
+            cudnn.benchmark,
+            True,
+        )  # search for the fastest kernels: these shapes occur often
         try:
             side = torch.cuda.Stream()
             side.wait_stream(stream)

@@ -77,7 +77,10 @@ class Feed:
         for i in range(start, len(plan.order) // size):
             part = plan.batch(i * size, (i + 1) * size)
             self.side = self._side(epoch)
-            yield part.order, *(self.make(*vars(part).values()) if samples is None else self._seen(part, next(samples)))
+            yield (
+                part.order,
+                *(self.make(*vars(part).values()) if samples is None else self._seen(part, next(samples))),
+            )
 
     def blank(self, epoch: int) -> Batch:
         """A batch of the epoch's shapes, with any content: to prepare for it."""

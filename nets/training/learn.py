@@ -1,6 +1,5 @@
 """A training step of a run: the train step, what it adds to the metrics, and its CUDA graph."""
 
-import torch
 from torch import Tensor
 
 from nets.data.selection import Selection

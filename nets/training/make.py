@@ -20,7 +20,7 @@ from nets.training.world import World
 
 
 def parts(config: Config, device: torch.device, world: World = World()):
-    """(net, loss, data) of a config, on the device. UsageError or DataError for whatever is wrong with them."""
+    """(net, loss, data) of a config, on the device. UsageError or DataError if anything is wrong."""
     with world.local_main_first():
         data = datasets.load(config.data, config.augment)
     loss = make_loss(config, bool(data.classes))
@@ -56,7 +56,7 @@ def make_net(config: Config, shape, n_outputs: int, seed: int | None = None, cop
 
 
 def _check_memory(config: Config, shape, copies: int):
-    """UsageError if the weights need more than the machine's memory. Built on the meta device, without memory."""
+    """UsageError if the weights need more than the machine's memory. The check itself takes none."""
     if torch.get_default_device().type == "meta":
         return
     with torch.device("meta"):
@@ -72,7 +72,7 @@ def _check_memory(config: Config, shape, copies: int):
 
 
 def initialize_from_data(net, data: Dataset):
-    """Fit a first layer that has `fit` (Whiten2d) to training samples: of CIFAR 5,000 images, of all classes."""
+    """Fit a first layer that has `fit` (Whiten2d) to training samples: 5,000 images for CIFAR."""
     first = net.leaves()[0]
     if hasattr(first, "fit"):
         some = data.train_x[:: max(1, data.train_x.numel() // (5000 * 32 * 32 * 3))]

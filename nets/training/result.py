@@ -13,7 +13,9 @@ from nets.training.metrics import Metrics, OutputMetrics
 RESULT = "result.json"
 
 
-def write(out: Path, config: Config, data: Dataset, result: Metrics | OutputMetrics | None, facts: dict, device):
+def write(
+    out: Path, config: Config, data: Dataset, result: Metrics | OutputMetrics | None, facts: dict, device
+):
     """result: on the test set, if there is one. facts: more of them. A run with this file is finished."""
     facts = (result.facts(data.classes) if result else {}) | facts
     facts |= {

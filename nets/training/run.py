@@ -28,8 +28,17 @@ from nets.training.config import Config
 from nets.training.feed import Feed
 from nets.training.guard import Guard
 from nets.training.hooks import (
-    Bar, Capture, CheckpointHook, Clock, Due, Evaluate, GuardHook, Hook, LogHook, StopHook,
-)  # fmt: skip
+    Bar,
+    Capture,
+    CheckpointHook,
+    Clock,
+    Due,
+    Evaluate,
+    GuardHook,
+    Hook,
+    LogHook,
+    StopHook,
+)
 from nets.training.hooks.guard import NONFINITE
 from nets.training.learn import Learner
 from nets.training.loop import train_epochs
@@ -71,7 +80,14 @@ class Run:
         hooks: Sequence[Hook] = (),
         show_bar: bool = True,
     ):
-        self.config, self.net, self.loss, self.data, self.device, self.world = config, net, loss, data, device, world
+        self.config, self.net, self.loss, self.data, self.device, self.world = (
+            config,
+            net,
+            loss,
+            data,
+            device,
+            world,
+        )
         self.out, self.show_bar = None if out is None else Path(out), show_bar
         t = config.train
         if config.log.tensorboard:
@@ -107,7 +123,8 @@ class Run:
         begin = time.perf_counter()
         make.initialize_from_data(net, data)
         world.broadcast([*net.params.values(), *net.buffers.values()])
-        torch.manual_seed(checkpoint.seed(config.seed, 0, world.rank))  # each process has its own dropout
+        if world.size > 1:
+            torch.manual_seed(checkpoint.seed(config.seed, 0, world.rank))  # each process has its own dropout
         self.clock.seconds = time.perf_counter() - begin
         self.freeze(0.0)
 
@@ -125,7 +142,17 @@ class Run:
         if device.type == "cpu":
             keep_freed_memory()
         net, loss, data = make.parts(config, device, world)
-        return cls(config, net, loss, lambda: make.make_optimizer(config, net, loss), data, device, out, world, hooks=hooks)
+        return cls(
+            config,
+            net,
+            loss,
+            lambda: make.make_optimizer(config, net, loss),
+            data,
+            device,
+            out,
+            world,
+            hooks=hooks,
+        )
 
     def train(self, resume: bool = False, force: bool = False) -> Metrics | OutputMetrics | None:
         """Train to the end, and write result.json.
@@ -177,7 +204,9 @@ class Run:
 
     def freeze(self, epoch: float):
         """Parameters whose group ends at or before this epoch are constants from here on."""
-        self.learner.frozen = frozen_names(self.net.params, self.param_groups, epoch) if self.param_groups else frozenset()
+        self.learner.frozen = (
+            frozen_names(self.net.params, self.param_groups, epoch) if self.param_groups else frozenset()
+        )
 
     # -- what it found ---------------------------------------------------------------------------------
 

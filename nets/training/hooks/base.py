@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-
 if TYPE_CHECKING:
     from nets.training.run import Run
 
@@ -67,7 +66,7 @@ class Hook:
         return {}
 
     def load(self, state: dict[str, Any]):
-        """Take a state back. KeyError, TypeError or ValueError if it can't be. Tensors are copied in place."""
+        """Restore a state, tensors in place. KeyError, TypeError or ValueError if it is damaged."""
         for name, value in self.state().items():
             if isinstance(value, Tensor):
                 value.copy_(state[name])

@@ -9,7 +9,6 @@ from nets.common.device import resident_memory_mb
 from nets.training.hooks.base import Hook
 
 
-
 class Clock(Hook):
     """Seconds of training. Evaluating, saving and capturing graphs run in `paused` and don't count."""
 
@@ -37,7 +36,11 @@ class Clock(Hook):
 
     def times(self, run):
         seconds, samples = self.tick(), run.at() * run.feed.batch
-        return {"seconds": round(seconds, 3), "per_second": round(samples / seconds, 1), "memory": resident_memory_mb()}
+        return {
+            "seconds": round(seconds, 3),
+            "per_second": round(samples / seconds, 1),
+            "memory": resident_memory_mb(),
+        }
 
     def after_run(self, run, facts):
         facts["seconds"] = round(self.seconds, 3)

@@ -9,7 +9,6 @@ from nets.common.errors import Stopped
 from nets.training.hooks.base import Hook
 from nets.training.signals import SIGNALS, Stop
 
-
 if TYPE_CHECKING:
     from nets.training.run import Run
 

@@ -11,8 +11,7 @@ from torch import Tensor
 from nets.training.config import Eval
 from nets.training.evaluate import outputs
 from nets.training.hooks.base import Hook
-from nets.training.metrics import Metrics, OutputMetrics, metrics
-
+from nets.training.metrics import metrics
 
 if TYPE_CHECKING:
     from nets.training.run import Run
@@ -48,7 +47,9 @@ class Evaluate(Hook):
         last, self.better = run.progress.epoch + 1 == run.config.train.epochs, False
         if last and hasattr(run.optimizer, "restore_best"):
             run.optimizer.restore_best()  # its last step was never judged
-        if run.data.test_x is not None and (last or (run.progress.epoch + 1) % run.config.train.eval_every == 0):
+        if run.data.test_x is not None and (
+            last or (run.progress.epoch + 1) % run.config.train.eval_every == 0
+        ):
             self.result = self.test(run)
             facts |= self.result.scores()
             score = self.result.score()

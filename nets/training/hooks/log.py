@@ -11,7 +11,6 @@ from nets.training.hooks.base import Hook
 from nets.training.log import Log, MemoryLog
 from nets.training.metrics import RunningMetrics
 
-
 if TYPE_CHECKING:
     from nets.training.run import Run
 
@@ -89,7 +88,8 @@ class Bar(Hook):
         if run.due.look:
             seconds, epoch = time.perf_counter() - self.begin, run.logger.epoch
             means = run.logger.means(run, epoch)
-            words = [f"loss {means['loss']:.4g}, acc {means['train_top1']:.1%}, {epoch.samples() / seconds:,.0f} pic/s"]
+            speed = epoch.samples() / seconds
+            words = [f"loss {means['loss']:.4g}, acc {means['train_top1']:.1%}, {speed:,.0f} pic/s"]
             words += [f"{name} {value:.0%}" for name, value in run.feed.waited(seconds).items()]
             self.bar.set_postfix_str(", ".join(words), False)
 
