@@ -5,19 +5,34 @@ import torch
 from hypothesis import settings
 
 # the same cases every time, here and elsewhere; "search" draws new ones
-settings.register_profile("fixed", derandomize=True, deadline=None, print_blob=True, max_examples=200)
+settings.register_profile("fixed", derandomize=True, deadline=None, print_blob=True, max_examples=25)
+settings.register_profile("deep", settings.get_profile("fixed"), max_examples=200)
 settings.register_profile("search", deadline=None, print_blob=True, max_examples=2000)
 settings.load_profile("fixed")
 
-CASES = pytest.StashKey()
+CASES, LEFT_OUT = pytest.StashKey(), pytest.StashKey()
 
 # on CUDA a convolution's sums may come in another order every time, and of fewer bits, unless asked
 torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
 
 
 def pytest_addoption(parser):
-    parser.addoption("--every-model", action="store_true", help="all of torchvision's models")
-    parser.addoption("--every-config", action="store_true", help="a thousand changed configs, not 200")
+    parser.addoption("--deep", action="store_true", help="also run the tests marked deep, which take long")
+
+
+def pytest_configure(config):
+    if config.getoption("--deep") and not config.getoption("--hypothesis-profile", None):
+        settings.load_profile("deep")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Without --deep the tests marked deep are deselected, and counted at the end of the run."""
+    if config.getoption("--deep"):
+        return
+    deep = [item for item in items if item.get_closest_marker("deep")]
+    config.stash[LEFT_OUT] = len(deep)
+    config.hook.pytest_deselected(items=deep)
+    items[:] = [item for item in items if not item.get_closest_marker("deep")]
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +47,8 @@ def held(request):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    counts = config.stash.get(CASES, {})
+    counts, left_out = config.stash.get(CASES, {}), config.stash.get(LEFT_OUT, 0)
     if counts:
         terminalreporter.write_line("property cases: " + ", ".join(f"{k} {n}" for k, n in counts.items()))
+    if left_out:
+        terminalreporter.write_line(f"{left_out} deep tests not run; --deep runs them")

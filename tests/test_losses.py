@@ -91,7 +91,7 @@ def test_wanted_outputs_from_classes(loss, target):
         assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
 
 
-LOSSES = {"cross_entropy": CrossEntropyLoss, "performance": Performance, "mean_squared_error": MSELoss}
+LOSSES = {"cross_entropy": CrossEntropyLoss, "performance": Performance, "mse": MSELoss}
 
 
 @pytest.mark.parametrize("loss", [*(cls() for cls in LOSSES.values()), MSELoss("sum")])

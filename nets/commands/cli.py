@@ -25,7 +25,7 @@ class _Formatter(argparse.HelpFormatter):
 
     def _get_help_string(self, action):
         text = action.help or ""
-        if not has_default(action) or "default" in text:
+        if not has_default(action) or "(default" in text:
             return text
         return text + " (default: %(default)s)"
 

@@ -15,6 +15,7 @@ from nets.convert import pretrained
 from nets.convert.from_torch import from_torch
 from nets.data import datasets as data
 from nets.gradcheck.case import Case
+from nets.layers.activations import Scale
 from nets.layers.base import Layer
 from nets.layers.registry import LAYERS, examples
 from nets.training import config
@@ -109,7 +110,7 @@ def _layer_cases(name):
 def _loss_case(name, batch) -> Case:
     """A loss needs something before it: a layer that does nothing."""
     z = torch.randn(batch, 5, dtype=torch.float64)
-    return Case(name, LAYERS["Scale"](1.0), z, LOSSES[name](), torch.randint(5, (batch,)))
+    return Case(name, Scale(1.0), z, LOSSES[name](), torch.randint(5, (batch,)))
 
 
 def _own_cases(target, seed, shape) -> list[Case]:

@@ -56,7 +56,8 @@ class Stopped(Problem):
     """Ended by a signal. The code is 128 plus the signal's number, as in shells."""
 
     def __init__(self, number: int, more: str = ""):
-        super().__init__({signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number] + more)
+        name = "interrupted" if number == signal.SIGINT else "terminated"
+        super().__init__(name + more)
         self.number, self.code = number, 128 + number
 
 

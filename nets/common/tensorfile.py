@@ -10,6 +10,7 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,8 @@ def _header(kinds: dict, metadata: dict) -> bytes:
     kinds: name -> (dtype's name, shape), in the tensors' order.
     """
     meta = {"sha256": BLANK.decode(), "words": json.dumps(metadata, allow_nan=False)}
-    table, end = {"__metadata__": meta}, 0
+    table: dict[str, dict] = {"__metadata__": meta}
+    end = 0
     for name, (dtype, shape) in kinds.items():
         start, end = end, end + _size(dtype, shape)
         table[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
@@ -66,8 +68,8 @@ def _size(dtype: str, shape) -> int:
     return math.prod(shape) * DTYPES[dtype].itemsize
 
 
-def _bytes(t: Tensor):
-    """A contiguous tensor's memory, as a flat array of bytes."""
+def _bytes(t: Tensor) -> Any:  # numpy arrays are typed as buffers from Python 3.12 on
+    """A contiguous tensor's memory, as a flat numpy array of bytes."""
     return t.view(-1).view(torch.uint8).numpy()
 
 

@@ -141,20 +141,22 @@ class Sequential(Net):
         frozen      names of parameters whose gradients aren't needed; grads leaves them out
         on_grads    called with the gradients of a layer as soon as they are complete; grads leaves them out
         """
-        saved, grads = self._take_saved(saved, keep), {}
+        saved, grads, restored = self._take_saved(saved, keep), {}, set()
         children = list(self.children.items())
         first = 0 if input_grad else self._first_trained(frozen)  # no gradient before it is needed
         for i in reversed(range(first, len(children))):
             name, layer = children[i]
-            self._recompute_input(saved, i)
+            self._recompute_input(saved, i, restored)
             dy, new = run_backward(layer, saved.pop(), dy, input_grad or i > first, keep)
             self._collect(grads, name, new)
             if frozen:
                 grads = {k: g for k, g in grads.items() if k not in frozen}
-            if on_grads and new:
+            if on_grads:
                 # A tensor that an earlier layer uses too is listed under that layer's name, so it isn't in
                 # grads under this name: its gradient isn't complete yet.
-                on_grads({k: grads.pop(k) for n in new if (k := f"{name}.{n}") in grads})
+                complete = {k: grads.pop(k) for n in new if (k := f"{name}.{n}") in grads}
+                if complete:
+                    on_grads(complete)
         saved.clear()
         return dy if input_grad else None, grads
 
@@ -171,12 +173,13 @@ class Sequential(Net):
             self.recompute and previous is not None and previous.recomputes_output() and layer.saves_input()
         )
 
-    def _recompute_input(self, saved: list, i: int):
-        """Put back the x of layer i if forward dropped it."""
+    def _recompute_input(self, saved: list, i: int, restored: set[int]):
+        """Put back the x of layer i if forward dropped it. restored: the layers that have theirs back."""
         layers = list(self.children.values())
-        if i and self._drops_input(layers[i - 1], layers[i]):
-            self._recompute_input(saved, i - 1)
+        if i and i not in restored and self._drops_input(layers[i - 1], layers[i]):
+            self._recompute_input(saved, i - 1, restored)
             saved[i] = layers[i].add_input(saved[i], layers[i - 1].output(saved[i - 1]))
+            restored.add(i)
 
     def with_children(self, children: dict[str, Layer]) -> "Sequential":
         """A new Sequential of these layers with these names, and with the options and mode of this one."""

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from nets.data.batches import normalize
+from nets.data.augment import normalize
 from nets.data.datasets import Dataset
-from nets.data.stream import Pictures
-from nets.data.tta import doubtful, look
+from nets.data.stream import ImageStream
+from nets.data.tta import least_certain, predict_tta
 from nets.distributed.shares import spread
 from nets.distributed.world import World
 from nets.layers.base import sum_dtype
@@ -44,7 +44,7 @@ def outputs(
             between()
             if x.dim() == 4:
                 xs = normalize(xs, data.mean, data.std, dtype, channels_last)
-                parts.append(look(net, xs, views, data.side))
+                parts.append(predict_tta(net, xs, views, data.crop_size))
             else:
                 z = net.forward(xs.to(dtype))[0]
                 parts.append(z.to(sum_dtype(z)))
@@ -54,7 +54,7 @@ def outputs(
         first = "none" if asked.tta_fraction < 1 else asked.tta
         z = spread(lambda rows: answers(split(x, some, rows), first), len(x), world)
         if asked.tta != "none" and asked.tta_fraction < 1:
-            again = doubtful(z, asked.tta_fraction)
+            again = least_certain(z, asked.tta_fraction)
             if len(again):
                 more = lambda rows: answers(map(x.__getitem__, again[rows].split(some)), asked.tta)  # noqa: E731
                 z[again] = spread(more, len(again), world)
@@ -65,8 +65,8 @@ def outputs(
 
 def split(x, some: int, rows: slice):
     """The rows of x, a tensor or a stream, some at a time."""
-    if isinstance(x, Pictures):
-        return x.split(some, rows=range(len(x))[rows])
+    if isinstance(x, ImageStream):
+        return x.split(some, range(len(x))[rows])
     return x[rows].split(some)
 
 

@@ -7,12 +7,13 @@ from nets.common import files
 from nets.common.device import device_name, versions
 from nets.data import stream
 from nets.data.datasets import Dataset
-from nets.report import figure
 from nets.training.config import Config
 
 
 def write(out: Path, config: Config, data: Dataset, z, result, rows: list[dict], facts: dict, device):
     """result: a report on the net's outputs z (N, outputs); rows: of metrics.jsonl; facts: more of them."""
+    from nets.report import figure  # imports matplotlib, which only figures need
+
     if data.classes:
         z, y = z.cpu(), data.test_y.cpu()
         best, worst = figure.best_and_worst(z, y)
@@ -31,6 +32,6 @@ def write(out: Path, config: Config, data: Dataset, z, result, rows: list[dict],
     }
     if config.data.on_error == "skip":
         facts["skipped"] = {"count": len(data.skipped), "files": data.skipped}
-        stream.note(data.skipped)
+        stream.report_skipped(data.skipped)
     figure.curves(out / "curves.png", rows, config.name)
     files.write_text(out / "result.json", json.dumps(facts, indent=2) + "\n")  # last: now it is finished

@@ -14,7 +14,7 @@ from nets.common.errors import CheckpointError, DataError, UsageError
 from nets.data import datasets as data
 from nets.data import stream
 from nets.data.datasets import Dataset
-from nets.data.pictures import decode
+from nets.data.images import decode
 from nets.kernels import lower
 from nets.training import config
 from nets.training.evaluate import Report, outputs, ranking, report, toy_report
@@ -83,7 +83,7 @@ class Trained:
         if found.classes != self.classes or found.shape != self.shape:
             raise DataError(f"{conf.root}: not the classes and sizes that {self.run} was trained on")
         z, y = self.ask(found.test_x, test=True), found.test_y.to(self.device)
-        stream.note(found.skipped)
+        stream.report_skipped(found.skipped)
         return report(z, y) if self.classes else toy_report(z, y)
 
     def guess(self, paths) -> tuple[list, Tensor]:

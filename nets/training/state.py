@@ -12,7 +12,7 @@ import torch
 from nets.common import tensorfile
 from nets.common.device import generator_state
 from nets.common.errors import CheckpointError, DataError, UsageError
-from nets.training.config import dumps, plain
+from nets.training.toml import check_plain, dumps
 
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test
 # keys that don't change what is learned
@@ -37,7 +37,7 @@ def standing(run) -> dict[str, torch.Tensor]:
     tensors |= {"epoch.sums": run.epoch_tally.sums, "line.sums": run.line_tally.sums}
     tensors |= {f"guard.{k}": getattr(run.guard, k) for k in ("good", "skipped", "loss")}
     if run.config.train.skip_fraction:
-        tensors |= {"selection.lessons": run.feed.selection.lessons}
+        tensors |= {"selection.scores": run.feed.selection.scores}
         tensors |= {"selection.weight": run.feed.selection.weight}
     return tensors
 
@@ -45,7 +45,7 @@ def standing(run) -> dict[str, torch.Tensor]:
 def save(run, path):
     """Write a run's checkpoint. All processes have to ask, and the first one writes."""
     d, p = run.data, run.progress
-    run.feed.selection.merge(run.world)
+    run.feed.selection.synchronize(run.world)
     draws = {f"random.{kind}": generator_state(where)[None] for kind, where in _random(run)}
     draws = {name: run.world.gather(own, run.world.size) for name, own in draws.items()}
     tensors = standing(run) | draws
@@ -83,14 +83,14 @@ def _set_random(run, tensors: dict, progress: dict):
 def load(run, path) -> dict:
     """Put a run back to where its checkpoint has it; returns the log's mark.
 
-    CheckpointError where it doesn't fit, UsageError where the config is another, DataError where the data are.
+    CheckpointError where it doesn't fit, UsageError where the config differs, DataError where the data does.
     """
     tensors, words = tensorfile.read(path)
     try:
         theirs, samples, log = words["config"], words["samples"], words["log"]
         progress = {k: words["progress"][k] for k in vars(run.progress)}
         theirs = tomllib.loads(theirs)
-        plain(theirs)
+        check_plain(theirs)
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError, UsageError) as e:
         raise CheckpointError(f"{path}: can't be resumed from ({e})") from None
     _same(theirs, tomllib.loads(dumps(run.config)), path)

@@ -24,8 +24,7 @@ from nets.distributed.world import World
 from nets.kernels import lower
 from nets.optim.param_groups import frozen_names
 from nets.optim.schedules import lr_factor
-from nets.training import lock, outcome, state
-from nets.training import validate as fits
+from nets.training import lock, outcome, state, validate
 from nets.training.config import Config, Eval, dumps
 from nets.training.cuda_graph import Captured
 from nets.training.evaluate import outputs, report, toy_report
@@ -57,11 +56,11 @@ class Run:
         with world.in_turn():
             self.data = data.load(config.data, config.augment)
         t, shape = config.train, self.data.shape
-        fits.check_variation(config, self.data)
         self.loss = make_loss(config, bool(self.data.classes))
         self.dtype = getattr(torch, t.dtype)
         copies = 3 if device.type == "cpu" else 1  # with gradients and momenta
-        self.net = make_net(config, shape, self.data.outputs, copies=copies)
+        self.net = make_net(config, shape, self.data.num_outputs, copies=copies)
+        self._validate()
         self.net.to(device, torch.promote_types(self.dtype, torch.float32))
         self.data = self.data.to(device)
         self.feed = Feed(config, self.data, device, world)
@@ -74,7 +73,7 @@ class Run:
         self.step = train_step(self.fast, self.loss, self.optimizer, bool(t.skip_fraction), guard, backward)
         self.captured = None
         if device.type == "cuda" and t.optimizer != "adaptive" and world.size == 1:
-            standing = lambda: [*state.standing(self).values(), self.feed.selection.mine]  # noqa: E731
+            standing = lambda: [*state.standing(self).values(), self.feed.selection.updated]  # noqa: E731
             self.captured = self.learn = Captured(self.learn, standing, lambda: self.frozen)
         self.per_epoch = [self.feed.steps(epoch) for epoch in range(t.epochs)]
         *self.starts, self.steps = accumulate(self.per_epoch, initial=0)
@@ -87,7 +86,20 @@ class Run:
             torch.manual_seed(state.seed(config.seed, 0, world.rank))  # each drops its own
         self.progress.seconds = time.perf_counter() - begin
         self._freeze(0.0)
-        fits.check_batch(config, shape, self.feed.batch, self.feed.n)
+
+    def _validate(self):
+        """UsageError where config, data and net don't go together."""
+        d, samples = self.data, len(self.data.train_y)
+        validate.check(
+            self.config,
+            shape=d.shape,
+            classes=bool(d.classes),
+            streamed=isinstance(d.train_x, stream.ImageStream),
+            samples=samples,
+            batch=min(self.config.train.batch_size, samples),
+            net=self.net,
+            params=self.net.params,
+        )
 
     def train(self, resume: bool = False, force: bool = False):
         """resume: go on from the run's last checkpoint, or begin where there is none. force: begin
@@ -161,7 +173,9 @@ class Run:
                     better = math.isfinite(score) and (p.best is None or score > p.best)
                     p.best = score if better else p.best
                 p.epoch, p.step = p.epoch + 1, 0
-                self._line({"epoch": p.epoch} | facts, stream.waited(self.data.train_x, self.epoch_seconds))
+                self._line(
+                    {"epoch": p.epoch} | facts, stream.wait_share(self.data.train_x, self.epoch_seconds)
+                )
                 self.epoch_tally.reset()
                 if better or last or self._now(now=True)[2]:
                     self._save(better)
@@ -217,7 +231,7 @@ class Run:
         """One step, counted; returns its loss ()."""
         if self.config.train.skip_fraction:
             told = self.step(x, target, rate, self.feed.selection.weight[which], frozen=self.frozen)
-            self.feed.selection.note(which, told.scores)
+            self.feed.selection.update(which, told.scores)
         else:
             told = self.step(x, target, rate, frozen=self.frozen)
         if self.config.train.on_nonfinite == "ignore":  # but for the loss
@@ -237,7 +251,7 @@ class Run:
     def _show(self, bar, seconds: float):
         means, done = self._means(self.epoch_tally), self.epoch_tally.steps() * self.feed.batch
         words = [f"loss {means['loss']:.4g}, acc {means['train_top1']:.1%}, {done / seconds:,.0f} pic/s"]
-        wait = stream.waited(self.data.train_x, seconds)
+        wait = stream.wait_share(self.data.train_x, seconds)
         bar.set_postfix_str(", ".join(words + [f"{k} {v:.0%}" for k, v in wait.items()]), False)
 
     def _tick(self):
@@ -265,7 +279,7 @@ class Run:
             return
         # after that step none counted, and the device may be some steps on
         bad = p.step - 1 if t.on_nonfinite == "skip" else self.epoch_tally.steps()
-        which = self.feed.plan(p.epoch, again=True).rows(bad * size, (bad + 1) * size).order.tolist()
+        which = self.feed.plan(p.epoch, again=True).batch(bad * size, (bad + 1) * size).order.tolist()
         told = {"epoch": p.epoch + 1, "step": bad + 1, "samples": which}
         if self.world.first:
             files.write_text(self.out / BAD, json.dumps(told) + "\n")

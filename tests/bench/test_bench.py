@@ -270,8 +270,8 @@ def test_select_forms():
     "args, why",
     [
         (["--rounds", 0], "--rounds"),
-        (["--scaling", "--profile"], "two runs"),
-        (["--set", "train.optimizer=adaptive"], "adaptive judges its steps itself"),
+        (["--scaling", "--profile"], "can't be combined"),
+        (["--set", "train.optimizer=adaptive"], "adaptive has no autograd form"),
         (["--batch", 0], "train.batch_size"),
     ],
 )
@@ -296,11 +296,11 @@ def test_wider_and_deeper_nets():
     layers = task("cifar10").config.net.layers
     wide = scaling.wider(layers, 2)
     assert [s["out_channels"] for s in wide if s["type"] == "Conv2d"] == [128, 128, 512, 512, 512, 512]
-    assert wide[-2]["outputs"] == 10
+    assert wide[-2]["out_features"] == 10
     deep = [s["type"] for s in scaling.deeper(layers, 3)]
     assert deep.count("Conv2d") == deep.count("BatchNorm2d") == 18 and deep.count("MaxPool2d") == 3
     assert deep.count("Whiten2d") == deep.count("Linear") == 1
-    assert [s.get("outputs") for s in scaling.deeper(task("dense").config.net.layers, 2)] == [
+    assert [s.get("out_features") for s in scaling.deeper(task("dense").config.net.layers, 2)] == [
         None, 64, None, 64, None, 10, None,
     ]  # fmt: skip
     for axis in scaling.SIZES:
@@ -308,7 +308,7 @@ def test_wider_and_deeper_nets():
             net, _, x, _ = forms.prepare(forms.Task(conf, (1, 8, 8), 10, CPU))
             assert net.forward(x)[0].shape == (len(x), 10)
     with pytest.raises(UsageError, match="no hidden Conv2d or Linear"):
-        scaling.deeper(["Flatten", {"type": "Linear", "outputs": 10}], 2)
+        scaling.deeper(["Flatten", {"type": "Linear", "out_features": 10}], 2)
 
 
 def test_scaling_writes_exponents_and_a_plot(in_process, monkeypatch, capsys, tmp_path):

@@ -11,8 +11,9 @@ from nets.common.errors import describe, nearest
 def test_exit_codes():
     found = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.Problem)]
     assert {cls.__name__: cls.code for cls in found} == {
-        "Problem": 1, "UsageError": 2, "BatchError": 2, "ModuleError": 2, "DataError": 3,
-        "CheckpointError": 4, "NonFiniteError": 5, "MismatchError": 6, "PeerError": 7, "Stopped": 1,
+        "Problem": 1, "UsageError": 2, "BatchError": 2, "ModuleError": 2, "SavedError": 2, "Unsupported": 2,
+        "DataError": 3, "CheckpointError": 4,
+        "NonFiniteError": 5, "MismatchError": 6, "PeerError": 7, "Stopped": 1,
     }  # fmt: skip
     assert errors.Stopped(signal.SIGINT).code == 130 and errors.Stopped(signal.SIGTERM).code == 143
     assert str(errors.Stopped(signal.SIGTERM, " at step 3")) == "terminated at step 3"

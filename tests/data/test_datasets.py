@@ -57,7 +57,7 @@ def test_digits():
 @pytest.mark.parametrize("source", ["digits", "identity", "half_adder"])
 def test_known_shapes_are_the_real_ones(source):
     d = data.load(config.Data(source=source))
-    assert data.shapes(config.Data(source=source)) == (d.shape, d.outputs)
+    assert data.shapes(config.Data(source=source)) == (d.shape, d.num_outputs)
 
 
 def test_half_adder():

@@ -1,10 +1,11 @@
-"""Each claim of the lecture at reduced size: every test fails when its claim is broken."""
+"""Each claim of the lecture at reduced size: a test fails when its claim is broken."""
 
 import base64
 import json
 import re
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from nets.lecture.adapting import adaptive_rate
 from nets.lecture.approximator import approximator
 from nets.lecture.cross import cross, symmetry
 from nets.lecture.hill import hill_climbing
-from nets.lecture.many import Many, band, chain, rows, slopes, train
+from nets.lecture.many import Many, band, chain, map_params, slopes, train
 from nets.lecture.neuron import every_neuron, neuron, threshold
 from nets.lecture.rate import LECTURE, nets_at, rate_constant, task
 from nets.lecture.reuse import dense, every_path, formula, multiplications, reuse
@@ -27,16 +28,16 @@ from nets.losses import Performance
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_many_has_the_right_gradient(bias):
+def test_gradients_of_many_agree_with_autograd(bias):
     torch.manual_seed(0)
     layer = Many(5, 3, 2, bias).to(torch.float64)
     x = torch.randn(5, 4, 3, dtype=torch.float64)
-    report = gradcheck.check(layer, x, contract=False)  # whose samples would lie along axis 0
+    report = gradcheck.check(layer, x, contract=False)  # the contract wants samples along axis 0
     assert report.ok, report.table()
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_many_is_separate_linear_layers(bias):
+def test_many_equals_separate_linear_layers(bias):
     torch.manual_seed(0)
     many, x = Many(5, 3, 2, bias).to(torch.float64), torch.randn(5, 4, 3, dtype=torch.float64)
     dy = torch.randn(5, 4, 2, dtype=torch.float64)
@@ -54,46 +55,46 @@ def test_many_is_separate_linear_layers(bias):
         for name, g in grads.items():
             assert g.shape == many.params[name].shape
             torch.testing.assert_close(g[s].reshape(grads1[name].shape), grads1[name])
-    many.input_grad = False
-    assert many.backward(saved, dy)[0] is None
+    assert many.backward(saved, dy, input_grad=False)[0] is None
 
 
-def test_many_starts_in_plus_and_minus_its_spread():
-    for layer, spread in [(Many(2000, 1, 1), 2), (Many(2000, 1, 1, spread=0.5), 0.5)]:
+def test_many_starts_uniform_in_its_init_bound():
+    for layer, bound in [(Many(2000, 1, 1), 2), (Many(2000, 1, 1, init_bound=0.5), 0.5)]:
         assert list(layer.params) == ["weight", "bias"]
         for t in layer.params.values():
-            t = t / spread
+            t = t / bound
             assert -1 <= t.min() < -0.99 and 0.99 < t.max() <= 1 and abs(t.mean()) < 0.08
 
 
-def test_a_net_trains_alike_alone_and_in_a_crowd():
+def test_a_net_trains_the_same_alone_and_among_others():
     x, rates = task("cpu"), (5.0,)
     net, rate = nets_at(rates, 8, 3, "cpu")
     together = train(net, x, x, rate, 400, batch=1)
     for s in range(8):
         net, rate = nets_at(rates, 8, 3, "cpu")
-        alone = train(rows(net, lambda t: t[s : s + 1].clone()), x, x, rate[:1], 400, batch=1)
+        map_params(net, lambda t, s=s: t[s : s + 1].clone())
+        alone = train(net, x, x, rate[:1], 400, batch=1)
         assert alone.item() == together[s].item()
 
 
-def test_train_counts_passes_until_the_error_is_small_and_gives_up_at_the_cap():
+def test_train_counts_passes_until_the_error_is_small_or_the_cap():
     x = task("cpu")
     net, rate = nets_at((5.0,), 6, 0, "cpu")
     passes = train(net, x, x, rate, 300, batch=1)
     assert (passes > 0).all()
-    for p in set(passes.tolist()):  # trained for p − 1 passes those nets are wrong, for p right
+    for p in set(passes.tolist()):  # these nets are wrong after p − 1 passes and right after p
         for cap, right in ((p - 1, False), (p, True)):
             net, rate = nets_at((5.0,), 6, 0, "cpu")
             done = train(net, x, x, rate, cap, batch=1) > 0
             assert (done[passes == p] == right).all()
 
 
-def test_band_counts_those_that_never_got_there_as_longest():
+def test_band_counts_failed_starts_as_the_slowest():
     found = band(torch.tensor([0, 5, 1, 2, 3, 4, 0, 0, 0, 0, 0]))
     assert found == {"p10": 2, "median": None, "p90": None, "never": 6, "starts": 11}
 
 
-def test_neuron():
+def test_the_neuron_claim_holds():
     found = neuron(sizes=(1, 2, 3))
     assert found.held
     assert [row[2] for row in found.table[1:]] == [4, 14, 104]  # OEIS A000609, threshold functions
@@ -101,22 +102,24 @@ def test_neuron():
     assert every_neuron(2, "cpu")[0].dtype == torch.bool  # all or none
 
 
-def test_threshold():
+def test_the_threshold_claim_holds():
     found = threshold(most=6, neurons=50)
     assert found.held and found.figures["differ"] == 0 < found.figures["ties"]
-    assert sum(row[4] for row in found.table[1:]) == found.figures["ties"]  # ≥ would be another neuron
+    assert (
+        sum(row[4] for row in found.table[1:]) == found.figures["ties"]
+    )  # with ≥ it would be another neuron
 
 
-def test_sigmoid():
+def test_the_sigmoid_claim_holds():
     found = sigmoid(points=201)
     assert found.held and found.figures["step_flat_share"] == 1
 
 
-def test_a_box_with_another_slope_is_not_the_sigmoid():
+def test_the_sigmoid_claim_fails_for_another_box():
     assert not sigmoid(points=201, box=ReLU).held
 
 
-def test_performance():
+def test_the_performance_claim_holds():
     assert performance().held
 
 
@@ -126,85 +129,85 @@ class Doubled(Performance):
         return p, 2 * dz
 
 
-def test_performance_with_a_wrong_slope_is_not_held():
+def test_the_performance_claim_fails_with_a_wrong_slope():
     assert not performance(loss=Doubled).held
 
 
-def test_hill_climbing():
+def test_the_hill_climbing_claim_holds():
     found = hill_climbing(layers=(1, 2, 3), repeats=1)
     assert found.held
     assert [row[1] for row in found.table[1:]] == [8, 80, 728]
-    for path in found.figures["paths"].values():  # up, and nothing but up
-        assert all(a[2] < b[2] for a, b in zip(path, path[1:]))
+    for path in found.figures["paths"].values():  # always up
+        assert all(a[2] < b[2] for a, b in pairwise(path))
 
 
-def test_another_direction_than_the_gradient_is_not_the_best():
+def test_the_hill_climbing_claim_fails_for_another_direction():
     assert not hill_climbing(layers=(1, 2), repeats=1, direction=torch.sign).held
 
 
-def test_two_weight():
+def test_the_two_weight_claim_holds():
     assert two_weight(draws=20).held
 
 
-def test_rate_constant():
+def test_the_rate_constant_claim_holds():
     found = rate_constant(starts=200, rates=(0.5, 5.0, 50.0), cap=4000)
     assert found.held, found.table
     assert found.figures["lecture_inside_band"] == [True] * 6
     assert set(found.figures["lecture"].values()) == set(LECTURE.values())
 
 
-def test_adaptive_rate():
+def test_the_adaptive_rate_claim_holds():
     found = adaptive_rate(
         starts=200, rates=(0.005, 0.5, 500.0), fixed=(5.0, 12.6, 19.9, 31.5, 50.0), cap=1000
     )
     assert found.held, found.table
 
 
-def test_adaptive_rate_is_not_held_when_the_rate_hardly_adapts():
-    found = adaptive_rate(starts=50, rates=(0.005,), fixed=(19.9,), cap=300, cut=0.999, grow=1.001)
+def test_the_adaptive_rate_claim_fails_when_the_rate_hardly_adapts():
+    found = adaptive_rate(starts=50, rates=(0.005,), fixed=(19.9,), cap=300, shrink=0.999, grow=1.001)
     assert not found.held
 
 
-@pytest.mark.parametrize("seed", [2, 4, 6])  # of the full size, these once lost a start on a plateau
+@pytest.mark.parametrize("seed", [2, 4, 6])  # at full size these seeds once lost a start on a plateau
 def test_adaptive_rate_loses_no_start(seed):
     found = adaptive_rate(seed, rates=(0.0158, 50.0), fixed=(19.9,), cap=1000)
     assert found.figures["failed_where_best_fixed_did_not"] == 0
 
 
-def test_symmetry():
+def test_the_symmetry_claim_holds():
     found = symmetry(starts=40, passes=1500)
     assert found.held
     assert found.figures["largest_difference_of_equal_nodes"] == 0
 
 
-def test_symmetry_breaks_with_the_smallest_difference():
+def test_the_symmetry_claim_fails_with_the_smallest_difference():
     found = symmetry(starts=10, passes=100, equal=lambda t: t[:, :1, :1] + 1e-9 * torch.randn_like(t))
     assert not found.held
 
 
-def test_cross():
+def test_the_cross_claim_holds():
     found = cross(starts=6, passes=600)
-    assert found.held, found.figures["tasks_learnt"]
-    assert found.figures["tasks_learnt"]["without"] == found.figures["tasks_of_own_input_alone"] == 16
+    assert found.held, found.figures["tasks_learned"]
+    assert found.figures["tasks_learned"]["without"] == found.figures["tasks_of_own_input_alone"] == 16
     adder = found.figures["half_adder_median_error"]
     assert adder["without"][-1] > 0.4 > adder["with"][-1]
 
 
-def test_cross_needs_its_middle():
+def test_the_cross_claim_fails_without_links():
     assert not cross(starts=3, passes=300, links=False).held
 
 
-def test_reuse():
+def test_the_reuse_claim_holds():
     found = reuse(paths=((2, 5), (3, 4)), rounds=0)
     assert found.held
     assert found.figures["largest_relative_difference"] < 1e-12
-    for row in found.figures["compared"][1:]:  # the literal sum's multiplications, by formula
+    for row in found.figures["compared"][1:]:  # the multiplications of the sum over paths, by formula
         width, depth, paths, literal, ours, _ = row
         assert paths == width**depth and literal == paths * (3 * depth - 1 + width)
         assert ours == formula(width, depth, 1)
 
 
-def test_reuse_needs_every_path():
+def test_the_reuse_claim_fails_without_some_paths():
     def all_but_one(net, x, d):
         dw, count = every_path(net, x, d)
         dw[0] *= 0.999
@@ -222,19 +225,19 @@ def test_work_grows_with_depth_and_the_square_of_width():
     assert work(24, 2) == 9 * work(8, 2)
 
 
-def test_approximator():
+def test_the_approximator_claim_holds():
     found = approximator(steps=1200)
     assert found.held, found.table
 
 
-def test_every_experiment_of_the_lecture_is_there():
+def test_the_list_of_experiments():
     assert list(EXPERIMENTS) == [
         "neuron", "threshold", "sigmoid", "performance", "hill-climbing", "two-weight", "rate-constant",
         "adaptive-rate", "symmetry", "cross", "reuse", "approximator",
     ]  # fmt: skip
 
 
-def test_the_page_stands_alone_and_its_numbers_are_in_the_json(tmp_path):
+def test_the_page_is_self_contained_and_its_numbers_are_in_the_json(tmp_path):
     results = {"threshold": threshold(most=4, neurons=20), "two-weight": two_weight(draws=3)}
     facts = {
         "seed": 0,
@@ -255,7 +258,7 @@ def test_the_page_stands_alone_and_its_numbers_are_in_the_json(tmp_path):
 
 
 def _numbers(found):
-    """Every number in a tree of figures, those in its keys and texts too."""
+    """Every number in a tree of figures, including those in keys and texts."""
     if isinstance(found, dict):
         for key, value in found.items():
             yield from _numbers(key)
@@ -270,7 +273,7 @@ def _numbers(found):
 
 
 def _is_among(text, known):
-    """Is a printed number one of the known ones, to the precision that it is printed with?"""
+    """Does a printed number equal a known one, to its printed precision?"""
     digits, _, power = text.rstrip("%").replace(",", "").partition("e")
     decimals = len(digits.partition(".")[2])
     scale = 10.0 ** int(power or 0) / (100 if text.endswith("%") else 1)
@@ -308,7 +311,7 @@ def test_same_seed_same_figures():
     assert figures(1)[1] != figures(2)[1]
 
 
-def test_a_claim_that_fails_is_said_to_fail(tmp_path):
+def test_a_failed_claim_is_reported_as_failed(tmp_path):
     broken = two_weight(draws=3, product=lambda w1, w2, x, d: _flipped(w1, w2, x, d))
     assert not broken.held
     assert page.line("two-weight", broken).startswith("NOT held")
@@ -333,7 +336,7 @@ def _command(*args, cwd="."):
     )
 
 
-def test_the_command(tmp_path):
+def test_the_command_writes_page_numbers_and_pictures(tmp_path):
     done = _command("sigmoid", "--device", "cpu", "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     assert "held" in done.stdout and "1 of 1 claims held" in done.stdout
@@ -346,18 +349,18 @@ def test_an_unknown_name_is_a_usage_error_with_the_nearest_name():
     assert 'did you mean "rate-constant"?' in done.stderr
 
 
-def test_list_names_them():
+def test_list_prints_every_experiment():
     done = _command("--list")
     assert done.returncode == 0
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(EXPERIMENTS)
 
 
-def test_slopes_gives_every_net_its_own_performance():
+def test_slopes_returns_each_nets_own_performance_and_gradients():
     torch.manual_seed(0)
     net, x = chain(3, (2, 2, 1), "cpu"), torch.rand(3, 4, 2, dtype=torch.float64)
     d = torch.rand(3, 4, 1, dtype=torch.float64)
     p, _, grads = slopes(net, x, d)
-    one = rows(net, lambda t: t[1:2])
+    one = map_params(net, lambda t: t[1:2])
     p1, _, grads1 = slopes(one, x[1:2], d[1:2])
     torch.testing.assert_close(p[1:2], p1)
     for name, g in grads1.items():

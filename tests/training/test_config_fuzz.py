@@ -1,6 +1,6 @@
 """Configs that nobody would write: each is a config, or refused in one line that names the key.
 
-`python -m pytest -s tests/test_fuzz.py --every-config` tries a thousand; without it, two hundred.
+`python -m pytest -s tests/training/test_config_fuzz.py --deep` tries a thousand; without it, two hundred.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ from nets.common.errors import UsageError
 from nets.data import datasets as data
 from nets.layers.response_norm import LocalResponseNorm
 from nets.training import config, trainer
+from nets.training import toml as toml_text
 from nets.training.build import LAYERS
 from nets.training.make import make_loss, make_net, make_optimizer
 
@@ -221,11 +222,11 @@ def named(said: str, raw: bytes, path) -> bool:
         keys = tomllib.loads(raw.decode()).keys()
     except (ValueError, RecursionError):
         return said.startswith(f"config {path}: ")
-    return said.startswith(("name: ", "net.layers: ", *map(config._toml_key, keys)))
+    return said.startswith(("name: ", "net.layers: ", *map(toml_text.key_text, keys)))
 
 
 def test_any_config_is_one_or_refused(tmp_path, request):
-    count = 1000 if request.config.getoption("--every-config") else 200
+    count = 1000 if request.config.getoption("--deep") else 200
     path, fates = tmp_path / "c.toml", Counter()
     for seed in range(count):
         raw = Fuzz(seed).config()
@@ -267,13 +268,13 @@ def test_values_inside_layers_and_groups_are_named(tmp_path):
             assert str(e.value).startswith(f"{where}[1].x")
 
 
-LIKE = '[net]\nlayers = ["Flatten", {{ type = "Linear", outputs = 10 }}{}]\n'
+LIKE = '[net]\nlayers = ["Flatten", {{ type = "Linear", out_features = 10 }}{}]\n'
 
 
 def test_a_config_without_end_is_not_read(tmp_path):
     with pytest.raises(UsageError, match="/dev/zero: more than 262,144 bytes"):
         config.load("/dev/zero")
-    (tmp_path / "c.toml").write_text(LIKE.format("") + "#" * config.LARGEST)
+    (tmp_path / "c.toml").write_text(LIKE.format("") + "#" * toml_text.LARGEST)
     with pytest.raises(UsageError, match="c.toml: more than"):
         config.load(tmp_path / "c.toml")
 
@@ -302,9 +303,12 @@ def test_layers_in_layers(deep, tmp_path):
 @pytest.mark.parametrize(
     "layers, told",
     [
-        (', { type = "Linear", outputs = 1000000000000 }', "2.weight"),
-        (', { type = "Linear", outputs = 10000000 }, { type = "Linear", outputs = 10000000 }', "3.weight"),
-        ("".join(f', {{ type = "Linear", outputs = {n} }}' for n in [100_000] * 20), ".weight"),
+        (', { type = "Linear", out_features = 1000000000000 }', "2.weight"),
+        (
+            ', { type = "Linear", out_features = 10000000 }, { type = "Linear", out_features = 10000000 }',
+            "3.weight",
+        ),
+        ("".join(f', {{ type = "Linear", out_features = {n} }}' for n in [100_000] * 20), ".weight"),
     ],
 )
 def test_more_weights_than_memory_are_refused_before_there_are_any(layers, told, tmp_path):

@@ -1,0 +1,148 @@
+"""The registry: one class makes a layer known to configs, the checker, and conversion from and to torch."""
+
+import importlib.util
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from nets.commands.gradcheck import main as gradcheck
+from nets.commands.targets import everything
+from nets.common.errors import Unsupported
+from nets.convert.from_torch import from_torch
+from nets.convert.to_torch import to_torch
+from nets.convert.torch_parts import calls, modules
+from nets.layers.activations import ReLU
+from nets.layers.base import Layer
+from nets.layers.linear import Linear
+from nets.layers.registry import LAYERS, examples, register, require
+from nets.training.build import build
+
+LEAKY = '''
+import torch
+from torch import nn
+
+from nets.layers.base import Layer
+from nets.layers.registry import register
+
+
+@register
+class LeakyReLU(Layer):
+    """y = x where x > 0, else a·x."""
+
+    examples = [((5, 6), {}), ((3, 4, 7, 8), dict(negative_slope=0.2))]
+    torch_types = (nn.LeakyReLU,)
+    torch_calls = {"leaky_relu": lambda x, negative_slope=0.01, inplace=False: nn.LeakyReLU(negative_slope)}
+
+    def __init__(self, negative_slope: float = 0.01):
+        super().__init__()
+        self.negative_slope = negative_slope
+
+    def forward(self, x):
+        positive = x > 0
+        return torch.where(positive, x, self.negative_slope * x), positive
+
+    def backward(self, saved, dy):
+        return torch.where(saved, dy, self.negative_slope * dy), {}
+
+    def to_torch(self, **_):
+        return nn.LeakyReLU(self.negative_slope)
+
+    @classmethod
+    def from_torch(cls, module):
+        return cls(module.negative_slope)
+'''
+
+
+@pytest.fixture
+def leaky(tmp_path):
+    """A layer in a file of its own: registered, and forgotten afterwards."""
+    (tmp_path / "leaky_relu_.py").write_text(LEAKY, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("leaky_relu_", tmp_path / "leaky_relu_.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["leaky_relu_"] = module
+    before = dict(LAYERS)
+    try:
+        spec.loader.exec_module(module)
+        yield module.LeakyReLU
+    finally:
+        LAYERS.clear()
+        LAYERS.update(before)
+        sys.modules.pop("leaky_relu_")
+
+
+def test_a_layer_in_one_file_is_in_the_registry_and_in_the_list_of_all_checks(leaky):
+    assert LAYERS["LeakyReLU"] is leaky and "LeakyReLU" in everything()
+    assert [shape for _, _, shape in examples(leaky)] == [(5, 6), (3, 4, 7, 8)]
+
+
+def test_a_registered_layer_is_built_from_a_config(leaky):
+    net, shape = build(["Flatten", {"type": "LeakyReLU", "negative_slope": 0.3}], (3, 4, 4))
+    assert type(net[1]) is leaky and net[1].negative_slope == 0.3 and shape == (48,)
+
+
+def test_a_registered_layer_is_checked_by_name(leaky, capsys):
+    gradcheck(["LeakyReLU", "--device", "cpu"])
+    out = capsys.readouterr().out
+    assert "every gradient agrees" in out and "LeakyReLU(negative_slope=0.2)" in out
+
+
+def test_a_registered_layer_converts_from_and_to_torch(leaky):
+    class Called(nn.Module):
+        def forward(self, x):
+            return nn.functional.leaky_relu(x, 0.2)
+
+    x = torch.randn(4, 5)
+    for module in (nn.Sequential(nn.LeakyReLU(0.2), nn.Tanh()), nn.Sequential(Called(), nn.Tanh())):
+        net = from_torch(module)
+        assert type(net[0]) is leaky and net[0].negative_slope == 0.2
+        assert torch.equal(net(x), module(x)) and torch.equal(to_torch(net)(x), module(x))
+
+
+def test_the_temporary_layer_is_gone_again():
+    assert "LeakyReLU" not in LAYERS and nn.LeakyReLU not in modules() and "leaky_relu" not in calls()
+
+
+def test_every_layer_is_registered_under_its_class_name_with_examples():
+    for name, cls in LAYERS.items():
+        assert cls.__name__ == name and issubclass(cls, Layer) and cls.examples and cls.has_torch(), name
+        for _, layer, shape in examples(cls):
+            assert layer.forward(torch.randn(shape))[0].dtype == torch.float32
+
+
+def test_two_layers_of_one_name_are_refused():
+    other = type("ReLU", (Layer,), {})
+    with pytest.raises(ValueError, match="two layers are called ReLU"):
+        register(other)
+    assert LAYERS["ReLU"] is ReLU and register(ReLU) is ReLU
+
+
+def test_every_torch_type_and_call_belongs_to_one_layer():
+    types = [kind for cls in LAYERS.values() for kind in cls.torch_types]
+    names = [name for cls in LAYERS.values() for name in cls.torch_calls]
+    assert len(types) == len(set(types)) and len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in LAYERS if name not in ("Sequential", "Residual", "Whiten2d")]
+)
+def test_from_torch_is_the_inverse_of_to_torch(name):
+    """Whiten2d becomes a convolution, whose filters are then trained."""
+    for _, layer, shape in examples(LAYERS[name]):
+        layer.eval()
+        again = from_torch(to_torch(layer))
+        assert type(again) is type(layer) and repr(again) == repr(layer) and not again.training
+        assert again.params.keys() == layer.params.keys()
+        x = torch.randn(shape)
+        assert torch.equal(again(x), layer(x))
+
+
+def test_require_names_the_option_that_a_layer_lacks():
+    with pytest.raises(Unsupported, match="MaxPool2d with ceil_mode=True"):
+        require(nn.MaxPool2d(2, ceil_mode=True), ceil_mode=False)
+    require(nn.MaxPool2d(2), ceil_mode=False)
+
+
+def test_the_options_of_an_example_are_in_its_name():
+    assert [text for text, _, _ in examples(Linear)][0] == "Linear(in_features=6, out_features=3)"
