@@ -86,7 +86,9 @@ def _check(layer, x, dy, loss, target, samples, seed, contract, watch, module) -
     def difference(name: str, manual: Tensor | None) -> float | None:
         """Finite differences of the whole net, for its input or a parameter: the relative difference."""
         t = moved_x if name == "input" else layer.params[name]
-        if not samples or x.dtype != torch.float64 or manual is None or manual.shape != t.shape:
+        if not samples or x.dtype != torch.float64 or not t.numel():
+            return None
+        if manual is None or manual.shape != t.shape:
             return None
 
         def value():

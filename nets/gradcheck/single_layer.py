@@ -40,7 +40,9 @@ def check_call(call: Call, sizes: dict[int, float]) -> list[Row]:
         row = Row.of(call.name, name, manual, autograd, x.dtype, dy.numel(), layers, scales.get(name, 0.0))
         rows.append(row)
         t = x.detach().clone() if name == "input" else layer.params.get(name)
-        if t is None or manual is None or manual.shape != t.shape or x.dtype != torch.float64:
+        if t is None or not t.numel() or x.dtype != torch.float64:
+            continue
+        if manual is None or manual.shape != t.shape:
             continue
         if not row.ok:
             if _is_kink(call, row, t, manual, autograd):

@@ -18,7 +18,7 @@ LayerClass = TypeVar("LayerClass", bound=type[Layer])
 def register(cls: LayerClass) -> LayerClass:
     """Class decorator: add a layer to LAYERS under its class name. ValueError if the name is taken."""
     if LAYERS.setdefault(cls.__name__, cls) is not cls:
-        raise ValueError(f"there are two layers with the name {cls.__name__}")
+        raise ValueError(f"two layers are called {cls.__name__}")
     return cls
 
 
