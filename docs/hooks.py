@@ -3,12 +3,15 @@
 <!-- include FILE -->            a file of the repository's root, for example CHANGELOG.md
 <!-- include FILE, SECTION -->   one section of it, without its heading
 <!-- config-reference -->        every key of a config, from the dataclasses of nets/training/config.py
+<!-- command-reference -->      what --help prints for each command
+<!-- api-reference -->           every name that `from nets import …` gives
 <!-- layer-reference -->         every layer that a config can name, from the registry of nets/layers
 """
 
 import dataclasses
 import inspect
 import io
+import os
 import re
 import sys
 import tokenize
@@ -23,10 +26,10 @@ def on_config(config):
 
 def on_page_markdown(markdown: str, **_) -> str:
     markdown = re.sub(r"<!-- include (\S+?)(?:, (.+?))? -->", lambda m: include(*m.groups()), markdown)
-    if "<!-- config-reference -->" in markdown:
-        markdown = markdown.replace("<!-- config-reference -->", config_reference())
-    if "<!-- layer-reference -->" in markdown:
-        markdown = markdown.replace("<!-- layer-reference -->", layer_reference())
+    for made in (api_reference, command_reference, config_reference, layer_reference):
+        mark = f"<!-- {made.__name__.replace('_', '-')} -->"
+        if mark in markdown:
+            markdown = markdown.replace(mark, made())
     # a list of errors names methods such as Layer.__init__(), which Markdown would print in bold
     return re.sub(r"^- `.*", lambda m: m[0].replace("__", r"\_\_"), markdown, flags=re.M)
 
@@ -42,6 +45,33 @@ def include(file: str, section: str | None = None) -> str:
     return text.replace("](docs/", "](").replace("](CONTRIBUTING.md", "](contributing.md")
 
 
+def api_reference() -> str:
+    import nets
+
+    lines = ["| name | |", "|---|---|"]
+    for name in nets.__all__:
+        thing = getattr(nets, name)
+        if callable(thing):
+            lines.append(f"| [`{name}`][{thing.__module__}.{thing.__qualname__}] | {_summary(thing)} |")
+    return "\n".join(lines)
+
+
+def _summary(thing) -> str:
+    """The first paragraph of a docstring, in a cell of a table."""
+    text = (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
+    return re.sub(r"[|*_[]", r"\\\g<0>", text)
+
+
+def command_reference() -> str:
+    from nets import commands
+
+    os.environ["COLUMNS"] = "100"
+    parts = [f"```text\n{commands.usage()}\n```"]
+    for name in commands.COMMANDS:
+        parts += [f"## nets {name}", f"```text\n{commands.load(name).parser().format_help()}```"]
+    return "\n\n".join(parts)
+
+
 def config_reference() -> str:
     from nets.training import config
 
@@ -55,10 +85,11 @@ def config_reference() -> str:
 
 def _keys(prefix: str, cls, fields=None) -> str:
     comments = _comments(cls)
-    lines = ["| key | default | values | |", "|---|---|---|---|"]
+    lines = ["| key | default | values | meaning |", "|---|---|---|---|"]
     for f in fields or dataclasses.fields(cls):
         default = "" if f.default is dataclasses.MISSING else f"`{_toml(f.default)}`"
-        lines.append(f"| `{prefix}{f.name}` | {default} | {_values(f)} | {_cell(comments.get(f.name, ''))} |")
+        meaning = comments.get(f.name, "").replace("|", r"\|")
+        lines.append(f"| `{prefix}{f.name}` | {default} | {_values(f)} | {meaning} |")
     return "\n".join(lines)
 
 
@@ -92,10 +123,6 @@ def _comments(cls) -> dict[str, str]:
     return found
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
-
-
 def layer_reference() -> str:
     from nets.layers.registry import LAYERS
 
@@ -106,6 +133,5 @@ def layer_reference() -> str:
             for p in inspect.signature(cls).parameters.values()
             if p.kind is not p.VAR_POSITIONAL
         )
-        summary = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
-        lines.append(f"| [`{name}`][{cls.__module__}.{cls.__qualname__}] | {options} | {_cell(summary)} |")
+        lines.append(f"| [`{name}`][{cls.__module__}.{cls.__qualname__}] | {options} | {_summary(cls)} |")
     return "\n".join(lines)

@@ -1,8 +1,8 @@
-"""Losses: how wrong (or how good) is the output z, and which way should it move?
+"""Losses: a number that measures the output z against a target, and its gradient.
 
-loss(z, target) returns the number and its gradient dz together. A target is a class index (N),
-int64, or, for `Performance` and `MSELoss`, the wanted output itself (N, K). `torch_loss` is the
-same number in torch.nn.functional, for the checker and the bench.
+loss(z, target) returns both: the loss () and dz, with the shape and dtype of z. A target is a class index
+per sample, (N) int64, or, for `Performance` and `MSELoss`, the desired output itself, (N, K). `torch_loss`
+computes the same loss with torch.nn.functional, for gradcheck and the benchmarks.
 """
 
 from typing import ClassVar
@@ -19,16 +19,16 @@ REDUCTIONS = ("mean", "sum")
 
 
 def check_reduction(reduction: str) -> str:
-    """Is the loss of a batch the mean of its parts, or their sum?"""
+    """The reduction itself. ValueError unless it is "mean" or "sum"."""
     if reduction not in REDUCTIONS:
         raise ValueError(f'reduction is "mean" or "sum", not "{reduction}"')
     return reduction
 
 
 class Loss:
-    """Base of the losses.
+    """Base class of the losses.
 
-    maximize   True: the number is a performance, to be climbed
+    maximize   True: the number is a performance, which training maximizes
     reduction  "mean" or "sum" over the batch
     """
 
@@ -36,20 +36,24 @@ class Loss:
     reduction: str = "sum"
 
     def __call__(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """(loss, dz). BatchError if the target doesn't fit z."""
         raise NotImplementedError(f"{type(self).__name__} has no formula")
 
     def torch_loss(self, z: Tensor, target: Tensor) -> Tensor:
-        """The number alone, for autograd: by default that of the formula itself."""
+        """The loss () as autograd can differentiate it. By default, it comes from the formula itself."""
         return self(z, target)[0]
 
 
-def wanted(z: Tensor, target: Tensor) -> Tensor:
-    """The wanted output d, shaped as z, to add up in: a class is a 1 at its place among zeros."""
+def desired_output(z: Tensor, target: Tensor) -> Tensor:
+    """The desired output d, with the shape of z, in at least float32. Classes (N) become one-hot rows.
+
+    BatchError if the target is neither of z's shape nor a class per sample.
+    """
     if target.dtype == torch.int64 and target.dim() == z.dim() - 1:
         target = one_hot(target, z.shape[-1])
     if target.shape != z.shape:
         shapes = f"{tuple(target.shape)} for {tuple(z.shape)}"
-        raise BatchError(f"a target is shaped as the output, or is a class a sample, int64, not {shapes}")
+        raise BatchError(f"a target is shaped as the output, or is a class per sample, int64, not {shapes}")
     return target.to(sum_dtype(z))
 
 
@@ -58,8 +62,9 @@ class CrossEntropyLoss(Loss):
 
     log p_k = z_k − log Σ_j e^z_j, so dlog p_k/dz_j = [k = j] − p_j, and as Σ q = 1
 
-        dL/dz = p − q, divided by N where the mean over pictures is taken.
+        dL/dz = p − q. With reduction "mean", loss and gradient are divided by N.
 
+    ε is label_smoothing, K the number of classes. ValueError unless 0 ≤ ε ≤ 1.
     Source: Szegedy et al. 2015, "Rethinking the Inception architecture", for ε.
     """
 
@@ -69,7 +74,7 @@ class CrossEntropyLoss(Loss):
         self.label_smoothing, self.reduction = label_smoothing, check_reduction(reduction)
 
     def __call__(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """z: logits (N, K), target: (N) int64. Returns loss () and dz (N, K)."""
+        """z: logits (N, K); target: classes (N) int64. Returns the loss () and dz (N, K)."""
         if z.dim() != 2 or target.shape != z.shape[:1] or target.dtype != torch.int64:
             shapes = f"{tuple(z.shape)} and {tuple(target.shape)} of {target.dtype}"
             raise BatchError(f"CrossEntropyLoss takes logits (N, K) and classes (N) of int64, not {shapes}")
@@ -78,7 +83,7 @@ class CrossEntropyLoss(Loss):
         classes = z.shape[1]
         q = one_hot(target, classes).to(log_p.dtype)
         q = q * (1 - self.label_smoothing) + self.label_smoothing / classes
-        # where q is 0 the term is 0, also if log p is −∞
+        # a term is 0 if q is 0, even if log p is −∞
         loss, dz = -torch.where(q > 0, q * log_p, 0).sum(), logits.softmax(1) - q
         if self.reduction == "mean":
             loss, dz = loss / len(z), dz / len(z)
@@ -90,18 +95,18 @@ class CrossEntropyLoss(Loss):
 
 
 class Performance(Loss):
-    """P = −½‖d − z‖², the lecture's measure: 0 at best, to be climbed, hence `maximize`.
+    """P = −½‖d − z‖², summed over the batch. The maximum is 0, and training maximizes P (`maximize`).
 
-    The square makes the derivative smooth and simple, the half takes its 2 away, and the
-    minus turns the hill the right way up: dP/dz = d − z. Summed over the batch.
+    The square makes the derivative simple, the factor ½ cancels its 2, and the minus sign makes
+    a better output a larger P: dP/dz = d − z, where d is the desired output.
     Source: MIT 6.034, lecture 12a, "Neural nets".
     """
 
     maximize = True
 
     def __call__(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """z: (N, K); target: wanted outputs (N, K), or classes (N). Returns P () and dz (N, K)."""
-        dz = wanted(z, target) - z
+        """z: (N, K); target: desired outputs (N, K), or classes (N). Returns P () and dz (N, K)."""
+        dz = desired_output(z, target) - z
         return -0.5 * (dz * dz).sum(), dz.to(z.dtype)
 
     def torch_loss(self, z, target):
@@ -109,18 +114,18 @@ class Performance(Loss):
 
 
 class MSELoss(Loss):
-    """L = Σ_k (z_k − d_k)², over the whole batch: dL/dz = 2(z − d).
+    """L = Σ (z − d)² over the outputs of the whole batch, with the desired output d: dL/dz = 2(z − d).
 
-    Both are divided by the number of outputs, N·K, where the mean is taken.
+    With reduction "mean", loss and gradient are divided by the number of outputs, N·K.
     """
 
     def __init__(self, reduction: str = "mean"):
         self.reduction = check_reduction(reduction)
 
     def __call__(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """z: of any shape; target: wanted outputs of z's shape, or classes. Returns L () and dz."""
-        gap = z - wanted(z, target)
-        loss, dz = (gap * gap).sum(), 2 * gap
+        """z: any shape; target: desired outputs of z's shape, or classes (N). Returns L () and dz."""
+        error = z - desired_output(z, target)
+        loss, dz = (error * error).sum(), 2 * error
         if self.reduction == "mean":
             loss, dz = loss / z.numel(), dz / z.numel()
         return loss, dz.to(z.dtype)
@@ -130,5 +135,5 @@ class MSELoss(Loss):
 
 
 def _as_output(z: Tensor, target: Tensor) -> Tensor:
-    """The wanted output in z's type, one-hot where the target is a class."""
+    """The desired output in the dtype of z. Classes become one-hot rows."""
     return (target if target.shape == z.shape else one_hot(target, z.shape[-1])).to(z.dtype)

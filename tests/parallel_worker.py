@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from nets.commands import cli
 from nets.common.errors import CheckpointError, DataError, Stopped
-from nets.data import batches
+from nets.data import sampler
 from nets.distributed import shares
 from nets.distributed.agree import Agreement
 from nets.distributed.alive import watched
@@ -97,12 +97,14 @@ class Trained:
         self.told, self.lessons = [], torch.full((N,), -1.0, device=world.device)
         counts = torch.linspace(0.5, 2, N, dtype=torch.float64, device=world.device)
         for epoch in range(epochs):
-            plan = batches.Plan(torch.randperm(N, generator=batches.generator(0, epoch)).to(world.device))
+            plan = sampler.EpochPlan(
+                torch.randperm(N, generator=sampler.epoch_generator(0, epoch)).to(world.device)
+            )
             bad = plan.order[batch - 1] if poison == epoch else -1  # in the last process's rows
             plan = shares.part(plan, batch, world)
             seen = torch.zeros(N, dtype=torch.bool, device=world.device)
             for i in range(N // batch):
-                which = plan.rows(i * rows, (i + 1) * rows).order
+                which = plan.batch(i * rows, (i + 1) * rows).order
                 xs = x[which]
                 xs[which == bad] = torch.inf
                 told = step(xs, y[which], 0.5, *([counts[which]] if skip else []))

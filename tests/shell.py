@@ -8,6 +8,7 @@ from pathlib import Path
 from nets.commands import main
 
 ROOT = Path(__file__).parents[1]
+QUICK = ["--set", "train.epochs=2", "--device", "cpu"]  # a short training run
 
 
 def shell(*args, code: int = 0, cwd: Path = ROOT) -> str:

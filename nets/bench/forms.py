@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from nets.common.errors import UsageError, nearest
-from nets.data import batches
+from nets.data import augment
 from nets.kernels import lower
 from nets.layers.base import sum_dtype
 from nets.layers.to_module import to_module
@@ -99,14 +99,14 @@ def prepare(task: Task):
         c, h, w = task.shape
         bytes_ = torch.randint(256, (batch, h, w, c), dtype=torch.uint8, generator=generator)
         mean = torch.full((c,), 0.5)
-        x = batches.normalize(bytes_, mean, mean / math.sqrt(3), dtype, conf.train.channels_last)
+        x = augment.normalize(bytes_, mean, mean / math.sqrt(3), dtype, conf.train.channels_last)
         target = torch.randint(task.outputs, (batch,), generator=generator)
     else:
         x = torch.rand(batch, *task.shape, generator=generator).to(dtype)
         target = torch.rand(batch, task.outputs, generator=generator)
     first = next(iter(net.children.values()))
-    if hasattr(first, "fit"):
-        first.fit(x.float())
+    if fit := getattr(first, "fit", None):
+        fit(x.float())
     net.to(task.device, torch.promote_types(dtype, torch.float32))
     return net, make_loss(conf, len(task.shape) == 3), x.to(task.device), target.to(task.device)
 
@@ -164,10 +164,10 @@ class Autograd:
             self.forward = torch.compile(self.forward, fullgraph=True, dynamic=False)
 
     def __call__(self, x: Tensor, target: Tensor):
-        value, num_correct = self.forward(x, target)
+        value, correct = self.forward(x, target)
         value.backward()
         self.update()
-        return value.detach(), num_correct
+        return value.detach(), correct
 
     def forward(self, x: Tensor, target: Tensor):
         z = self.module(x)
@@ -193,7 +193,7 @@ class OwnOptimizer:
 
     @property
     def state(self) -> dict:
-        return {"momentum": self.optimizer.velocity}
+        return self.optimizer.state()
 
     @torch.no_grad()
     def step(self):
@@ -210,7 +210,7 @@ def parameter_groups(conf: Config, net, module, maximize: bool, lr_factor: float
     lr_factor multiplies the learning rate.
     """
     t = conf.train
-    own = SGD(net.params, t.lr, t.momentum, t.nesterov, t.weight_decay, groups=t.param_groups)
+    own = SGD(net.params, t.lr, t.momentum, t.nesterov, t.weight_decay, param_groups=t.param_groups)
     theirs, groups = dict(module.named_parameters()), {}
     for name, settings in own.settings.items():
         if not theirs[name].requires_grad:

@@ -37,7 +37,7 @@ def _rows(conf: config.Config, batch: int, times: int) -> Iterator[list[str]]:
         y, saved = net.forward(torch.randn(2, *shape))
         net.backward(saved, torch.zeros_like(y))
     for call in reversed(trace.calls):
-        if NativeConv2d.count([call.layer], Target(call.x.device, dtype)):
+        if isinstance(call.layer, Conv2d) and NativeConv2d.count([call.layer], Target(call.x.device, dtype)):
             yield _row(call.layer, call, batch, dtype, times)
 
 

@@ -14,7 +14,7 @@ from nets.common.errors import UsageError
 from nets.training.config import Config
 
 SIZES = {"batch": (1 / 8, 1 / 4, 1 / 2, 1), "width": (1 / 4, 1 / 2, 1, 2), "depth": (1, 2, 3, 4)}
-PRODUCTS = {"Conv2d": "out_channels", "Linear": "outputs"}
+PRODUCTS = {"Conv2d": "out_channels", "Linear": "out_features"}
 POOLS, NESTED = ("MaxPool2d", "AvgPool2d"), ("Sequential", "Residual")
 FLATTENERS = ("Flatten", "GlobalAvgPool", "GlobalMaxPool")
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nets.bench.forms import now
-from nets.common.device import keep_memory
+from nets.common.device import keep_freed_memory
 from nets.layers import activations, conv, dropout, linear, norm, response_norm, whiten
 from nets.layers.containers import Net
 
@@ -98,7 +98,7 @@ class PeakRate:
 
     def __init__(self, device: torch.device, dtype: torch.dtype):
         if device.type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         self.device, self.best = device, 0.0
         large = device.type == "cuda"
         self.products = []  # (FLOP, function)

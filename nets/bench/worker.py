@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from nets.bench import forms, measure, profile
-from nets.common.device import keep_memory, settle
+from nets.common.device import keep_freed_memory, set_current_device
 from nets.common.errors import Problem, describe
 from nets.training.cuda_graph import Captured
 
@@ -25,9 +25,9 @@ class Runner:
     def __init__(self, task: forms.Task, form: forms.Form):
         self.task, self.form, self.device = task, form, task.device
         self.loaded = measure.peak_resident_bytes()
-        settle(self.device)
+        set_current_device(self.device)
         if form.keep and self.device.type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         if form.compiled:
             measure.instrument_compiler()
 

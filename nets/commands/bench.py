@@ -9,8 +9,7 @@ from nets.bench import forms, report
 from nets.bench.race import race
 from nets.bench.scaling import scaling
 from nets.commands import cli
-from nets.common import device
-from nets.common import tensorfile as checkpoint
+from nets.common import device, files
 from nets.common.errors import UsageError
 from nets.data import datasets as data
 from nets.report import bench as picture
@@ -48,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     if args.scaling and args.profile:
         raise UsageError("--scaling and --profile can't be combined")
-    where = device.pick(args.device)
+    where = device.select_device(args.device)
     conf = cli.load_config(args, after=_overrides(args))
     shape, outputs = data.shapes(conf.data)
     make_optimizer(conf, make_net(conf, shape, outputs), make_loss(conf, len(shape) == 3))  # do they fit?
@@ -56,9 +55,9 @@ def main(argv: list[str] | None = None) -> None:
     field = forms.select_forms(args.forms, args.allocator, where)
     if any(form.side == "autograd" for form in field) and conf.train.optimizer == "adaptive":
         raise UsageError("train.optimizer: adaptive has no autograd form; only --forms manual can be timed")
-    name = device.called(where)
+    name = device.device_name(where)
     facts = {"config": conf.name, "device": name, "batch": conf.train.batch_size, "dtype": conf.train.dtype}
-    facts |= {"kernel": conf.net.backend, "recompute": conf.net.recompute, "allocator": args.allocator}
+    facts |= {"backend": conf.net.backend, "recompute": conf.net.recompute, "allocator": args.allocator}
     facts["versions"] = device.versions()
     if args.scaling:
         facts["scaling"] = scaling(task, field, args.rounds, args.steps)
@@ -72,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.profile:
             print(f"\n{report.profiles(facts['profiles'])}")
     if args.json:
-        checkpoint.write(Path(args.json), json.dumps(facts, indent=2) + "\n")
+        files.write_text(Path(args.json), json.dumps(facts, indent=2) + "\n")
     if args.plot:
         (picture.scaling if args.scaling else picture.race)(Path(args.plot), facts)
 

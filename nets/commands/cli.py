@@ -25,7 +25,7 @@ class _Formatter(argparse.HelpFormatter):
 
     def _get_help_string(self, action):
         text = action.help or ""
-        if not has_default(action) or "default" in text:
+        if not has_default(action) or "(default" in text:
             return text
         return text + " (default: %(default)s)"
 
@@ -87,11 +87,12 @@ def load_config(args: argparse.Namespace, before=(), after=()):
     before, after: more overrides "a.b=v", which --set overrides, and which override --set.
     """
     from nets.training import config
+    from nets.training.toml import toml
 
     overrides = [*before, *args.set, *after]
     if getattr(args, "data_root", None) is not None:
-        overrides.append(f"data.root={config.toml(args.data_root)}")
-    return config.load(config.find_config(args.config), overrides)
+        overrides.append(f"data.root={toml(args.data_root)}")
+    return config.load(args.config, overrides)
 
 
 @contextlib.contextmanager
@@ -130,7 +131,7 @@ def one_line_errors():
 
 
 def _print(e: Problem):
-    if not e.told:
+    if not e.reported:
         line = " ".join(str(e).split())
         # a file's name can hold control characters
         line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)

@@ -31,7 +31,7 @@ def parser():
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    where = device.pick(args.device)
+    where = device.select_device(args.device)
     if args.run.startswith(pretrained.PREFIX):
         trained = pretrained.Pretrained(args.run, where)
     else:

@@ -39,9 +39,9 @@ def main(argv: list[str] | None = None) -> None:
             raise UsageError(f"{name}: unknown experiment{nearest(name, EXPERIMENTS)}")
     if not 0 <= args.seed < 2**63:
         raise UsageError(f"--seed {args.seed}: must be a whole number from 0 up")
-    where, out = device.pick(args.device), Path(args.out)
+    where, out = device.select_device(args.device), Path(args.out)
     if where.type == "cpu":
-        device.keep_memory()
+        device.keep_freed_memory()
     out.mkdir(parents=True, exist_ok=True)
     results, seconds = {}, {}
     chosen = [name for name in EXPERIMENTS if not args.names or name in args.names]

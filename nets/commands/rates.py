@@ -2,7 +2,7 @@
 
 from nets.bench.rates import table
 from nets.commands import cli
-from nets.common.device import keep_memory
+from nets.common.device import keep_freed_memory
 
 DETAILS = """Forward, dx and dw, by this project's kernels and by the library's. Work is counted by the
 definition of a convolution, not by the multiplications that a kernel does."""
@@ -20,5 +20,5 @@ def parser():
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    keep_memory()
+    keep_freed_memory()
     print(table(cli.load_config(args), args.batch, args.times))

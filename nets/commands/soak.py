@@ -22,7 +22,7 @@ def parser():
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     conf = cli.load_config(args, before=["log.every_steps=10"])
-    steps, found = soak(conf, device.pick(args.device), args.steps)
+    steps, found = soak(conf, device.select_device(args.device), args.steps)
     print(f"{steps:,} steps    first 1,000  last 1,000")
     for name, (first, last) in found.items():
         print(f"{name:<15} {first:11,.1f} {last:11,.1f}")

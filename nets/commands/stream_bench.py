@@ -43,4 +43,4 @@ def main(argv: list[str] | None = None) -> None:
     conf, workers = cli.load_config(args), int(counts[0])
     data = dataclasses.replace(conf.data, memory_limit_mb=0, num_workers=workers)
     conf = dataclasses.replace(conf, data=data)
-    print(line(workers, *measure(conf, device.pick(args.device), args.steps)))
+    print(line(workers, *measure(conf, device.select_device(args.device), args.steps)))

@@ -31,7 +31,7 @@ def parser():
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     conf = cli.load_config(args, before=SETTINGS)
-    where, count = device.pick(args.device), args.kills + args.saves + args.alone
+    where, count = device.select_device(args.device), args.kills + args.saves + args.alone
     bad = []
     with tempfile.TemporaryDirectory() as folder:
         runs = survive(conf, where, Path(folder), args.kills, args.saves, args.alone, args.seed)

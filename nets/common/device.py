@@ -1,8 +1,10 @@
-"""Which device and which versions, how much memory, and how a CPU keeps it."""
+"""Devices: selection, names, memory, random states; and the versions of what is installed."""
 
 import contextlib
 import ctypes
+import importlib.metadata
 import os
+import platform
 import resource
 import sys
 from pathlib import Path
@@ -15,8 +17,8 @@ from nets.common.errors import UsageError
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
-def pick(name: str) -> torch.device:
-    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`. UsageError where it can't be."""
+def select_device(name: str) -> torch.device:
+    """The device of `auto` (CUDA if available), `cpu`, `cuda` or `cuda:N`. UsageError if it isn't there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, colon, number = name.partition(":")
@@ -29,18 +31,18 @@ def pick(name: str) -> torch.device:
     return torch.device(kind, int(number)) if number else torch.device(kind)
 
 
-def settle(device: torch.device):
-    """Make a GPU the one that kernels and graphs go to where they name none."""
+def set_current_device(device: torch.device):
+    """Make a GPU the default for kernels and graphs. Does nothing for a CPU or a GPU without a number."""
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
 
 
-def keep_memory():
-    """Let the process keep the memory that it frees, and use it again.
+def keep_freed_memory():
+    """Make the C library keep freed memory for the process's next allocations.
 
-    By default the C library hands every large tensor back to the kernel when it is freed, and
-    a train step pays for having the same pages mapped and zeroed anew each time. Linux's glibc
-    only; elsewhere, and on CUDA, whose allocator does this by itself, nothing happens.
+    By default it returns every large freed block to the kernel, and each train step pays again for
+    mapping and zeroing the same pages. Has an effect only with Linux's glibc. CUDA's allocator keeps
+    its memory in any case.
     """
     if sys.platform != "linux":
         return
@@ -50,16 +52,16 @@ def keep_memory():
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
-def capacity() -> int:
-    """Bytes of memory that the machine has, or that its container admits."""
+def memory_capacity() -> int:
+    """Bytes of the machine's memory, or of its container's limit if that is less."""
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+    with contextlib.suppress(OSError, ValueError):  # no such file, or the text "max"
         most = min(most, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return most
 
 
-def memory() -> float:
-    """The process's resident memory in MB; the most that it has been, where only that is known."""
+def resident_memory_mb() -> float:
+    """The process's resident memory in MB; its peak on systems without /proc."""
     try:
         with open("/proc/self/statm") as f:
             return round(int(f.read().split()[1]) * resource.getpagesize() / 1e6, 1)
@@ -68,24 +70,21 @@ def memory() -> float:
 
 
 def generator_state(where: torch.device, state=None):
-    """The state of a device's random numbers; set it where a state is given."""
+    """The state of a device's random number generator. Sets it instead if a state is given."""
     of = torch.cuda if where.type == "cuda" else torch
     args = (where,) if where.type == "cuda" else ()
     return of.get_rng_state(*args) if state is None else of.set_rng_state(state, *args)
 
 
-def called(device: torch.device) -> str:
-    """A device's name, for people."""
+def device_name(device: torch.device) -> str:
+    """The GPU's product name, or "cpu"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def versions() -> dict:
-    import platform
-
-    import torchvision
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-    }
+def versions() -> dict[str, str | None]:
+    """The versions of Python, torch and torchvision (None if it isn't installed)."""
+    try:
+        torchvision = importlib.metadata.version("torchvision")  # importing it takes a second
+    except importlib.metadata.PackageNotFoundError:
+        torchvision = None
+    return {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision}

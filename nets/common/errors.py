@@ -1,4 +1,4 @@
-"""What can go wrong and is not a bug: each has an exit code and is told in one line."""
+"""Errors that are not bugs. A command prints them in one line and exits with their code."""
 
 import difflib
 import signal
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 class Problem(Exception):
-    """A fault that the person at the keyboard can mend."""
+    """An error that the user can fix."""
 
     code = 1
-    told = False  # of several processes another has said what there is to say
+    reported = False  # another process of the run has printed it
 
 
 class UsageError(Problem):
@@ -19,7 +19,7 @@ class UsageError(Problem):
 
 
 class BatchError(UsageError, ValueError):
-    """A batch that a layer can't take."""
+    """A batch that a layer can't process."""
 
 
 class SavedError(UsageError, RuntimeError):
@@ -27,7 +27,7 @@ class SavedError(UsageError, RuntimeError):
 
 
 class ModuleError(UsageError, ValueError):
-    """A torch module that our layers can't be made from."""
+    """A torch module that can't be converted to layers."""
 
 
 class Unsupported(ModuleError):
@@ -35,7 +35,7 @@ class Unsupported(ModuleError):
 
 
 class DataError(Problem):
-    """Pictures that are missing, unreadable or don't fit."""
+    """Pictures that are missing, unreadable or unsuitable."""
 
     code = 3
 
@@ -47,16 +47,17 @@ class CheckpointError(Problem):
 
 
 class NonFiniteError(Problem):
-    """A loss or a gradient became infinite or NaN."""
+    """A loss or a gradient that is infinite or NaN."""
 
     code = 5
 
 
 class Stopped(Problem):
-    """A signal asked for an end: the code is 128 and its number, as shells have it."""
+    """Ended by a signal. The code is 128 plus the signal's number, as in shells."""
 
     def __init__(self, number: int, more: str = ""):
-        super().__init__({signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number] + more)
+        name = "interrupted" if number == signal.SIGINT else "terminated"
+        super().__init__(name + more)
         self.number, self.code = number, 128 + number
 
 
@@ -73,7 +74,7 @@ class PeerError(Problem):
 
 
 def nearest(name: str, known) -> str:
-    """`; did you mean "x"?`, or the known names where none is near."""
+    """The end of an error message: `; did you mean "x"?`, or the known names if none is similar."""
     known = list(known)
     folded = {k.casefold(): k for k in known}
     near = difflib.get_close_matches(str(name).casefold(), folded, 1, 0.5)

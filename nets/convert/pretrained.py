@@ -15,10 +15,11 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from nets.common.device import keep_memory
+from nets.common.device import keep_freed_memory
 from nets.common.errors import CheckpointError, DataError, UsageError, nearest
+from nets.common.extras import import_extra
 from nets.convert.from_torch import from_torch
-from nets.data.pictures import decode
+from nets.data.images import decode
 
 PREFIX = "torchvision:"
 SOME = 8  # pictures at a time
@@ -28,7 +29,7 @@ LONG = 100  # a picture longer than this many times its breadth is scaled to mor
 
 def model(target: str) -> nn.Module:
     """The model that "torchvision:resnet18" names, with start values. UsageError where none has that name."""
-    from torchvision import models  # takes a second
+    models = import_extra("torchvision.models", "vision", target)  # takes a second to import
 
     name, known = target.removeprefix(PREFIX), models.list_models(module=models)
     if name not in known:
@@ -47,18 +48,17 @@ class Pretrained:
     def __init__(self, target: str, device: torch.device):
         self.target, self.device = target, device
         self.run = Path("runs") / target.replace(":", "-")  # for what is drawn
-        from torchvision.models import get_model_weights
-
         module = model(target).eval()
         from_torch(module)  # complains before anything is downloaded
-        self.weights = get_model_weights(target.removeprefix(PREFIX)).DEFAULT
+        models = import_extra("torchvision.models", "vision", target)
+        self.weights = models.get_model_weights(target.removeprefix(PREFIX)).DEFAULT
         self.classes, self.prepare = tuple(self.weights.meta["categories"]), self.weights.transforms()
         try:
             module.load_state_dict(_download(self.weights))
         except (RuntimeError, TypeError):
             raise CheckpointError(f"{_file(self.weights)}: holds other weights than {target}'s") from None
         if device.type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         self.net = from_torch(module).to(device)
 
     def test(self, root=None):

@@ -1,6 +1,8 @@
-"""Data sets: pictures as bytes on the device, all at once or, where they are too many, as a stream."""
+"""Data sets: images as bytes, all in memory or, where a tree is too large for that, as a stream."""
 
 import dataclasses
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,66 +10,73 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nets.common.errors import DataError, UsageError
+from nets.common.errors import DataError
 from nets.data import cifar, folder, stream, tree
+from nets.data.stream import ImageStream
 
 
 @dataclass
 class Dataset:
     """Training and test samples.
 
-    x        uint8 (N, H, W, C) for pictures, or stream.Pictures, which stays in its files;
-             float32 (N, inputs) for the lecture's toy sets
-    y        int64 (N), an index into `classes`; float32 (N, outputs) for toy sets
-    mean     (C), of the training pictures on a scale of 0 to 1, and std likewise
-    skipped  files that couldn't be read and are left out, with the reason
+    train_x, test_x  uint8 (N, H, W, C) for images, or an ImageStream; else (N, …), as the net takes it.
+                     test_x is None without a test set
+    train_y, test_y  int64 (N), indices into `classes`; float32 (N, K) for outputs
+    classes          the class names; empty for outputs
+    mean, std        float32 (C), of the training images' channels, on a scale of 0 to 1; None without images
+    crop_size        the side of the net's input, a crop of the image; 0 if it is the whole image
+    skipped          {path: reason} of unreadable files that are not used
     """
 
-    train_x: Tensor
+    train_x: Tensor | ImageStream
     train_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
+    test_x: Tensor | ImageStream | None
+    test_y: Tensor | None
     classes: tuple[str, ...] = ()
     mean: Tensor | None = None
     std: Tensor | None = None
-    side: int = 0  # of what the net sees, cut out of the picture; 0: all of it
+    crop_size: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """What the net sees of one sample: (C, H, W), or (inputs,)."""
+        """The net's input for one sample: (C, H, W) for images, else the sample's own shape."""
+        if self.mean is None:
+            return tuple(self.train_x.shape[1:])
         c, *sides = sample_shape(self.train_x)
-        return (c, *([self.side] * 2 if self.side else sides))
+        return (c, *([self.crop_size] * 2 if self.crop_size else sides))
 
     @property
-    def outputs(self) -> int:
+    def num_outputs(self) -> int:
+        """The number of classes, or the K of outputs."""
         return len(self.classes) or self.train_y.shape[1]
 
     def to(self, device) -> "Dataset":
-        values = vars(self).items()
-        moved = {k: v.to(device) if hasattr(v, "to") else v for k, v in values}
-        return dataclasses.replace(self, **moved)
+        """The same data set with its tensors on `device`."""
+        fields = vars(self).items()
+        return dataclasses.replace(self, **{k: v.to(device) if hasattr(v, "to") else v for k, v in fields})
 
 
-def sample_shape(x: Tensor) -> tuple[int, ...]:
+def sample_shape(x: Tensor | ImageStream) -> tuple[int, ...]:
+    """One sample of x: (C, H, W) of images (N, H, W, C), or (D,) of (N, D)."""
     if x.dim() == 4:
         _, h, w, c = x.shape
         return c, h, w
     return tuple(x.shape[1:])
 
 
-def _pictures(train_x, train_y, test_x, test_y, classes, some=None, skipped=None) -> Dataset:
-    """With the channels' mean and deviation, of the parts in `some`, by default all pictures."""
-    mean, std = _statistics([train_x] if some is None else some)
-    skipped = {} if skipped is None else skipped  # a stream goes on filling its own
+def _image_dataset(train_x, train_y, test_x, test_y, classes, sample=None, skipped=None) -> Dataset:
+    """With the mean and std of train_x, or of the images in `sample`, an iterable of batches."""
+    mean, std = _channel_statistics([train_x] if sample is None else sample)
+    skipped = {} if skipped is None else skipped  # a stream adds to this very dict later
     return Dataset(train_x, train_y, test_x, test_y, tuple(classes), mean, std, skipped=skipped)
 
 
-def _statistics(parts) -> tuple[Tensor, Tensor]:
-    """The channels' mean and deviation, exact, from a count of every byte value."""
-    counts = 0
-    for x in parts:
-        counts += torch.stack([torch.bincount(c.flatten(), minlength=256) for c in x.unbind(3)])
+def _channel_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """The channels' mean and standard deviation (C), exact: from the counts of all byte values."""
+    counts = torch.zeros((), dtype=torch.int64)
+    for x in batches:
+        counts = counts + torch.stack([torch.bincount(c.flatten(), minlength=256) for c in x.unbind(3)])
     values = torch.arange(256, dtype=torch.float64) / 255
     share = counts / counts.sum(1, keepdim=True, dtype=torch.float64)
     mean = (share * values).sum(1)
@@ -76,15 +85,15 @@ def _statistics(parts) -> tuple[Tensor, Tensor]:
 
 
 def digits(config, random_crop: float = 0.0) -> Dataset:
-    """1,797 handwritten digits, 8 × 8, that scikit-learn brings along; 360 of them for the test."""
+    """1,797 handwritten digits of 8 × 8, part of scikit-learn; 360 of them are the test set."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    x, y = load_digits(return_X_y=True)
-    x = np.round(x * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-    parts = train_test_split(x, y, test_size=360, stratify=y, random_state=0)
+    images, labels = load_digits(return_X_y=True)
+    images = np.round(images * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    parts = train_test_split(images, labels, test_size=360, stratify=labels, random_state=0)
     train_x, test_x, train_y, test_y = (torch.from_numpy(np.ascontiguousarray(p)) for p in parts)
-    return _pictures(train_x, train_y.long(), test_x, test_y.long(), map(str, range(10)))
+    return _image_dataset(train_x, train_y.long(), test_x, test_y.long(), map(str, range(10)))
 
 
 def identity(config, random_crop: float = 0.0) -> Dataset:
@@ -94,58 +103,63 @@ def identity(config, random_crop: float = 0.0) -> Dataset:
 
 
 def half_adder(config, random_crop: float = 0.0) -> Dataset:
-    """Two bits in, their sum and carry out: each output needs both inputs, crossed over."""
+    """Two bits in, their sum and carry out: each output needs both inputs."""
     x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     y = torch.stack([(x[:, 0] != x[:, 1]).float(), x[:, 0] * x[:, 1]], 1)
     return Dataset(x, y, x, y)
 
 
 def from_folder(config, random_crop: float = 0.0) -> Dataset:
-    """A tree of pictures, a folder a class: in memory, or a stream where it is too large for that."""
+    """An image tree, one folder per class; streamed if it exceeds config.memory_limit_mb."""
     splits, classes = tree.scan(config.root)
     if config.num_classes and len(classes) != config.num_classes:
         raise DataError(
             f"{config.root}: has {len(classes)} classes, data.num_classes is {config.num_classes}"
         )
-    if stream.wanted(splits, config, random_crop):
+    if stream.should_stream(splits, config, random_crop):
         train, test = stream.load(splits, config, random_crop)
-        found = _pictures(train, train.y, test, test.y, classes, train.sample(), train.skipped)
+        data = _image_dataset(train, train.y, test, test.y, classes, train.sample(), train.skipped)
     else:
-        *parts, skipped = folder.load(config.root, splits, config.size, config.channels, config.on_error)
-        found = _pictures(*parts, classes, skipped=skipped)
-    if config.normalize == "mean":
-        found.std = torch.full_like(found.std, 1 / 255)
-    found.side = config.crop_size
-    return found
+        loaded = folder.load(config.root, splits, config.size, config.channels, config.on_error)
+        train_x, train_y, test_x, test_y, skipped = loaded
+        data = _image_dataset(train_x, train_y, test_x, test_y, classes, skipped=skipped)
+    if config.normalize == "mean" and data.std is not None:
+        data.std = torch.full_like(data.std, 1 / 255)  # inputs keep the scale of bytes
+    data.crop_size = config.crop_size
+    return data
 
 
 def cifar10(config, random_crop: float = 0.0) -> Dataset:
-    """50,000 + 10,000 small pictures in 10 classes (Krizhevsky 2009)."""
-    return _cifar(config, random_crop, "CIFAR10", "cifar10")
+    """50,000 + 10,000 images of 32 × 32 in 10 classes. Source: Krizhevsky 2009."""
+    return _cifar(config, random_crop, "cifar10")
 
 
 def cifar100(config, random_crop: float = 0.0) -> Dataset:
-    """As many pictures in 100 classes (Krizhevsky 2009)."""
-    return _cifar(config, random_crop, "CIFAR100", "cifar100")
+    """50,000 + 10,000 images of 32 × 32 in 100 classes. Source: Krizhevsky 2009."""
+    return _cifar(config, random_crop, "cifar100")
 
 
-def _cifar(config, random_crop: float, cls: str, name: str) -> Dataset:
-    """The official archive where root has it, else a folder-per-class tree, else a download."""
-    import torchvision
-
-    source = getattr(torchvision.datasets, cls)
+def _cifar(config, random_crop: float, name: str) -> Dataset:
+    """The published archive if root has it, else an image tree in root or root/name, else a download."""
+    archive = cifar.ARCHIVES[name]
     root = Path(config.root).expanduser()
-    if not (root / source.base_folder).exists():
-        for tree in (root, root / name):
-            if (tree / "train").is_dir():
-                return from_folder(dataclasses.replace(config, root=str(tree)), random_crop)
-    *parts, classes = cifar.load(root, source)
-    return _pictures(*parts, classes)
+    if not (root / archive.folder).exists():
+        for path in (root, root / name):
+            if (path / "train").is_dir():
+                return from_folder(dataclasses.replace(config, root=str(path)), random_crop)
+    return _image_dataset(*cifar.load(root, archive))
 
 
-LOADERS = {f.__name__: f for f in (digits, cifar10, cifar100, identity, half_adder)}
-LOADERS["folder"] = from_folder
-# one sample's shape and the number of outputs, where they are known before the data is read
+# data.source → its loader, a function of the config's [data] and augment.random_resized_crop
+LOADERS: dict[str, Callable[..., Dataset]] = {
+    "digits": digits,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "identity": identity,
+    "half_adder": half_adder,
+    "folder": from_folder,
+}
+# data.source → the shape of one sample and the number of outputs, where the data need not be read for it
 SHAPES = {
     "digits": ((1, 8, 8), 10),
     "cifar10": ((3, 32, 32), 10),
@@ -156,25 +170,22 @@ SHAPES = {
 
 
 def load(config, augment=None) -> Dataset:
-    """The data set that a config's [data] names, on the CPU.
+    """The data set that config.source names, on the CPU.
 
-    augment: the config's [augment]; a tree with random_resized_crop is streamed.
+    config, augment: the config's [data] and [augment] tables. With augment.random_resized_crop the
+    image tree is streamed. DataError if the data are missing or damaged.
     """
     random_crop = augment.random_resized_crop if augment else 0.0
-    if random_crop and not config.size:
-        raise UsageError("augment.random_resized_crop: needs data.size, the side that crops are scaled to")
-    found = LOADERS[config.source](config, random_crop)
-    if random_crop and not isinstance(found.train_x, stream.Pictures):
-        raise UsageError(f"augment.random_resized_crop: {config.source} is not read from a tree of pictures")
-    return found
+    config = dataclasses.replace(config, root=os.path.expanduser(config.root))
+    return LOADERS[config.source](config, random_crop)
 
 
 def shapes(config) -> tuple[tuple[int, ...], int]:
-    """One sample's shape and the number of outputs; only a folder has to be read for it."""
+    """(shape of one sample, number of outputs). Reads the data only for a folder without its sizes set."""
     if config.source in SHAPES:
         return SHAPES[config.source]
-    side = config.crop_size or config.size
-    if config.source == "folder" and config.num_classes and side:
-        return (config.channels, side, side), config.num_classes
+    size = config.crop_size or config.size
+    if config.source == "folder" and config.num_classes and size:
+        return (config.channels, size, size), config.num_classes
     data = load(config)
-    return data.shape, data.outputs
+    return data.shape, data.num_outputs

@@ -1,7 +1,7 @@
-"""A tree of pictures in memory: decoded once, and kept as bytes.
+"""An image tree in memory: decoded once, and kept as bytes.
 
-They are cached in root/.nets-cache.safetensors, which is made anew when any file's name, size
-or time of change is another one.
+The decoded images are cached in root/.nets-cache.safetensors. The cache is rebuilt when the name,
+size or modification time of any file has changed.
 """
 
 import hashlib
@@ -12,91 +12,84 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from nets.common import tensorfile as checkpoint
+from nets.common import tensorfile
 from nets.common.errors import CheckpointError, DataError
-from nets.data.pictures import decode
-from nets.data.tree import Files
+from nets.data.images import check_same_size, decode, first_readable
+from nets.data.tree import FileList
 
 CACHE = ".nets-cache.safetensors"
+Loaded = tuple[Tensor, Tensor, Tensor, Tensor, dict[str, str]]
 
 
-def load(root, splits: dict[str, Files], size: int = 0, channels: int = 3, on_error: str = "stop"):
-    """Returns (train_x, train_y, test_x, test_y, skipped); x uint8 (N, H, W, C), y int64.
+def load(
+    root, splits: dict[str, FileList], size: int = 0, channels: int = 3, on_error: str = "stop"
+) -> Loaded:
+    """Decode a tree, or read its cache: (train_x, train_y, test_x, test_y, skipped).
 
-    size: side to which pictures are scaled and cut; 0 where all have one size already.
-    on_error: "skip" leaves out files that can't be read: skipped is {path: why}. DataError
-    names one that is damaged otherwise, or of another size.
+    x uint8 (N, H, W, C), y int64 (N), skipped {path: reason}.
+    size: the side to which images are scaled and cropped; 0 where all have the same size.
+    on_error: "skip" leaves unreadable files out and lists them in skipped; "stop" raises.
+    DataError names an unreadable file, an image of another size, or a class without images.
     """
     root = Path(root)
-    key = _fingerprint(splits, size, channels, on_error)
+    key = _cache_key(splits, size, channels, on_error)
     cached = _read_cache(root / CACHE, key)
     if cached is not None:
         return cached
     tensors, skipped = {}, {}
     for split, files in splits.items():
-        x, bad = _decode_all(files, size, channels, split, on_error == "skip")
-        lost = np.setdiff1d(files.y, files.without(bad).y)
-        if len(lost):
-            raise DataError(f"{next(iter(bad.values()))}; nor can any other of its class")
+        x, unreadable = _decode_all(files, size, channels, split, on_error == "skip")
+        kept = files.without(unreadable)
+        if len(np.setdiff1d(files.y, kept.y)):
+            raise DataError(f"{next(iter(unreadable.values()))}; no other file of its class can be read")
         tensors[f"{split}_x"] = x
-        tensors[f"{split}_y"] = torch.from_numpy(files.without(bad).y)
-        skipped |= {files[i]: why for i, why in bad.items()}
+        tensors[f"{split}_y"] = torch.from_numpy(kept.y)
+        skipped |= {files[i]: reason for i, reason in unreadable.items()}
     if tensors["train_x"].shape[1:] != tensors["test_x"].shape[1:]:
-        raise DataError(f"{root}: pictures in train/ and test/ differ in size; set data.size")
+        raise DataError(f"{root}: images in train/ and test/ differ in size; set data.size")
     _write_cache(root / CACHE, key, tensors, skipped)
-    return *(tensors[k] for k in ("train_x", "train_y", "test_x", "test_y")), skipped
+    return *_parts(tensors), skipped
 
 
-def same_size(path, pixels, shape):
-    """DataError unless the pixels have the shape of the others."""
-    if pixels.shape != shape:
-        (h, w), (h0, w0) = pixels.shape[:2], shape[:2]
-        raise DataError(f"{path}: {w} × {h} pixels, others {w0} × {h0}; set data.size to scale all")
+def _parts(tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return tensors["train_x"], tensors["train_y"], tensors["test_x"], tensors["test_y"]
 
 
-def first(files: Files, size, channels, skip: bool) -> np.ndarray:
-    """The first picture that can be read: its shape is that of all."""
-    for path in files:
-        try:
-            return decode(path, channels, size or None)
-        except DataError as e:
-            if not skip:
-                raise
-            problem = e
-    raise problem
+def _decode_all(
+    files: FileList, size: int, channels: int, split: str, skip: bool
+) -> tuple[Tensor, dict[int, str]]:
+    """(images uint8 (N − unreadable, H, W, C), {index: reason} of unreadable files)."""
+    shape = first_readable(files, size, channels, skip).shape
+    images = np.empty((len(files), *shape), np.uint8)
+    unreadable = {}
 
-
-def _decode_all(files: Files, size, channels, split, skip: bool):
-    """Returns (pictures, {row: why} of those that can't be read and are left out)."""
-    shape = first(files, size, channels, skip).shape
-    out = np.empty((len(files), *shape), np.uint8)
-    bad = {}
-
-    def one(i):
+    def decode_one(i: int):
         try:
             pixels = decode(files[i], channels, size or None)
         except DataError as e:
             if not skip:
                 raise
-            bad[i] = str(e)
+            unreadable[i] = str(e)
             return
-        same_size(files[i], pixels, shape)
-        out[i] = pixels
+        check_same_size(files[i], pixels, shape)
+        images[i] = pixels
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        work = pool.map(one, range(len(files)))
+        results = pool.map(decode_one, range(len(files)))
         try:
-            for _ in tqdm(work, f"decode {split}", len(files), disable=None, leave=False):
+            for _ in tqdm(results, f"decode {split}", len(files), disable=None, leave=False):
                 pass
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return torch.from_numpy(np.delete(out, list(bad), 0) if bad else out), dict(sorted(bad.items()))
+    kept = np.delete(images, list(unreadable), 0) if unreadable else images
+    return torch.from_numpy(kept), dict(sorted(unreadable.items()))
 
 
-def _fingerprint(splits, size, channels, on_error) -> str:
+def _cache_key(splits: dict[str, FileList], size: int, channels: int, on_error: str) -> str:
     digest = hashlib.sha256(f"2 {size} {channels} {on_error}".encode())
     for split, files in splits.items():
         digest.update(split.encode())
@@ -107,20 +100,21 @@ def _fingerprint(splits, size, channels, on_error) -> str:
     return digest.hexdigest()
 
 
-def _read_cache(path: Path, key: str):
+def _read_cache(path: Path, key: str) -> Loaded | None:
+    """None if there is no cache, or it is damaged, or of other files or settings."""
     try:
-        tensors, words = checkpoint.read(path)
+        tensors, metadata = tensorfile.read(path)
     except CheckpointError:
-        return None  # none yet, or damaged: decode again
+        return None
     kinds = {name: (t.dtype, t.dim()) for name, t in tensors.items()}
     x, y = (torch.uint8, 4), (torch.int64, 1)
-    if words.get("key") != key or kinds != {"train_x": x, "train_y": y, "test_x": x, "test_y": y}:
+    if metadata.get("key") != key or kinds != {"train_x": x, "train_y": y, "test_x": x, "test_y": y}:
         return None
-    return *(tensors[k] for k in ("train_x", "train_y", "test_x", "test_y")), words["skipped"]
+    return *_parts(tensors), metadata["skipped"]
 
 
-def _write_cache(path: Path, key: str, tensors, skipped):
+def _write_cache(path: Path, key: str, tensors: dict[str, Tensor], skipped: dict[str, str]):
     try:
-        checkpoint.save(path, tensors, {"key": key, "skipped": skipped})
+        tensorfile.save(path, tensors, {"key": key, "skipped": skipped})
     except (OSError, CheckpointError) as e:
-        tqdm.write(f"note: pictures are not cached, {path.parent} can't be written ({e})", sys.stderr)
+        tqdm.write(f"note: images are not cached, {path.parent} can't be written ({e})", sys.stderr)

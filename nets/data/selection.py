@@ -1,9 +1,9 @@
-"""Selective training: a picture that has little left to teach may sit an epoch out.
+"""Selective training: some of the easy samples skip an epoch.
 
-What a picture teaches is the size of its gradient at the output, Σ_k |dz_k|, as it was when the
-picture was last seen. Of the half that teaches less, a share drawn by chance sits out, and the
-others of that half count for as much more, so that the gradient to be expected stays the same.
-Nothing is computed for the pictures that sit out, neither forward nor backward.
+A sample's score is the size of its gradient at the net's output, Σ_k |dz_k|, when it was last used.
+Of the half with the lower scores, a random share skips the epoch. The rest of that half gets a
+larger weight, so the expected gradient stays the same. Skipped samples cost neither a forward nor
+a backward.
 Source: Qin et al. 2023, "InfoBatch"; Jiang et al. 2019, "Accelerating deep learning by focusing
 on the biggest losers".
 """
@@ -11,44 +11,50 @@ on the biggest losers".
 import torch
 from torch import Tensor
 
-from nets.data.batches import Plan, generator
+from nets.data.sampler import EpochPlan, epoch_generator
 
 
 class Selection:
-    """Who sits out. lessons (N): what each of n samples taught last, unknown to begin with."""
+    """Which samples skip an epoch.
 
-    def __init__(self, n: int, share: float, after: int, device: torch.device):
-        self.share, self.after = share, after
-        self.lessons = torch.full((n,), torch.inf, device=device)
+    scores   (n) float32, the score of each sample; infinity until it is known
+    weight   (n) float32, the weight of each sample in this epoch; 0 if it is skipped
+    updated  (n) bool, scores that this process has set since the last `synchronize`
+    """
+
+    def __init__(self, n: int, skip_fraction: float, skip_after_epochs: int, device: torch.device):
+        """skip_fraction: of the easy half, 0 to 1. The first skip_after_epochs epochs skip nothing."""
+        self.skip_fraction, self.skip_after_epochs = skip_fraction, skip_after_epochs
+        self.scores = torch.full((n,), torch.inf, device=device)
         self.weight = torch.ones(n, device=device)
-        self.mine = torch.zeros(n, dtype=torch.bool, device=device)  # noted here, and not by another process
+        self.updated = torch.zeros(n, dtype=torch.bool, device=device)
 
-    def out(self, epoch: int) -> int:
-        """How many samples sit out."""
-        return int(len(self.lessons) // 2 * self.share) if epoch >= self.after else 0
+    def num_skipped(self, epoch: int) -> int:
+        """How many samples skip the epoch."""
+        return int(len(self.scores) // 2 * self.skip_fraction) if epoch >= self.skip_after_epochs else 0
 
-    def choose(self, plan: Plan, seed: int, epoch: int) -> Plan:
-        """The epoch's plan without those who sit out; `weight` (N) is what each sample counts for."""
+    def select(self, plan: EpochPlan, seed: int, epoch: int) -> EpochPlan:
+        """Draw which samples skip the epoch and set `weight`; returns the plan without them."""
         self.weight.fill_(1)
-        out = self.out(epoch)
-        if not out:
+        skipped = self.num_skipped(epoch)
+        if not skipped:
             return plan
-        easy = self.lessons.argsort(stable=True)[: len(self.lessons) // 2]
-        drawn = torch.randperm(len(easy), generator=generator(seed, epoch)).to(easy.device)
-        self.weight[easy] = len(easy) / (len(easy) - out)
-        self.weight[easy[drawn[:out]]] = 0
-        return self.chosen(plan)
+        easy = self.scores.argsort(stable=True)[: len(self.scores) // 2]
+        drawn = torch.randperm(len(easy), generator=epoch_generator(seed, epoch)).to(easy.device)
+        self.weight[easy] = len(easy) / (len(easy) - skipped)
+        self.weight[easy[drawn[:skipped]]] = 0
+        return self.drop_skipped(plan)
 
-    def chosen(self, plan: Plan) -> Plan:
-        """The plan of an epoch that has been chosen from before, once more."""
-        return plan.only(self.weight[plan.order] > 0) if self.share else plan
+    def drop_skipped(self, plan: EpochPlan) -> EpochPlan:
+        """The plan without the samples of weight 0. A resumed epoch needs this alone: its draw is saved."""
+        return plan.select(self.weight[plan.order] > 0) if self.skip_fraction else plan
 
-    def note(self, order: Tensor, lessons: Tensor):
-        """What samples `order` (B) have taught."""
-        self.lessons[order] = lessons
-        self.mine.index_fill_(0, order, True)  # = True would send a number from the host
+    def update(self, indices: Tensor, scores: Tensor):
+        """Set the scores (B) of the samples `indices` (B)."""
+        self.scores[indices] = scores
+        self.updated.index_fill_(0, indices, True)  # `= True` would copy a number from the host
 
-    def merge(self, world):
-        """Learn what other processes have noted; all have to ask."""
-        world.merge(self.lessons, self.mine)
-        self.mine.fill_(False)
+    def synchronize(self, world):
+        """Exchange the updated scores among all processes; a collective call."""
+        world.merge(self.scores, self.updated)
+        self.updated.fill_(False)

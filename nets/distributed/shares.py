@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nets.common.errors import UsageError
-from nets.data.batches import Plan
+from nets.data.sampler import EpochPlan
 from nets.distributed.world import World
 
 
@@ -24,7 +24,7 @@ def rows(batch: int, world: World) -> int:
     return mine.stop - mine.start
 
 
-def part(plan: Plan, batch: int, world: World) -> Plan:
+def part(plan: EpochPlan, batch: int, world: World) -> EpochPlan:
     """This process's rows of every whole batch of a plan, one batch after another.
 
     Its batches of rows(batch, world) are parts of the plan's batches of `batch`; a remainder sits out.
@@ -33,7 +33,7 @@ def part(plan: Plan, batch: int, world: World) -> Plan:
         return plan
     count = len(plan.order) // batch
     places = torch.arange(count * batch, device=plan.order.device).view(count, batch)
-    return plan.only(places[:, world.share(batch)].reshape(-1))
+    return plan.select(places[:, world.share(batch)].reshape(-1))
 
 
 def spread(f, n: int, world: World) -> Tensor:

@@ -1,7 +1,7 @@
-"""The layers: each file has a formula, its hand-derived backward, and what the layer is in torch and in a config.
+"""The layers. Each has its formula, its hand-derived backward, its equivalent in torch, and examples.
 
-A layer that is added to a file of this folder, or in a new file, and decorated with @register, is known
-everywhere: in configs, in the checker, in conversion from and to torch, and in this package's names.
+A layer that is decorated with @register, in any file of this folder, is available in configs, in gradcheck,
+in the conversion from and to torch, and as a name of this package.
 """
 
 import importlib
@@ -26,6 +26,7 @@ for _module in pkgutil.iter_modules(__path__):
 globals().update(LAYERS)
 
 __all__ = [
+    "GELU",
     "LAYERS",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
@@ -33,7 +34,6 @@ __all__ = [
     "Conv2d",
     "Dropout",
     "Flatten",
-    "GELU",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "Layer",

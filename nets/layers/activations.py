@@ -1,6 +1,7 @@
-"""Activations: one number in, one number out, so backward is a product: dx = dy · f'(x).
+"""Activations: elementwise functions y = f(x), so backward is an elementwise product, dx = dy · f'(x).
 
-Each saves whichever of x and y gives f' with the least to keep or to compute.
+x, y, dy and dx all have the same shape, which may be any. Each layer saves x or y: the one from which f'
+costs the least memory and computation.
 """
 
 import math
@@ -27,7 +28,7 @@ class ScaleModule(nn.Module):
 
 
 def _mul(x, factor):
-    """A product with a number, on either side."""
+    """The module for x · factor or factor · x. Unsupported if neither is a number."""
     if not isinstance(x, fx.Node):
         x, factor = factor, x
     if not isinstance(factor, (int, float)):
@@ -37,7 +38,10 @@ def _mul(x, factor):
 
 @register
 class Scale(Layer):
-    """y = s·x with s fixed, dy/dx = s: later layers see smaller numbers, earlier ones smaller gradients."""
+    """y = s·x with a constant s, so dy/dx = s.
+
+    A small s gives later layers smaller inputs and earlier layers smaller gradients.
+    """
 
     examples = [((5, 6), dict(factor=0.3))]
     torch_types = (ScaleModule,)
@@ -63,7 +67,7 @@ class Scale(Layer):
 
 @register
 class Sigmoid(Layer):
-    """β = 1 / (1 + e^−α). Its derivative needs the output alone: dβ/dα = β(1 − β).
+    """β = 1 / (1 + e^−α). The derivative depends only on the output: dβ/dα = β(1 − β).
 
     dβ/dα = e^−α / (1 + e^−α)² = (1 − β)·β, since e^−α / (1 + e^−α) = 1 − β.
     Source: MIT 6.034, lecture 12a, "Neural nets".
@@ -87,9 +91,9 @@ class Sigmoid(Layer):
 
 @register
 class Tanh(Layer):
-    """y = tanh x, dy/dx = 1 − y² = (1 − y)(1 + y): again the output alone.
+    """y = tanh x, dy/dx = 1 − y² = (1 − y)(1 + y), which again depends only on the output.
 
-    The product keeps its digits where y is near 1, when y² would be rounded first.
+    The product is more accurate than 1 − y² for y near ±1, because y² is rounded before the subtraction.
     """
 
     examples = EXAMPLES
@@ -110,9 +114,9 @@ class Tanh(Layer):
 
 @register
 class ReLU(Layer):
-    """y = max(x, 0), dy/dx = [x > 0]; at the kink, x = 0, the derivative is taken as 0.
+    """y = max(x, 0), dy/dx = [x > 0]. At the kink, x = 0, the derivative is defined as 0.
 
-    Saved is one byte a number: where x > 0 fails. NaN is let through, backward too.
+    saved is the mask x <= 0, one byte per number. A NaN in x stays NaN in y, and its dy passes unchanged.
     """
 
     examples = EXAMPLES
@@ -136,12 +140,13 @@ class ReLU(Layer):
 class GELU(SavesInput, Layer):
     """y = x·Φ(x), with Φ the normal distribution function, Φ(x) = (1 + erf(x/√2)) / 2.
 
-    By the product rule dy/dx = Φ(x) + x·φ(x), with φ(x) = e^(−x²/2) / √(2π) its density.
+    By the product rule dy/dx = Φ(x) + x·φ(x), where φ(x) = e^(−x²/2) / √(2π) is the density.
     With approximate = "tanh" a sigmoid approximates Φ: Φ(x) ≈ σ(2u) = (1 + t) / 2, where t = tanh u
-    and u = √(2/π)·(x + a·x³), a = 0.044715. As dt/dx = (1 − t²)·u', its slope, in place of φ, is
+    and u = √(2/π)·(x + a·x³), a = 0.044715. Because dt/dx = (1 − t²)·u', its derivative, which replaces φ, is
 
         (1 + t)(1 − t)·u' / 2, with u' = √(2/π)·(1 + 3a·x²).
 
+    ValueError if approximate is neither "none" nor "tanh".
     Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units".
     """
 
@@ -163,20 +168,20 @@ class GELU(SavesInput, Layer):
 
     def backward(self, saved, dy: Tensor):
         dx = torch.empty_like(dy)
-        phi = self._normal if self.approximate == "none" else self._tanh
+        cdf_and_pdf = self._normal if self.approximate == "none" else self._tanh
         for x, g, out in blocks(saved, dy, dx):
             x = x.to(sum_dtype(x))
-            cdf, pdf = phi(x)
+            cdf, pdf = cdf_and_pdf(x)
             out.copy_(cdf.addcmul_(x, pdf).mul_(g))
         return dx, {}
 
     def _normal(self, x: Tensor):
-        """Φ(x) and its slope φ(x)."""
+        """Φ(x) and its derivative φ(x)."""
         cdf = torch.erf(x * math.sqrt(0.5)).add_(1).mul_(0.5)
         return cdf, torch.exp((x * x).mul_(-0.5)).mul_(1 / math.sqrt(2 * math.pi))
 
     def _tanh(self, x: Tensor):
-        """The approximation of Φ(x), and its slope."""
+        """The tanh approximation of Φ(x), and its derivative."""
         a, b, square = 0.044715, math.sqrt(2 / math.pi), x * x
         t = torch.tanh((square * a).add_(1).mul_(x).mul_(b))
         slope = (1 - t).mul_(1 + t).mul_(square.mul_(3 * a).add_(1)).mul_(b / 2)

@@ -1,4 +1,4 @@
-"""Adaptive pooling: as many windows as are asked for, whatever the picture's size."""
+"""Adaptive pooling: the output size is given, and the windows follow from it and the image's size."""
 
 import torch
 from torch import Tensor, nn
@@ -7,21 +7,23 @@ from torch.nn.functional import adaptive_avg_pool2d
 from nets.common.errors import BatchError, Unsupported
 from nets.layers.base import Layer, check_pictures, sum_dtype
 from nets.layers.registry import register
-from nets.layers.windows import pair
+from nets.layers.windows import IntOrPair, pair
 
 
 @register
 class AdaptiveAvgPool2d(Layer):
-    """y_ncpq = the mean of x over window (p, q) of oh × ow windows that cover the picture.
+    """y_ncpq = the mean of x over window (p, q), where oh × ow windows cover the image.
 
-    Window p of an axis with n places and o windows starts at ⌊p·n / o⌋ and ends before
-    ⌈(p + 1)·n / o⌉, so neighbours may share a place, and where o > n places are repeated. With
-    h_p and w_q rows and columns in window (p, q), each x in it takes part as 1/(h_p·w_q):
+    Shapes: x (N, C, H, W), y (N, C, oh, ow).
+    On an axis with n places and o windows, window p starts at ⌊p·n / o⌋ and ends before ⌈(p + 1)·n / o⌉.
+    Neighbouring windows may share a place. If o > n, places are repeated. If window (p, q) has h_p rows
+    and w_q columns, each x in it has the weight 1/(h_p·w_q):
 
-        dx_ncab = Σ dy_ncpq / (h_p·w_q)  over the windows (p, q) that see place (a, b).
+        dx_ncab = Σ dy_ncpq / (h_p·w_q)  over the windows (p, q) that contain place (a, b).
 
-    A window is its rows times its columns, so the sum is taken over columns, then over rows.
-    output_size: a number, or (rows, columns). Source: the windows are torch.nn.AdaptiveAvgPool2d's.
+    The weight is a product of 1/h_p and 1/w_q, so the sum is computed over columns, then over rows.
+    output_size: a number, or (rows, columns). ValueError for any other value.
+    Source: the windows are those of torch.nn.AdaptiveAvgPool2d.
     """
 
     takes_pictures = True
@@ -29,7 +31,7 @@ class AdaptiveAvgPool2d(Layer):
     torch_types = (nn.AdaptiveAvgPool2d,)
     torch_calls = {"adaptive_avg_pool2d": lambda x, output_size: nn.AdaptiveAvgPool2d(output_size)}
 
-    def __init__(self, output_size):
+    def __init__(self, output_size: IntOrPair):
         super().__init__()
         self.output_size = pair(output_size, "output_size", 1)
 
@@ -37,13 +39,13 @@ class AdaptiveAvgPool2d(Layer):
         check_pictures(self, x)
         if 0 in x.shape[2:]:
             raise BatchError(f"AdaptiveAvgPool2d takes no pictures without pixels, {tuple(x.shape)}")
-        form = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
-        return adaptive_avg_pool2d(x, self.output_size), (x.shape[2:], form)
+        memory_format = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
+        return adaptive_avg_pool2d(x, self.output_size), (x.shape[2:], memory_format)
 
     def backward(self, saved, dy: Tensor):
-        (h, w), form = saved
-        dx = _share_out(_share_out(dy.to(sum_dtype(dy)), 3, w, form), 2, h, form)
-        return dx.to(dy.dtype), {}
+        (h, w), memory_format = saved
+        over_columns = _distribute(dy.to(sum_dtype(dy)), 3, w, memory_format)
+        return _distribute(over_columns, 2, h, memory_format).to(dy.dtype), {}
 
     def to_torch(self, **_):
         return nn.AdaptiveAvgPool2d(self.output_size)
@@ -52,15 +54,18 @@ class AdaptiveAvgPool2d(Layer):
     def from_torch(cls, module):
         try:
             return cls(module.output_size)
-        except ValueError:  # None, for as many as there are
+        except ValueError:  # torch allows None: as many windows as the input has places
             raise Unsupported(f"AdaptiveAvgPool2d with output_size={module.output_size}") from None
 
 
-def _share_out(dy: Tensor, axis: int, n: int, form) -> Tensor:
-    """The adjoint of means along one axis: each window's dy, shared out among its places of n."""
+def _distribute(dy: Tensor, axis: int, n: int, memory_format: torch.memory_format) -> Tensor:
+    """The adjoint of the means along one axis: each window's dy is divided equally among its places.
+
+    The axis has one entry per window in dy, and n places in the result.
+    """
     o = dy.shape[axis]
     shape = [*dy.shape[:axis], n, *dy.shape[axis + 1 :]]
-    dx = torch.empty(shape, dtype=dy.dtype, device=dy.device, memory_format=form).zero_()
+    dx = torch.empty(shape, dtype=dy.dtype, device=dy.device, memory_format=memory_format).zero_()
     for p in range(o):
         start, end = p * n // o, -((p + 1) * -n // o)  # ⌊ ⌋ and ⌈ ⌉
         dx.narrow(axis, start, end - start).add_(dy.narrow(axis, p, 1) / (end - start))

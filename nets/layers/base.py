@@ -1,11 +1,12 @@
-"""The contract: a layer is a small object with a forward and, directly under it, its backward.
+"""The contract of a layer: an object with a forward and, directly below it, the backward.
 
-    y, saved  = layer.forward(x)          # saved: the least that backward needs
-    dx, grads = layer.backward(saved, dy) # grads: keyed and shaped as layer.params
+    y, saved  = layer.forward(x)          # saved: what backward needs, as little as possible
+    dx, grads = layer.backward(saved, dy) # grads: the keys and shapes of layer.params
 
-With L the loss at the end of the net, dy is dL/dy, dx is dL/dx and grads[name] is dL/dparam.
-Neither method writes to the layer (BatchNorm's running statistics are the one exception), to
-x, to dy or to saved. So one forward can serve two backwards, and one layer two places in a net.
+If L is the loss at the end of the net, then dy is dL/dy, dx is dL/dx and grads[name] is dL/dparam.
+Neither method writes to the layer, to x, to dy or to saved. The only exception is BatchNorm, whose
+forward updates its running statistics. So backward can be called twice for one forward, and one layer
+can be used in two places of a net.
 """
 
 import inspect
@@ -19,31 +20,34 @@ from nets.common.errors import BatchError, CheckpointError
 
 
 class Layer:
-    """Base of every layer, and of nets, which are layers.
+    """Base class of all layers. Nets are layers too.
 
-    params    name -> tensor, trained: the optimizer updates it in place
-    buffers   name -> tensor, state that is kept with the weights but not trained
-    training  True in training, False in evaluation (Dropout and BatchNorm differ)
+    params    name -> tensor that is trained; the optimizer updates it in place
+    buffers   name -> tensor that is saved with the weights but not trained
+    training  True in training, False in evaluation; Dropout and BatchNorm depend on it
 
     A subclass calls super().__init__(), fills params, and defines forward and backward. The class
-    attributes below are optional: they make the layer known to configs, to torch and to the checker.
-    A backward that can leave out dx takes the keyword `input_grad`, True by default.
+    attributes below are optional. Configs, the conversion from and to torch, and gradcheck read them.
+    A backward that can skip dx has the keyword `input_grad`, True by default.
     """
 
-    # What the input's shape decides: option of __init__ -> axis of the input, counted with the batch.
+    # Options of __init__ that follow from the input's shape: option -> axis of the input (0: the batch).
     inferred: ClassVar[dict[str, int]] = {}
-    # Does it take pictures (N, C, H, W) alone?
+    # Whether the layer takes only images (N, C, H, W).
     takes_pictures: ClassVar[bool] = False
     # Options of __init__ that are lists of layers.
     nested: ClassVar[tuple[str, ...]] = ()
-    # What to check: (shape of the input, options of __init__), or (shape, function that returns the layer).
+    # What gradcheck checks: (input shape, options of __init__), or (input shape, function that returns it).
     examples: ClassVar[list] = []
-    # torch.nn modules that from_torch turns into this layer, and functions that stand for them in a forward:
-    # name -> function of the call's arguments that returns the module.
+    # torch.nn modules that from_torch converts to this layer.
     torch_types: ClassVar[tuple[type[nn.Module], ...]] = ()
+    # Calls in a torch forward that from_torch converts: name of the call -> function that takes the call's
+    # arguments and returns the equivalent module.
     torch_calls: ClassVar[dict[str, Callable[..., nn.Module]]] = {}
-    # Keywords that backward takes beside saved and dy.
+    # Parameters of backward after saved and dy. Filled in for every subclass.
     backward_options: ClassVar[frozenset[str]] = frozenset()
+    # Name of each tensor -> its name in the torch module. Set by from_torch on the layers that it returns.
+    torch_names: dict[str, str]
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -55,81 +59,90 @@ class Layer:
         self.training = True
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        """(y, saved). BatchError if x has a shape that the layer can't take."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def backward(self, saved: Any, dy: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """(dx, grads): dx has the shape and dtype of x, grads has those of params. dy has the shape of y."""
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """y alone."""
+        """y, without saved."""
         return self.forward(x)[0]
 
-    # -- what it is in torch -----------------------------------------------------------------------
+    # -- conversion from and to torch --------------------------------------------------------------
 
     def to_torch(self, **children: nn.Module) -> nn.Module:
-        """The torch.nn module of this layer, with the same names for its tensors, whatever their values.
+        """The torch.nn module that computes the same. Its tensors have the layer's names, but any values.
 
-        A net gets its children's modules by name. `nets.layers.to_module` puts in the weights.
+        children: the modules of a net's children, by name. `nets.layers.to_module` copies the weights.
         """
         raise NotImplementedError(f"{type(self).__name__} has no torch.nn module")
 
     def to_reference(self, **children: nn.Module) -> nn.Module:
-        """As to_torch, for the checker: a module that also draws the layer's own random numbers."""
+        """The module for gradcheck: like to_torch, but it draws the same random numbers as the layer."""
         return self.to_torch(**children)
 
     @classmethod
-    def from_torch(cls, module: nn.Module) -> "Layer | None":
-        """The layer of a module of `torch_types`, None for y = x. Unsupported says which option it lacks."""
+    def from_torch(cls, module: Any) -> "Layer | None":
+        """The layer for a module of `torch_types`, or None for y = x. Its tensors may have any values.
+
+        Unsupported if the module has an option that the layer lacks.
+        """
         return cls()
 
     @classmethod
     def has_torch(cls) -> bool:
-        """Does to_torch describe this very class? A subclass with its own forward computes something else."""
+        """Whether to_torch is valid for this class. It isn't for a subclass that redefines forward alone."""
         owners = [next(c for c in cls.__mro__ if name in vars(c)) for name in ("forward", "to_torch")]
         return owners[1] is not Layer and issubclass(owners[1], owners[0])
 
-    # -- recomputing ------------------------------------------------------------------------------
+    # -- recomputation ----------------------------------------------------------------------------
 
     def output(self, saved) -> Tensor:
-        """y computed again from saved, where that is cheap. A layer without its own `output` can't."""
+        """y, recomputed from saved. Only layers that can do this cheaply define it."""
         raise NotImplementedError(f"{type(self).__name__} doesn't compute its output again")
 
     def drop_input(self, saved):
-        """saved without x, for a layer that keeps x in it. A layer without its own `drop_input` doesn't."""
+        """saved without x. Only layers that save x define it."""
         raise NotImplementedError(f"{type(self).__name__} doesn't save its input")
 
     def add_input(self, saved, x: Tensor):
-        """The inverse of drop_input: saved with x again."""
+        """The inverse of drop_input: saved with x."""
         raise NotImplementedError(f"{type(self).__name__} doesn't save its input")
 
     @classmethod
     def recomputes_output(cls) -> bool:
+        """Whether the class defines `output`."""
         return cls.output is not Layer.output
 
     @classmethod
     def saves_input(cls) -> bool:
+        """Whether the class defines `drop_input`."""
         return cls.drop_input is not Layer.drop_input
 
-    # -- a net is a layer, a layer a net of one ----------------------------------------------------
+    # -- the layers inside -------------------------------------------------------------------------
 
     def walk(self) -> Iterator["Layer"]:
-        """Yield this layer and, for a net, every layer in it, each once."""
+        """Yield this layer and, for a net, all layers inside it. A layer that is used twice comes once."""
         yield self
 
     def leaves(self) -> list["Layer"]:
-        """The layers that aren't nets, in order, each as often as it is used."""
+        """The layers that aren't nets, in order. A layer that is used twice comes twice."""
         return [self]
 
     def train(self, mode: bool = True) -> Self:
+        """Set training mode, or evaluation mode if mode is False, here and in all layers inside."""
         for layer in self.walk():
             layer.training = mode
         return self
 
     def eval(self) -> Self:
+        """Set evaluation mode here and in all layers inside."""
         return self.train(False)
 
     def to(self, *args, **kwargs) -> Self:
-        """Move or convert every tensor, as `Tensor.to`. Tensors that are shared stay shared."""
+        """Move or convert every tensor, with the arguments of `Tensor.to`. Shared tensors stay shared."""
         moved = {}
         for layer in self.walk():
             for tensors in (layer.params, layer.buffers) if layer.is_leaf() else ():
@@ -138,34 +151,38 @@ class Layer:
         return self
 
     def is_leaf(self) -> bool:
-        """Does it hold its own tensors, rather than other layers?"""
+        """True for a layer that holds tensors, False for a net, which holds layers."""
         return True
 
-    # -- its tensors by name -----------------------------------------------------------------------
+    # -- tensors by name ---------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
         """Parameters and buffers by name: the tensors themselves, not copies."""
         return {**self.params, **self.buffers}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> Self:
-        """Copy tensors in by name. CheckpointError names the first that is missing, extra or of another shape."""
-        here = self.state_dict()
-        for name in [*here, *state]:
-            if name not in state or name not in here:
-                raise CheckpointError(
-                    f"{name}: {'missing' if name in here else 'no such tensor in this net'}"
-                )
-            if state[name].shape != here[name].shape:
-                shapes = f"shape {tuple(state[name].shape)}, expected {tuple(here[name].shape)}"
+        """Copy the values of tensors by name.
+
+        CheckpointError names the first tensor that is missing, unknown or of another shape. Nothing is
+        copied then.
+        """
+        own = self.state_dict()
+        for name in [*own, *state]:
+            if name not in state:
+                raise CheckpointError(f"{name}: missing")
+            if name not in own:
+                raise CheckpointError(f"{name}: no such tensor in this net")
+            if state[name].shape != own[name].shape:
+                shapes = f"shape {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
                 raise CheckpointError(f"{name}: {shapes}")
-        for name, t in here.items():
+        for name, t in own.items():
             t.copy_(state[name])
         return self
 
     # -- printing ----------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """The options of __init__ that are attributes, as `name=value`."""
+        """The options of __init__ that are attributes, as `name=value`: what repr shows in parentheses."""
         shown = []
         for name in inspect.signature(type(self).__init__).parameters:
             if name == "bias":
@@ -179,17 +196,25 @@ class Layer:
 
 
 class SavesInput:
-    """For a layer whose `saved` is x itself: with recomputing, x is dropped and computed again."""
+    """Mixin for a layer whose `saved` is x itself. Recomputation then drops x and computes it again."""
 
     def drop_input(self, saved):
+        """Nothing is left without x."""
         return None
 
     def add_input(self, saved, x: Tensor):
+        """saved is x."""
         return x
 
 
-def run_backward(layer: Layer, saved, dy: Tensor, input_grad: bool = True, keep: bool = False):
-    """layer.backward(saved, dy), with those of the two options that the layer takes."""
+def run_backward(
+    layer: Layer, saved: Any, dy: Tensor, input_grad: bool = True, keep: bool = False
+) -> tuple[Any, dict[str, Tensor]]:
+    """layer.backward(saved, dy) with the options that this layer's backward has.
+
+    input_grad  False: dx isn't needed, and may be None
+    keep        True: a net leaves saved unchanged, so that backward can be called again
+    """
     options = {}
     if not input_grad and "input_grad" in layer.backward_options:
         options["input_grad"] = False
@@ -199,27 +224,27 @@ def run_backward(layer: Layer, saved, dy: Tensor, input_grad: bool = True, keep:
 
 
 def check_pictures(layer: Layer, x: Tensor):
-    """BatchError unless x is a batch of pictures."""
+    """BatchError unless x is a batch of images (N, C, H, W)."""
     if x.dim() != 4:
         raise BatchError(f"{type(layer).__name__} takes pictures (N, C, H, W), not {tuple(x.shape)}")
 
 
 def sum_dtype(x: Tensor) -> torch.dtype:
-    """The type to add up in: at least float32."""
+    """The dtype to sum numbers of x in: that of x, but at least float32."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def blocks(*tensors: Tensor, each: int | None = None, most: int = 2**19):
-    """Yield the tensors some samples at a time, so that intermediate results stay in the cache.
+def blocks(*tensors: Tensor, sample_size: int | None = None, block_size: int = 2**19):
+    """Yield the tensors in blocks of samples, so that intermediate results stay in the cache.
 
-    each  numbers that one sample makes, by default those that it has
-    most  numbers in a block; 2 MB in float32 by default, which was measured to be good
+    sample_size  numbers that one sample needs in the computation; by default, the numbers it has
+    block_size   numbers in a block at most; by default 2 MB in float32, which was fast in measurements
 
-    On CUDA, and where a compiler fuses, all at once.
+    On CUDA, and under torch.compile, which fuses the operations anyway, there is one block.
     """
-    tensors = tuple(torch.atleast_1d(t) for t in tensors)  # one number is a sample too
-    some = len(tensors[0])
-    each = tensors[0][:1].numel() if each is None else each
+    tensors = tuple(torch.atleast_1d(t) for t in tensors)  # a scalar counts as one sample
+    samples = len(tensors[0])
+    sample_size = tensors[0][:1].numel() if sample_size is None else sample_size
     if tensors[0].device.type == "cpu" and not torch.compiler.is_compiling():
-        some = max(1, most // max(1, each))
-    return zip(*(t.split(some) for t in tensors))
+        samples = max(1, block_size // max(1, sample_size))
+    return zip(*(t.split(samples) for t in tensors))

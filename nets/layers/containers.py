@@ -1,7 +1,7 @@
-"""Nets are layers: in a row (Sequential) or around (Residual), under the same contract.
+"""Nets: layers made of layers, one after another (Sequential) or with a shortcut (Residual).
 
-A net's `saved` is a list that backward empties from its end, so that memory is freed as backward
-goes. With `keep=True` it stays whole, for a second backward.
+A net obeys the same contract as a layer. Its `saved` is a list. backward removes entries from its end, so
+that memory is freed during backward. With `keep=True` the list stays unchanged, for a second backward.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,17 +10,19 @@ from torch import Tensor, nn
 
 from nets.common.errors import SavedError
 from nets.layers.base import Layer, run_backward
-from nets.layers.registry import LAYERS, register
+from nets.layers.linear import Linear
+from nets.layers.registry import register
 
 
 class Net(Layer):
     """A layer made of named layers. A subclass defines forward and backward.
 
-    A parameter is called `child.name`. One that occurs twice, because the same layer or the same
-    tensor is used in two places, is listed once, under its first name. Its gradient is the sum over
+    A parameter's name is `child.name`. If the same layer or tensor is used in several places, its
+    parameter is listed once, under the first name. Its gradient is the sum over
     the places: dL/dw = Σ_k dL/dw_k, the chain rule for w_1 = w_2 = … = w.
 
-    backward takes `input_grad` (False: dx isn't wanted) and `keep` (True: leave saved whole).
+    backward has the options `input_grad` (False: dx isn't needed) and `keep` (True: leave saved unchanged).
+    ValueError without children, TypeError if a child is no Layer.
     """
 
     def __init__(self, **children: Layer):
@@ -32,13 +34,14 @@ class Net(Layer):
         self.children = children
         self.training = True
         first: dict[int, str] = {}
-        self._names = {  # every place's name -> the name under which it is listed
+        self._names = {  # name of a tensor in each place -> the name that it is listed under
             f"{child}.{name}": first.setdefault(id(t), f"{child}.{name}")
             for child, layer in children.items()
             for name, t in (layer.params | layer.buffers).items()
         }
 
     def _listed(self, kind: str) -> dict[str, Tensor]:
+        """The children's "params" or "buffers" by name, each tensor once."""
         return {
             f"{child}.{name}": t
             for child, layer in self.children.items()
@@ -47,11 +50,13 @@ class Net(Layer):
         }
 
     @property
-    def params(self) -> dict[str, Tensor]:  # type: ignore[override]
+    def params(self) -> dict[str, Tensor]:
+        """The children's parameters by name, in a new dict: adding to it doesn't change the net."""
         return self._listed("params")
 
     @property
-    def buffers(self) -> dict[str, Tensor]:  # type: ignore[override]
+    def buffers(self) -> dict[str, Tensor]:
+        """The children's buffers by name, in a new dict: adding to it doesn't change the net."""
         return self._listed("buffers")
 
     def backward(self, saved, dy: Tensor, input_grad: bool = True, keep: bool = False):
@@ -73,17 +78,17 @@ class Net(Layer):
                     yield layer
 
     def _collect(self, grads: dict[str, Tensor], child: str, new: dict[str, Tensor]):
-        """Add one child's gradients to the net's own."""
+        """Add the gradients of one child to grads, under the net's names."""
         for name, g in new.items():
             name = self._names[f"{child}.{name}"]
             grads[name] = grads[name] + g if name in grads else g
 
-    def _to_spend(self, saved: list, keep: bool) -> list:
-        """What backward may empty. SavedError where an earlier backward has emptied it."""
+    def _take_saved(self, saved: list, keep: bool) -> list:
+        """The list that backward may empty. SavedError if an earlier backward has emptied it."""
         if len(saved) != len(self.children):
             raise SavedError(
                 f"{type(self).__name__}: an earlier backward has freed what this forward saved;"
-                " give that one keep=True, or call forward again"
+                " call it with keep=True, or call forward again"
             )
         return list(saved) if keep else saved
 
@@ -99,24 +104,25 @@ class Net(Layer):
 class Sequential(Net):
     """y = f_n(… f_2(f_1(x))). Backward is the chain rule, from the last layer to the first.
 
-    With `recompute` a layer that saves its x (a convolution) drops it where the layer before can
-    compute it again from what it has saved itself (an activation, a norm): less memory for a little
-    work. Source: Chen et al. 2016, "Training deep nets with sublinear memory cost".
+    With `recompute`, a layer that saves its x (such as a convolution) drops it if the previous layer can
+    recompute it from its own saved tensors (an activation or a norm can). This needs less memory and a
+    little more computation.
+    Source: Chen et al. 2016, "Training deep nets with sublinear memory cost".
     """
 
     nested = ("layers",)
-    examples = [((5, 6), lambda: Sequential(LAYERS["Linear"](6, 5), LAYERS["Linear"](5, 3)))]
+    examples = [((5, 6), lambda: Sequential(Linear(6, 5), Linear(5, 3)))]
 
     def __init__(self, *layers: Layer, recompute: bool = False):
         super().__init__(**{str(i): layer for i, layer in enumerate(layers)})
         self.recompute = recompute
 
     def forward(self, x: Tensor):
-        saved, before = [], None
+        saved, previous = [], None
         for layer in self.children.values():
             y, s = layer.forward(x)
-            saved.append(layer.drop_input(s) if self._drops(before, layer) else s)
-            x, before = y, layer
+            saved.append(layer.drop_input(s) if self._drops_input(previous, layer) else s)
+            x, previous = y, layer
         return x, saved
 
     def backward(
@@ -128,14 +134,16 @@ class Sequential(Net):
         frozen: frozenset[str] = frozenset(),
         on_grads: Callable[[dict[str, Tensor]], None] | None = None,
     ):
-        """frozen: names of parameters whose gradient isn't wanted. on_grads: called with a layer's gradients
-        as soon as they are complete; they are then left out of grads.
+        """(dx, grads) as in Layer.backward.
 
-        Without input_grad the first layers that have nothing to train get no backward.
+        input_grad  False: dx is None, and the layers before the first one that is trained get no backward
+        keep        True: leave saved unchanged, for a second backward
+        frozen      names of parameters whose gradients aren't needed; grads leaves them out
+        on_grads    called with the gradients of a layer as soon as they are complete; grads leaves them out
         """
-        saved, grads, restored = self._to_spend(saved, keep), {}, set()
+        saved, grads, restored = self._take_saved(saved, keep), {}, set()
         children = list(self.children.items())
-        first = 0 if input_grad else self._first_trained(frozen)  # nothing before it is wanted
+        first = 0 if input_grad else self._first_trained(frozen)  # no gradient before it is needed
         for i in reversed(range(first, len(children))):
             name, layer = children[i]
             self._recompute_input(saved, i, restored)
@@ -144,34 +152,37 @@ class Sequential(Net):
             if frozen:
                 grads = {k: g for k, g in grads.items() if k not in frozen}
             if on_grads:
-                # a tensor used in an earlier place too isn't complete yet: not in grads by this name
-                ready = {k: grads.pop(k) for n in new if (k := f"{name}.{n}") in grads}
-                if ready:
-                    on_grads(ready)
+                # A tensor that an earlier layer uses too is listed under that layer's name, so it isn't in
+                # grads under this name: its gradient isn't complete yet.
+                complete = {k: grads.pop(k) for n in new if (k := f"{name}.{n}") in grads}
+                if complete:
+                    on_grads(complete)
         saved.clear()
         return dy if input_grad else None, grads
 
     def _first_trained(self, frozen: frozenset[str]) -> int:
-        """The first child with a parameter that isn't frozen."""
+        """The index of the first child with a parameter that isn't frozen; their number if there is none."""
         for i, (child, layer) in enumerate(self.children.items()):
             if any(self._names[f"{child}.{name}"] not in frozen for name in layer.params):
                 return i
         return len(self.children)
 
-    def _drops(self, before: Layer | None, layer: Layer) -> bool:
-        """Is the layer's x dropped in forward, to be computed again in backward?"""
-        return self.recompute and before is not None and before.recomputes_output() and layer.saves_input()
+    def _drops_input(self, previous: Layer | None, layer: Layer) -> bool:
+        """Whether forward drops the x that the layer saved, so that backward recomputes it."""
+        return (
+            self.recompute and previous is not None and previous.recomputes_output() and layer.saves_input()
+        )
 
     def _recompute_input(self, saved: list, i: int, restored: set[int]):
-        """Put layer i's x back where forward dropped it. restored: the layers that have it back."""
+        """Put back the x of layer i if forward dropped it. restored: the layers that have theirs back."""
         layers = list(self.children.values())
-        if i and i not in restored and self._drops(layers[i - 1], layers[i]):
+        if i and i not in restored and self._drops_input(layers[i - 1], layers[i]):
             self._recompute_input(saved, i - 1, restored)
             saved[i] = layers[i].add_input(saved[i], layers[i - 1].output(saved[i - 1]))
             restored.add(i)
 
     def with_children(self, children: dict[str, Layer]) -> "Sequential":
-        """Another Sequential of these layers, under the names that they have here."""
+        """A new Sequential of these layers with these names, and with the options and mode of this one."""
         net = Sequential.__new__(Sequential)
         Net.__init__(net, **children)
         net.recompute, net.training = self.recompute, self.training
@@ -192,16 +203,16 @@ class Sequential(Net):
 
 @register
 class Residual(Net):
-    """y = body(x) + shortcut(x), the shortcut being x itself unless a layer is given.
+    """y = body(x) + shortcut(x). Without a layer for the shortcut, it is x itself.
 
-    x takes two ways, so its gradient is the sum of two: dx = body'ᵀ dy + shortcut'ᵀ dy.
+    x affects y by two paths, so its gradient is the sum of two: dx = body'ᵀ dy + shortcut'ᵀ dy.
     Source: He et al. 2015, "Deep residual learning for image recognition".
     """
 
     nested = ("body", "shortcut")
     examples = [
-        ((5, 6), lambda: Residual(LAYERS["Linear"](6, 3), LAYERS["Linear"](6, 3))),
-        ((5, 6), lambda: Residual(LAYERS["Linear"](6, 6))),
+        ((5, 6), lambda: Residual(Linear(6, 3), Linear(6, 3))),
+        ((5, 6), lambda: Residual(Linear(6, 6))),
     ]
 
     def __init__(self, body: Layer, shortcut: Layer | None = None):
@@ -211,18 +222,18 @@ class Residual(Net):
         y, saved = self.children["body"].forward(x)
         if "shortcut" not in self.children:
             return y + x, [saved]
-        around, other = self.children["shortcut"].forward(x)
-        return y + around, [saved, other]
+        shortcut, shortcut_saved = self.children["shortcut"].forward(x)
+        return y + shortcut, [saved, shortcut_saved]
 
     def backward(self, saved, dy: Tensor, input_grad: bool = True, keep: bool = False):
-        saved, grads = self._to_spend(saved, keep), {}
-        around = dy
+        saved, grads = self._take_saved(saved, keep), {}
+        shortcut_dx = dy
         if "shortcut" in self.children:
-            around, new = run_backward(self.children["shortcut"], saved.pop(), dy, input_grad, keep)
+            shortcut_dx, new = run_backward(self.children["shortcut"], saved.pop(), dy, input_grad, keep)
             self._collect(grads, "shortcut", new)
         dx, new = run_backward(self.children["body"], saved.pop(), dy, input_grad, keep)
         self._collect(grads, "body", new)
-        return dx + around if input_grad else None, grads
+        return dx + shortcut_dx if input_grad else None, grads
 
     def to_torch(self, **children):
         return ResidualModule(**children)

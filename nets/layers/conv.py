@@ -1,4 +1,4 @@
-"""Convolution: the same small weights at every place, so their gradient is a sum over places."""
+"""Convolution: the same small filter at every place, so its gradient is a sum over places."""
 
 import math
 
@@ -10,11 +10,11 @@ from nets.common.errors import Unsupported
 from nets.layers.base import Layer, SavesInput, blocks, sum_dtype
 from nets.layers.init import init_gaussian, uniform
 from nets.layers.registry import register, require
-from nets.layers.windows import EXAMPLES, Windows
+from nets.layers.windows import EXAMPLES, IntOrPair, Windows
 
 
 class Conv2dModule(nn.Conv2d):
-    """nn.Conv2d whose weights follow the type of x."""
+    """nn.Conv2d that converts its weights to the dtype of x."""
 
     def forward(self, x: Tensor) -> Tensor:
         b = None if self.bias is None else self.bias.to(x.dtype)
@@ -23,11 +23,11 @@ class Conv2dModule(nn.Conv2d):
 
 @register
 class Conv2d(SavesInput, Layer):
-    """y_nopq = b_o + Σ_cij w_ocij · x_nc(sp+di)(sq+dj), with x padded by zeros.
+    """y_nopq = b_o + Σ_cij w_ocij · x_nc(sp+di)(sq+dj), with x padded with zeros.
 
     Shapes: x (N, C, H, W), w (O, C/groups, kh, kw), b (O), y (N, O, oh, ow).
-    y is linear in x, in w and in b. Each gradient is the sum of dy times whatever the thing
-    was multiplied with:
+    s is the stride, d the dilation. y is linear in x, in w and in b. Each gradient is the sum of dy times
+    the factor that the variable was multiplied with:
 
         dx_ncab = Σ dy_nopq w_ocij  over all o, i, j, p, q with sp+di = a and sq+dj = b:
                   the adjoint, a transposed convolution of dy with the same w;
@@ -35,6 +35,8 @@ class Conv2d(SavesInput, Layer):
                   of two matrices, dyᵀ (O, N·oh·ow) and the patches (N·oh·ow, kh·kw·C);
         db_o    = Σ_npq dy_nopq.
 
+    Sizes are a number, or (rows, columns). The weights start uniform in ±1/√(C/groups·kh·kw), or as
+    init_dirac, init_std and init_bias say (see init.py). ValueError for sizes that don't fit together.
     Source: Dumoulin and Visin 2016, "A guide to convolution arithmetic".
     """
 
@@ -54,10 +56,10 @@ class Conv2d(SavesInput, Layer):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size,
-        stride=1,
-        padding=0,
-        dilation=1,
+        kernel_size: IntOrPair,
+        stride: IntOrPair = 1,
+        padding: IntOrPair = 0,
+        dilation: IntOrPair = 1,
         groups: int = 1,
         bias: bool = True,
         init_dirac: bool = False,
@@ -81,7 +83,7 @@ class Conv2d(SavesInput, Layer):
         init_gaussian(self.params, init_std, init_bias)
 
     def _init_dirac(self):
-        """Start the first filters as copies of the input's channels: 1 in the middle, else 0.
+        """Make the first filters copy the input's channels: 1 in the middle, 0 elsewhere.
 
         Source: Zagoruyko and Komodakis 2017, "DiracNets"; Jordan 2024, airbench94.
         """
@@ -103,9 +105,9 @@ class Conv2d(SavesInput, Layer):
         x, win, weight = saved, self.windows, self.params["weight"]
         dw, dx = self._weight_gradient(x, dy), None
         if input_grad:
-            left = win.left_over(x.shape)  # else odd sizes come back too small
+            left_over = win.left_over(x.shape)  # without it, dx is smaller than x if windows leave a rest
             dx = conv_transpose2d(
-                dy, weight.to(dy.dtype), None, win.stride, win.padding, left, self.groups, win.dilation
+                dy, weight.to(dy.dtype), None, win.stride, win.padding, left_over, self.groups, win.dilation
             )
         grads = {"weight": dw.to(weight.dtype)}
         if "bias" in self.params:
@@ -113,11 +115,14 @@ class Conv2d(SavesInput, Layer):
         return dx, grads
 
     def _weight_gradient(self, x: Tensor, dy: Tensor) -> Tensor:
-        """dw by gathered patches, a block of pictures at a time, as patches are kh·kw times as many."""
+        """dw as a product of dy and the patches of x.
+
+        Patches need kh·kw times the memory of x, so they are made for a block of images at a time.
+        """
         o, c, kh, kw = self.params["weight"].shape
         g, (oh, ow) = self.groups, dy.shape[2:]
         dw = torch.zeros((g, o // g, kh * kw * c), dtype=sum_dtype(dy), device=dy.device)
-        for xs, dys in blocks(x, dy, each=oh * ow * kh * kw * c * g, most=2**22):
+        for xs, dys in blocks(x, dy, sample_size=oh * ow * kh * kw * c * g, block_size=2**22):
             patches = self.windows.patches(xs, (oh, ow)).flatten(3, 4).flatten(0, 2)
             rows = dys.permute(0, 2, 3, 1).flatten(0, 2)  # (n·oh·ow, O); patches (…, kh·kw, C)
             if g == 1:
@@ -128,7 +133,7 @@ class Conv2d(SavesInput, Layer):
         return dw.reshape(o, kh, kw, c).permute(0, 3, 1, 2)
 
     def is_same_3x3(self) -> bool:
-        """Is it 3 × 3, stride 1, padding 1, in one group?"""
+        """Whether it is 3 × 3 with stride 1, padding 1 and one group."""
         return self.windows == Windows.of(3, 1, 1) and self.groups == 1
 
     def extra_repr(self):
@@ -145,7 +150,7 @@ class Conv2d(SavesInput, Layer):
     def from_torch(cls, module):
         require(module, padding_mode="zeros")
         padding = module.padding
-        if isinstance(padding, str):  # "same" may want one more on one side
+        if isinstance(padding, str):  # "same" may need one more place on one side
             left, right, top, bottom = module._reversed_padding_repeated_twice
             if (left, top) != (right, bottom):
                 raise Unsupported(f"Conv2d with padding={padding!r} that isn't the same on both sides")

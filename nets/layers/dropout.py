@@ -1,4 +1,4 @@
-"""Dropout: in training each number is dropped by chance, so that no node leans on another."""
+"""Dropout: in training random numbers are set to 0, so that no unit depends on single others."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from nets.layers.registry import register
 
 
 class SameDraws(nn.Dropout):
-    """nn.Dropout that, after the same seed, drops the numbers that the layer drops."""
+    """nn.Dropout that drops the same numbers as the layer if both start from the same seed."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p in (0, 1):
@@ -24,10 +24,10 @@ def _dropout(x, p=0.5, training=True, inplace=False):
 
 @register
 class Dropout(Layer):
-    """y = x·m / (1 − p), with m = 0 with probability p and 1 otherwise; y = x in evaluation.
+    """In training y = x·m / (1 − p), with m = 0 with probability p and m = 1 otherwise. In evaluation y = x.
 
-    m is a constant of the forward pass, so dx = dy·m / (1 − p): the same mask again, which is
-    all that is saved. It is drawn from torch's global generator of x's device.
+    m doesn't depend on x, so dx = dy·m / (1 − p). saved is the mask m, or None in evaluation. m is drawn
+    from torch's global generator of x's device. ValueError unless 0 ≤ p ≤ 1.
     Source: Srivastava et al. 2014, "Dropout", with the scale moved from test to training.
     """
 
@@ -45,7 +45,7 @@ class Dropout(Layer):
     def forward(self, x: Tensor):
         if not self.training:
             return x, None
-        # drawn in float32: in bfloat16 the draws are too coarse for most p
+        # drawn in float32, because bfloat16 numbers are too coarse to compare with most p
         mask = torch.rand_like(x, dtype=torch.float32) >= self.p
         return x * mask * self.scale, mask
 

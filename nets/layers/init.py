@@ -1,19 +1,20 @@
-"""Initial values: uniform by default; a Gaussian for weights and a constant for biases where asked for."""
+"""Initial values: uniform by default, optionally Gaussian for weights and constant for biases."""
 
 import torch
 from torch import Tensor
 
 
 def uniform(shape: tuple[int, ...], bound: float) -> Tensor:
-    """Initial values, uniform in ±bound, from torch's global generator."""
+    """A float32 tensor, uniform in ±bound, from torch's global generator."""
     return (torch.rand(shape) * 2 - 1) * bound
 
 
 def init_gaussian(params: dict[str, Tensor], std: float | None = None, bias: float | None = None):
-    """Draw params["weight"] again, with mean 0 and deviation std, and set params["bias"]; None: leave it.
+    """Redraw params["weight"] with mean 0 and standard deviation std, and fill params["bias"] with bias.
 
-    A bias of 1 starts a layer's ReLUs where they have a gradient from the first step on.
-    ValueError where there is no bias. Source: Krizhevsky, Sutskever and Hinton 2012, section 5.
+    None leaves a tensor unchanged. With a bias of 1, the ReLUs behind a layer have a gradient from the
+    first step on. ValueError if std is negative, or if a bias is given and the layer has none.
+    Source: Krizhevsky, Sutskever and Hinton 2012, section 5.
     """
     if std is not None:
         if std < 0:

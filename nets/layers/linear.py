@@ -1,4 +1,4 @@
-"""Linear: every output a weighted sum of every input. Flatten: pictures into rows of numbers."""
+"""Linear: every output is a weighted sum of all inputs. Flatten: an image becomes a row of numbers."""
 
 import math
 
@@ -12,7 +12,7 @@ from nets.layers.registry import is_batch_size, register, require
 
 
 class LinearModule(nn.Linear):
-    """nn.Linear whose weights follow the type of x."""
+    """nn.Linear that converts its weights to the dtype of x."""
 
     def forward(self, x: Tensor) -> Tensor:
         b = None if self.bias is None else self.bias.to(x.dtype)
@@ -21,7 +21,7 @@ class LinearModule(nn.Linear):
 
 @register
 class Linear(SavesInput, Layer):
-    """y = x Wᵀ + b, with x (…, I), W (O, I), b (O), y (…, O); I in_features, O out_features.
+    """y = x Wᵀ + b, with x (…, I), W (O, I), b (O), y (…, O), where I = in_features and O = out_features.
 
     y_no = Σ_i x_ni W_oi + b_o, so by the chain rule
 
@@ -29,8 +29,9 @@ class Linear(SavesInput, Layer):
         dW_oi = Σ_n dy_no x_ni   ->  dW = dyᵀ x
         db_o  = Σ_n dy_no
 
-    The lecture's threshold T is −b: a weight on an input that is always −1. Weights start uniform in
-    ±init_bound, by default 1/√I, or as init_std and init_bias say (see init.py).
+    The threshold T of MIT 6.034's lecture 12a is −b: the weight of an input that is always −1.
+    Weights and biases start uniform in ±init_bound, by default ±1/√I, or as init_std and init_bias say
+    (see init.py). ValueError if a number of features is below 1.
     Source: Rumelhart, Hinton and Williams 1986.
     """
 
@@ -83,7 +84,7 @@ class Linear(SavesInput, Layer):
 
 
 def _view(x, *shape):
-    """x.view(x.size(0), -1), or with x.shape[0], is x.flatten(1)."""
+    """The module for x.view(x.size(0), -1) or x.view(x.shape[0], -1), which are x.flatten(1)."""
     shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
     if len(shape) != 2 or not is_batch_size(shape[0], x) or shape[1] != -1:
         raise Unsupported(f"view to {', '.join(map(str, shape))} (x.flatten(1) is known)")
@@ -92,7 +93,7 @@ def _view(x, *shape):
 
 @register
 class Flatten(Layer):
-    """(N, C, H, W) -> (N, C·H·W). No arithmetic, so backward only restores the shape."""
+    """x (N, C, H, W) -> y (N, C·H·W), or any x (N, …). Backward only restores the shape."""
 
     examples = [((3, 4, 7, 8), {})]
     torch_types = (nn.Flatten,)

@@ -1,4 +1,4 @@
-"""BatchNorm: every channel to mean 0 and variance 1 over the batch, then a scale and a shift."""
+"""BatchNorm: each channel gets mean 0 and variance 1 over the batch, then a scale and a shift."""
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +13,20 @@ from nets.layers.registry import register, require
 class BatchNorm2d(Layer):
     """x̂ = (x − μ)·r with r = 1/√(σ² + ε), y = γ·x̂ + β, for each channel of x (N, C, H, W).
 
-    In training μ and σ² are the batch's own over its m = N·H·W values, σ² = Σ(x − μ)²/m, and
-    so depend on x. In evaluation they are running averages, constants:
+    In training μ and σ² = Σ(x − μ)²/m are computed from the batch's m = N·H·W values of a channel, so
+    they depend on x. In evaluation they are the running averages, which are constants:
 
-        dβ = Σ dy        dγ = Σ dy·x̂        in both, and
+        dβ = Σ dy        dγ = Σ dy·x̂        in both modes
         evaluation:  dx = γ·r·dy
         training:    dx = γ·r·(dy − dβ/m − x̂·dγ/m)
 
-    For the last: dμ/dx = 1/m and dσ²/dx = 2(x − μ)/m give dx̂_k/dx_i = r·(δ_ki − 1/m − x̂_k·x̂_i/m),
-    summed against γ·dy_k. Saved are x, μ and r; x̂ is cheap to make again.
-    Running averages take momentum of the new value, of the variance the unbiased one, σ²·m/(m−1):
-    writing them is the one thing that a forward here does to its layer.
+    Derivation of the last line: dμ/dx = 1/m and dσ²/dx = 2(x − μ)/m give
+    dx̂_k/dx_i = r·(δ_ki − 1/m − x̂_k·x̂_i/m). dx_i is the sum over k of this times γ·dy_k.
+
+    saved holds x, μ, r and the mode. x̂ isn't saved, because it is cheap to compute.
+    In training, forward updates the buffers: running ← (1 − momentum)·running + momentum·new, where the
+    new variance is the unbiased one, σ²·m/(m−1). No other layer's forward writes to its layer.
+    ValueError unless eps > 0 and 0 ≤ momentum ≤ 1.
     Source: Ioffe and Szegedy 2015, "Batch normalization".
     """
 
@@ -44,7 +47,7 @@ class BatchNorm2d(Layer):
         self.buffers["running_var"] = torch.ones(num_features)
 
     def check(self, x: Tensor):
-        """BatchError unless x is pictures with something to normalize by."""
+        """BatchError unless x is images with, in training, at least two values per channel."""
         check_pictures(self, x)
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] <= 1:
             raise BatchError("BatchNorm2d in training needs more than one value a channel in a batch")
@@ -61,18 +64,20 @@ class BatchNorm2d(Layer):
         return y, (x, mean.clone(), torch.rsqrt(var + self.eps), False)
 
     def statistics(self, x: Tensor, moments):
-        """Mean and variance (C) to normalize x by: in training its own, which update the running averages.
+        """Mean and variance, each (C), to normalize x with.
 
-        moments: x -> its channels' mean and variance.
+        In training these are the batch's, and the running averages are updated. In evaluation these are
+        the running averages. moments: function of x that returns the mean and variance of its channels.
+        For kernels that compute the rest of forward themselves.
         """
         self.check(x)
         mean, var = self.buffers["running_mean"], self.buffers["running_var"]
         if not self.training:
             return mean.clone(), var.clone()
-        own, m = moments(x), x.numel() // x.shape[1]
-        for average, new in zip((mean, var), (own[0], own[1] * (m / (m - 1)))):
+        of_batch, m = moments(x), x.numel() // x.shape[1]
+        for average, new in zip((mean, var), (of_batch[0], of_batch[1] * (m / (m - 1)))):
             average.mul_(1 - self.momentum).add_(new * self.momentum)
-        return own
+        return of_batch
 
     def output(self, saved):
         x, mean, rstd, _ = saved
@@ -99,7 +104,7 @@ class BatchNorm2d(Layer):
         dgamma = (dyf * centered).sum((0, 2, 3)) * rstd
         scale = rstd if gamma is None else gamma * rstd
         if training:
-            # dx = a·dy + b·(x − μ) + c, with a, b, c one number a channel
+            # dx = a·dy + b·(x − μ) + c, where a, b, c are one number per channel
             a, b, c = scale, -scale * rstd * dgamma / m, -scale * dbeta / m
             dx = centered.mul_(wide(b)).addcmul_(dyf, wide(a)).add_(wide(c)).to(dy.dtype)
         else:

@@ -1,4 +1,4 @@
-"""Pooling: a window becomes one number, its mean or its largest."""
+"""Pooling: each window becomes one number, its mean or its maximum."""
 
 import math
 
@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 from nets.common.errors import BatchError, Unsupported
 from nets.layers.base import Layer, check_pictures
 from nets.layers.registry import register, require
-from nets.layers.windows import EXAMPLES, Windows
+from nets.layers.windows import EXAMPLES, IntOrPair, Windows
 
 PICTURES = (3, 4, 7, 8)
 
@@ -22,6 +22,7 @@ class GlobalAvgPoolModule(nn.Module):
 
 
 def _mean(x, dim=None, keepdim=False):
+    """The module for a mean over rows and columns. Unsupported for other axes."""
     axes = sorted(dim) if isinstance(dim, (tuple, list)) else [dim]
     if keepdim or axes not in ([2, 3], [-2, -1]):
         raise Unsupported(f"mean over {dim}, keepdim={keepdim}")
@@ -30,7 +31,7 @@ def _mean(x, dim=None, keepdim=False):
 
 @register
 class GlobalAvgPool(Layer):
-    """y = the mean over all places, (N, C, H, W) -> (N, C): each place gets dy / (H·W)."""
+    """y = the mean over all places, (N, C, H, W) -> (N, C). Each place gets dx = dy / (H·W)."""
 
     takes_pictures = True
     examples = [(PICTURES, {})]
@@ -57,7 +58,7 @@ class GlobalMaxPoolModule(nn.Module):
 
 @register
 class GlobalMaxPool(Layer):
-    """y = the largest over all places, (N, C, H, W) -> (N, C): the first winner gets dy."""
+    """y = the maximum over all places, (N, C, H, W) -> (N, C). The first place with the maximum gets dy."""
 
     takes_pictures = True
     examples = [(PICTURES, {})]
@@ -82,10 +83,12 @@ class GlobalMaxPool(Layer):
 
 @register
 class AvgPool2d(Layer):
-    """y_ncpq = Σ_ij x_nc(sp+i)(sq+j) / (kh·kw), padding counted as zeros.
+    """y_ncpq = Σ_ij x_nc(sp+i)(sq+j) / (kh·kw), with stride s. Padding counts as zeros.
 
-    Every input adds 1/(kh·kw) to each window that sees it, so dx is the sum over those
-    windows of dy / (kh·kw): dy added back through the shifted views.
+    Shapes: x (N, C, H, W), y (N, C, oh, ow).
+    Every input has the weight 1/(kh·kw) in each window that contains it, so its dx is the sum over
+    those windows of dy / (kh·kw). It is computed by adding dy through the shifted views (windows.py).
+    The stride is the window's size by default. Sizes are a number, or (rows, columns).
     """
 
     takes_pictures = True
@@ -93,7 +96,7 @@ class AvgPool2d(Layer):
     torch_types = (nn.AvgPool2d,)
     torch_calls = {"avg_pool2d": lambda x, *args, **options: nn.AvgPool2d(*args, **options)}
 
-    def __init__(self, kernel_size, stride=None, padding=0):
+    def __init__(self, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0):
         super().__init__()
         self.windows = Windows.pool(kernel_size, stride, padding)
 
@@ -103,8 +106,8 @@ class AvgPool2d(Layer):
         return avg_pool2d(x, win.size, win.stride, win.padding), x.shape
 
     def backward(self, saved, dy: Tensor):
-        share = dy / math.prod(self.windows.size)
-        return self.windows.scatter_add(dy, saved, lambda i, j: share), {}
+        part = dy / math.prod(self.windows.size)
+        return self.windows.scatter_add(dy, saved, lambda i, j: part), {}
 
     def extra_repr(self):
         return self.windows.extra_repr()
@@ -126,16 +129,18 @@ def _max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fa
 
 @register
 class MaxPool2d(Layer):
-    """y_ncpq = the largest x in window (p, q); padding never wins, NaN does.
+    """y_ncpq = the maximum of x in window (p, q). Padding is never the maximum; a NaN always is.
 
-    y equals the one input that won, so that input gets the window's dy and the others nothing;
-    on a tie the first in row order wins. Saved is the winner's index into H·W, in the smallest
-    type that holds it. Where windows don't overlap, dy is put back at the winners' places.
-    Where they do, an input gets the sum over the windows that it won:
+    Shapes: x (N, C, H, W), y (N, C, oh, ow).
+    y equals one input of the window, its winner. On a tie, that is the first in row order. The winner gets
+    the window's dy, the other inputs get 0. saved holds the winner's index into H·W, in the smallest
+    integer type that can hold it. If windows don't overlap, dy is written to the winners' places.
+    If they do, an input gets the sum over the windows whose winner it is:
 
         dx_nc(sp+di)(sq+dj) += dy_ncpq · [winner_ncpq = (sp+di)·W + (sq+dj)]  for each (i, j),
 
-    one (i, j) after another and so in the same order every time.
+    with stride s and dilation d, one (i, j) after another, so that the order of addition is fixed.
+    The stride is the window's size by default. Sizes are a number, or (rows, columns).
     """
 
     takes_pictures = True
@@ -143,16 +148,22 @@ class MaxPool2d(Layer):
     torch_types = (nn.MaxPool2d,)
     torch_calls = {"max_pool2d": _max_pool2d}
 
-    def __init__(self, kernel_size, stride=None, padding=0, dilation=1):
+    def __init__(
+        self,
+        kernel_size: IntOrPair,
+        stride: IntOrPair | None = None,
+        padding: IntOrPair = 0,
+        dilation: IntOrPair = 1,
+    ):
         super().__init__()
         self.windows = Windows.pool(kernel_size, stride, padding, dilation)
 
     def check(self, x: Tensor):
-        """BatchError unless every window of x has an input."""
+        """BatchError unless every window contains a place of x."""
         win = self.windows
         win.check(self, x)
         if any(p and n < d for n, p, d in zip(x.shape[2:], win.padding, win.dilation)):
-            # two neighbours in a window can lie on both sides of the picture: its winner is nowhere
+            # neighbours in a window can lie on the two sides of the image, so that no input is in the window
             raise BatchError(f"MaxPool2d, padded: dilation {win.dilation} is larger than the picture")
 
     def forward(self, x: Tensor):
@@ -163,21 +174,21 @@ class MaxPool2d(Layer):
         return y, (winner.to(small), x.shape)
 
     def backward(self, saved, dy: Tensor):
-        winner, like = saved
+        winner, shape = saved
         win = self.windows
         if win.disjoint():
-            return torch.ops.aten.max_unpool2d(dy, winner.to(torch.int64), like[2:]), {}
+            return torch.ops.aten.max_unpool2d(dy, winner.to(torch.int64), shape[2:]), {}
         (sh, sw), (ph, pw), (dh, dw) = win.stride, win.padding, win.dilation
         row = torch.arange(dy.shape[2], device=dy.device)[:, None] * sh - ph
         col = torch.arange(dy.shape[3], device=dy.device) * sw - pw
 
-        def won(i, j):
-            # where (i, j) lies in the padding the index can equal another's, but what is
-            # added there is cropped away
-            place = (row + i * dh) * like[3] + (col + j * dw)  # (oh, ow)
+        def winners_dy(i, j):
+            # In the padding, the index of (i, j) can equal that of a place in the image. This does no
+            # harm: what is added in the padding is cropped.
+            place = (row + i * dh) * shape[3] + (col + j * dw)  # (oh, ow)
             return torch.where(winner == place.to(winner.dtype), dy, 0)
 
-        return win.scatter_add(dy, like, won), {}
+        return win.scatter_add(dy, shape, winners_dy), {}
 
     def extra_repr(self):
         return self.windows.extra_repr()

@@ -1,6 +1,6 @@
-"""The registry: every layer by its name, for configs, the checker, and conversion from and to torch.
+"""The registry of layers by name, for configs, gradcheck and the conversion from and to torch.
 
-Below it are the helpers with which a layer says, in `from_torch` and `torch_calls`, what it is in torch.
+The functions below it help a layer to define `from_torch` and `torch_calls`.
 """
 
 import operator
@@ -16,14 +16,14 @@ LayerClass = TypeVar("LayerClass", bound=type[Layer])
 
 
 def register(cls: LayerClass) -> LayerClass:
-    """Class decorator: make a layer known by its class name. ValueError where another has the name."""
+    """Class decorator: add a layer to LAYERS under its class name. ValueError if the name is taken."""
     if LAYERS.setdefault(cls.__name__, cls) is not cls:
         raise ValueError(f"two layers are called {cls.__name__}")
     return cls
 
 
 def examples(cls: type[Layer]) -> list[tuple[str, Layer, tuple[int, ...]]]:
-    """(what it is, the layer, shape of its input) of each example of a layer class."""
+    """(name with options, layer, shape of its input) for each example of a layer class."""
     found = []
     for shape, options in cls.examples:
         layer = options() if callable(options) else cls(**options)
@@ -33,27 +33,27 @@ def examples(cls: type[Layer]) -> list[tuple[str, Layer, tuple[int, ...]]]:
 
 
 def require(module: nn.Module, **options: Any):
-    """Unsupported where an option of a module has another value than the layer can do."""
-    for name, value in options.items():
-        found = getattr(module, name)
-        if found != value:
-            raise Unsupported(f"{type(module).__name__} with {name}={found!r}")
+    """Unsupported unless the module's options have these values, the only ones that the layer supports."""
+    for name, supported in options.items():
+        value = getattr(module, name)
+        if value != supported:
+            raise Unsupported(f"{type(module).__name__} with {name}={value!r}")
 
 
 def is_size(node: fx.Node) -> bool:
-    """Is a node of a traced forward x.size(…), x.shape, or one of its entries? No layer makes these."""
+    """Whether a node of a traced forward is x.size(…), x.shape or one of its entries: no layer's output."""
     if node.op == "call_function" and node.target is operator.getitem:
         return isinstance(node.args[0], fx.Node) and is_size(node.args[0])
-    return (node.op, node.target) == ("call_method", "size") or (
-        node.op == "call_function" and node.target is getattr and node.args[1] == "shape"
-    )
+    if node.op == "call_function":
+        return bool(node.target is getattr and node.args[1] == "shape")
+    return node.op == "call_method" and node.target == "size"
 
 
 def is_batch_size(size: Any, x: fx.Node) -> bool:
-    """Is it x's own number of samples?"""
+    """Whether size is the number of samples of x: x.size(0) or x.shape[0]."""
     if not isinstance(size, fx.Node) or not is_size(size):
         return False
     if size.target is operator.getitem:
-        whole, index = size.args
-        return index == 0 and isinstance(whole, fx.Node) and whole.args[0] is x
-    return size.target == "size" and (*size.args, size.kwargs.get("dim"))[:2] == (x, 0)
+        shape, index = size.args
+        return bool(index == 0) and isinstance(shape, fx.Node) and shape.args[0] is x
+    return bool(size.target == "size" and (*size.args, size.kwargs.get("dim"))[:2] == (x, 0))

@@ -1,4 +1,4 @@
-"""LocalResponseNorm: every channel damped by how loud its neighbour channels are at the same place."""
+"""LocalResponseNorm: each channel is divided by a power of its neighbour channels' mean square."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from nets.layers.registry import register
 
 
 class LocalResponseNormModule(nn.LocalResponseNorm):
-    """nn.LocalResponseNorm in float32 at least: it has no bfloat16 on a CPU."""
+    """nn.LocalResponseNorm computed in float32 at least, because it doesn't support bfloat16 on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.to(sum_dtype(x))).to(x.dtype)
@@ -19,19 +19,20 @@ class LocalResponseNormModule(nn.LocalResponseNorm):
 class LocalResponseNorm(SavesInput, Layer):
     """y_i = x_i·d_i^−β with d_i = k + (α/n)·Σ_j x_j², over the n channels j of i's window W(i).
 
-    x is (N, C, …), and all of it is at one place of one picture; W(i) runs from i − ⌊n/2⌋ to
-    i + ⌊(n−1)/2⌋, and channels beyond the first and the last count as zeros. α is divided by n as
-    torch.nn.functional.local_response_norm does it; the paper's own α is not, so its 10⁻⁴ with
+    x and y are (N, C, …); the formula holds for each sample and place. W(i) runs from i − ⌊n/2⌋ to
+    i + ⌊(n−1)/2⌋, and channels before the first and after the last count as zeros. α is divided by n,
+    as in torch.nn.functional.local_response_norm. The paper's α isn't, so its 10⁻⁴ with
     n = 5 is alpha = 5·10⁻⁴ here.
 
-    x_i is in y_i itself, and in the d_j of every window W(j) that it stands in:
+    x_i occurs in y_i directly, and in the d_j of every window W(j) that contains i:
 
         ∂y_j/∂x_i = [i = j]·d_j^−β − β·x_j·d_j^(−β−1)·∂d_j/∂x_i,   ∂d_j/∂x_i = (2α/n)·x_i·[i ∈ W(j)],
 
         dx_i = dy_i·d_i^−β − (2αβ/n)·x_i·Σ_{j: i ∈ W(j)} dy_j·x_j·d_j^(−β−1).
 
-    The last sum is over a window too, turned round: j from i − ⌊(n−1)/2⌋ to i + ⌊n/2⌋. Saved is x
-    alone; d is made again, a few samples at a time.
+    The last sum is also over a window, with its two sides exchanged: j from i − ⌊(n−1)/2⌋ to i + ⌊n/2⌋.
+    saved is x. Backward computes d again, for a block of samples at a time.
+    ValueError unless size ≥ 1 and alpha, beta, k ≥ 0.
     Source: Krizhevsky, Sutskever and Hinton 2012, "ImageNet classification with deep
     convolutional neural networks", 3.3.
     """
@@ -56,18 +57,18 @@ class LocalResponseNorm(SavesInput, Layer):
         y = torch.empty_like(x)
         for xs, out in blocks(x, y):
             xs = xs.to(sum_dtype(x))
-            out.copy_(self._loudness(xs).pow_(-self.beta).mul_(xs))
+            out.copy_(self._denominator(xs).pow_(-self.beta).mul_(xs))
         return y, x
 
     def backward(self, saved, dy: Tensor):
         dx = torch.empty_like(dy)
         for xs, g, out in blocks(saved, dy, dx):
-            xs = xs.to(sum_dtype(dy))  # and g with it, where they meet
-            d = self._loudness(xs)
-            damped = d.pow(-self.beta)
-            through = _window_sum((g * xs).mul_(damped).div_(d), self.above, self.below)
-            through.mul_(xs).mul_(-2 * self.alpha * self.beta / self.size)
-            out.copy_(through.addcmul_(g, damped))
+            xs = xs.to(sum_dtype(dy))  # products with g then have this dtype too
+            d = self._denominator(xs)
+            scale = d.pow(-self.beta)
+            by_neighbours = _window_sum((g * xs).mul_(scale).div_(d), self.above, self.below)
+            by_neighbours.mul_(xs).mul_(-2 * self.alpha * self.beta / self.size)
+            out.copy_(by_neighbours.addcmul_(g, scale))
         return dx, {}
 
     def to_torch(self, **_):
@@ -77,16 +78,16 @@ class LocalResponseNorm(SavesInput, Layer):
     def from_torch(cls, module):
         return cls(module.size, module.alpha, module.beta, module.k)
 
-    def _loudness(self, x: Tensor) -> Tensor:
-        """d, of x's shape."""
+    def _denominator(self, x: Tensor) -> Tensor:
+        """d, with the shape of x."""
         return _window_sum(x * x, self.below, self.above).mul_(self.alpha / self.size).add_(self.k)
 
 
 def _window_sum(t: Tensor, below: int, above: int) -> Tensor:
-    """Each channel's sum with the `below` channels before it and the `above` after it."""
-    total, furthest = t.clone(), t.shape[1] - 1
-    for shift in range(1, min(below, furthest) + 1):
+    """Each channel of t (N, C, …) plus the `below` channels before it and the `above` channels after it."""
+    total, largest_shift = t.clone(), t.shape[1] - 1
+    for shift in range(1, min(below, largest_shift) + 1):
         total[:, shift:] += t[:, :-shift]
-    for shift in range(1, min(above, furthest) + 1):
+    for shift in range(1, min(above, largest_shift) + 1):
         total[:, :-shift] += t[:, shift:]
     return total

@@ -1,8 +1,9 @@
-"""A layer or net as a torch.nn module with the same weights: the form that autograd can differentiate.
+"""A layer or net as a torch.nn module with the same weights, which autograd can differentiate.
 
-Weights keep their type and follow the type of x: float32 weights are rounded to bfloat16 where the
-pictures are bfloat16, and their gradients and updates are float32 again. That was measured to be no
-slower than torch.autocast, or than a module in bfloat16 beside a float32 copy of its weights.
+Weights keep their dtype, and forward converts them to the dtype of x. For example, float32 weights are
+rounded to bfloat16 if the images are bfloat16, but their gradients and updates are float32. In
+measurements this was no slower than torch.autocast, and no slower than a bfloat16 module with a float32
+copy of its weights.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,10 @@ from nets.layers.containers import Net
 
 
 def named_layers(net: Layer, name: str = ""):
-    """Yield (name, layer) of every layer in a net and of the net itself, each layer once."""
+    """Yield (name, layer) for each layer in a net and for the net itself, such as ("0.body (Conv2d)", layer).
+
+    A layer that is used several times comes once, with its first name. Inner layers come before their net.
+    """
     seen = set()
     for path, layer in _paths(net, name):
         if id(layer) not in seen:
@@ -24,6 +28,7 @@ def named_layers(net: Layer, name: str = ""):
 
 
 def _paths(layer: Layer, path: str):
+    """Yield (path, layer) for each place in a net."""
     for child, inner in getattr(layer, "children", {}).items():
         yield from _paths(inner, f"{path}.{child}" if path else child)
     yield path, layer
@@ -32,9 +37,9 @@ def _paths(layer: Layer, path: str):
 def to_module(layer: Layer) -> nn.Module:
     """The layer or net as a torch.nn module, with clones of its weights and statistics.
 
-    A parameter or buffer has the same name in both. What is shared stays shared, Whiten2d's filters
-    are a weight that requires no gradient, and training or evaluation mode is kept.
-    ValueError names every layer that has no module.
+    Parameters and buffers keep their names, shared layers and tensors stay shared, and training or
+    evaluation mode is kept. Whiten2d's filters become a weight that requires no gradient.
+    ValueError names all layers that have no module.
     """
     unknown = [name for name, inner in named_layers(layer) if not inner.has_torch()]
     if unknown:
@@ -43,11 +48,11 @@ def to_module(layer: Layer) -> nn.Module:
 
 
 class ModuleBuilder:
-    """Builds modules, and remembers which module belongs to which layer, and which tensor to which.
+    """Builds modules, and records the module of each layer and the copy of each tensor.
 
     modules  id of a layer -> its module
     tensors  id of a layer's tensor -> the module's parameter or buffer
-    make     (layer, **children's modules) -> a module, whatever its tensors' values
+    make     (layer, **modules of its children) -> module; its tensors may have any values
     """
 
     def __init__(self, make: Callable[..., nn.Module] = lambda layer, **children: layer.to_torch(**children)):
@@ -56,7 +61,7 @@ class ModuleBuilder:
         self.tensors: dict[int, Tensor] = {}
 
     def build(self, layer: Layer) -> nn.Module:
-        """The module of a layer. Its initial values are drawn and replaced: torch's random numbers stay as they were."""
+        """The module of a layer. It draws initial values, but leaves torch's random state unchanged."""
         with torch.random.fork_rng(devices=[]):
             return self._build(layer)
 
@@ -67,19 +72,18 @@ class ModuleBuilder:
             if layer.is_leaf():
                 self._fill(module, layer)
                 module.train(layer.training)
-            module.training = layer.training  # of a net alone: its layers may be in another mode
+            module.training = layer.training  # not .train(): the layers of a net may be in another mode
             self.modules[id(layer)] = module
         return self.modules[id(layer)]
 
     def _fill(self, module: nn.Module, layer: Layer):
+        """Replace the module's tensors by copies of the layer's."""
         for name, t in layer.params.items():
             copy = self.tensors.setdefault(id(t), nn.Parameter(t.detach().clone()))
             setattr(module, name, copy)
-        frozen = dict(module.named_parameters())
-        for name, t in layer.buffers.items():  # a statistic, or filters that aren't trained
-            copy = (
-                nn.Parameter(t.detach().clone(), requires_grad=False)
-                if name in frozen
-                else t.detach().clone()
-            )
+        parameters = dict(module.named_parameters())
+        for name, t in layer.buffers.items():
+            copy = t.detach().clone()
+            if name in parameters:  # filters that aren't trained, rather than a statistic
+                copy = nn.Parameter(copy, requires_grad=False)
             setattr(module, name, self.tensors.setdefault(id(t), copy))

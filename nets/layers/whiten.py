@@ -1,4 +1,4 @@
-"""Whitening: a first layer that isn't trained but read off the pictures' own statistics."""
+"""Whitening: a first layer whose filters aren't trained but computed from statistics of the images."""
 
 import torch
 from torch import Tensor
@@ -7,20 +7,22 @@ from torch.nn.functional import conv2d, conv_transpose2d
 from nets.layers.base import Layer, sum_dtype
 from nets.layers.conv import Conv2dModule
 from nets.layers.registry import register
-from nets.layers.windows import Windows
+from nets.layers.windows import IntOrPair, Windows
 
 
 @register
 class Whiten2d(Layer):
-    """A k × k convolution whose filters make a picture's patches uncorrelated, of variance 1.
+    """A k × k convolution whose filters make the patches of images uncorrelated, with variance 1.
 
-    Neighbouring pixels say nearly the same, so that the first layer's gradient is all about
-    brightness. With Σ = Σ_i λ_i v_i v_iᵀ the covariance of the patches, the filters are
-    ±v_i / √(λ_i + ε), two for each of the C·k² directions, for an activation behind that
-    lets one sign through. They are fixed: only the bias is trained, and nothing need be saved:
+    Shapes: x (N, C, H, W), W (2·C·k², C, k, k), b (2·C·k²), y (N, 2·C·k², H − k + 1, W − k + 1).
+    Neighbouring pixels are strongly correlated, so without whitening the gradient of a first layer
+    depends mostly on brightness. If Σ = Σ_i λ_i v_i v_iᵀ is the covariance of the patches, the filters
+    are ±v_i / √(λ_i + ε). Each of the C·k² directions has both signs, because the activation that
+    follows passes mainly one sign. The filters are fixed. Only the bias is trained, so saved is None:
 
         y = W ∗ x + b        dx = the adjoint, a transposed convolution        db = Σ dy
 
+    ValueError unless eps > 0.
     Source: Coates and Ng 2012; Page 2018, "How to train your ResNet 8"; Jordan 2024, airbench94.
     """
 
@@ -28,25 +30,25 @@ class Whiten2d(Layer):
     inferred = {"in_channels": 1}
     examples = [((3, 4, 7, 8), dict(in_channels=4))]
 
-    def __init__(self, in_channels: int, kernel_size=2, eps: float = 5e-4):
+    def __init__(self, in_channels: int, kernel_size: IntOrPair = 2, eps: float = 5e-4):
         super().__init__()
         if eps <= 0:
             raise ValueError(f"eps must be over 0, not {eps}")
         self.in_channels, self.eps = in_channels, eps
         self.windows = Windows.of(kernel_size, 1, 0)
         directions = in_channels * self.windows.size[0] * self.windows.size[1]
-        start = torch.zeros(directions, directions).fill_diagonal_(1)
-        start = start.reshape(directions, in_channels, *self.windows.size)
-        self.buffers["weight"] = torch.cat([start, -start])  # until `fit`: the patches as they are
+        identity = torch.zeros(directions, directions).fill_diagonal_(1)
+        identity = identity.reshape(directions, in_channels, *self.windows.size)
+        self.buffers["weight"] = torch.cat([identity, -identity])  # copies the patches until `fit` is called
         self.params["bias"] = torch.zeros(2 * directions)
 
     def fit(self, x: Tensor):
-        """Set the filters from pictures x (N, C, H, W), normalized as the net will see them."""
+        """Set the filters from images x (N, C, H, W), which must be normalized as in training."""
         self.windows.check(self, x)
         patches = self.windows.patches(x.to(torch.float32), self.windows.out_size(x.shape))
         rows = patches.permute(0, 1, 2, 5, 3, 4).flatten(3).flatten(0, 2)  # (N·oh·ow, C·k·k)
         values, vectors = torch.linalg.eigh(torch.cov(rows.T))
-        filters = (vectors / torch.sqrt(values + self.eps)).T.flip(0)  # the strongest first
+        filters = (vectors / torch.sqrt(values + self.eps)).T.flip(0)  # the largest variance first
         weight = self.buffers["weight"]
         weight.copy_(torch.cat([filters, -filters]).reshape(weight.shape))
 

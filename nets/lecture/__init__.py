@@ -1,9 +1,10 @@
-"""The lecture, run and seen: every claim of MIT 6.034's lecture on neural nets as an experiment.
+"""The lecture: every claim of MIT 6.034's lecture on neural nets as an experiment.
 
     nets lecture [NAME ...] [--device D] [--seed N] [--out DIR]
 
-An experiment is a function of a seed and a device that returns a `Result`. Source: MIT 6.034,
-Fall 2010 and 2015, Patrick Winston, lectures 12a and 12b, "Neural nets".
+An experiment is a function of a seed and a device, and returns a `Result`. page.py writes the
+results as an HTML page. Source: MIT 6.034, Fall 2010 and 2015, Patrick Winston, lectures 12a and
+12b, "Neural nets".
 """
 
 from nets.lecture import adapting, approximator, cross, hill, neuron, rate, reuse, slope, two_weight

@@ -1,8 +1,9 @@
-"""A net is a function approximator: one input, one output, fitted by the project's own train step."""
+"""A net is a function approximator: one input and one output, fitted by the project's own train step."""
 
 import math
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from nets.layers.activations import Sigmoid
@@ -20,80 +21,89 @@ FUNCTIONS = {
     "a bump": lambda x: torch.exp(-8 * x * x),
     "a box": lambda x: (x.abs() < 1).to(x.dtype),
 }
-LOOKS = (0, 30, 300)  # and at the end
+SNAPSHOTS = (0, 30, 300)  # steps after which the net is drawn, and at the end
 
 
 def approximator(
     seed: int = 0, device="cpu", hidden: int = 20, steps: int = 2500, functions=FUNCTIONS, rate: float = 0.01
 ) -> Result:
-    """A layer of sigmoids and a weighted sum, fitted to a few functions: drawn while it learns."""
+    """A layer of sigmoids and a weighted sum, fitted to four functions and drawn while it learns."""
     x = torch.linspace(-2, 2, 101, device=device, dtype=torch.float64)[:, None]
-    table, drawn, explained = (
-        [["function", "share explained", "largest error", "straight line explains", "z(10)", "wanted at 10"]],
-        {},
-        {},
-    )
+    table: list[list] = [
+        ["function", "share explained", "largest error", "straight line explains", "z(10)", "wanted at 10"]
+    ]
+    drawn, explained = {}, {}
     bar = tqdm(total=steps * len(functions), desc="approximator", disable=None, leave=False)
     for name, f in functions.items():
         torch.manual_seed(seed)
         d = f(x)
-        net = Sequential(Linear(1, hidden, spread=4.0), Sigmoid(), Linear(hidden, 1)).to(
-            device, torch.float64
-        )
-        optimizer = Adaptive(net.params, rate, apart=math.inf, maximize=True)  # an edge needs its own rates
-        step, looks = train_step(net, Performance(), optimizer), {}
-        for k in range(steps):
-            if k in LOOKS:
-                looks[k] = net.forward(x)[0][:, 0].tolist()
-            step(x, d, 1.0)
-            bar.update()
-        optimizer.settle()
+        net = Sequential(Linear(1, hidden, init_bound=4.0), Sigmoid(), Linear(hidden, 1))
+        net.to(device, torch.float64)
+        snapshots = _fit(net, x, d, rate, steps, bar)
         z = net.forward(x)[0]
-        looks[steps] = z[:, 0].tolist()
-        spread = (d - d.mean()).square().sum()
+        snapshots[steps] = z[:, 0].tolist()
         line = (x * d).sum() / (x * x).sum() * x + d.mean()
-        explained[name] = (1 - (z - d).square().sum() / spread).item()
+        explained[name] = _explained(z, d)
         far = torch.full_like(x[:1], 10.0)
-        straight = (1 - (line - d).square().sum() / spread).item()
         table.append(
-            [name, _share(explained[name]), (z - d).abs().max().item(), f"{straight:.1%}"]
+            [name, _percent(explained[name]), (z - d).abs().max().item(), f"{_explained(line, d):.1%}"]
             + [t.item() for t in (net.forward(far)[0], f(far))]
         )
-        drawn[name] = (x[:, 0].tolist(), d[:, 0].tolist(), looks)
+        drawn[name] = (x[:, 0].tolist(), d[:, 0].tolist(), snapshots)
     bar.close()
-    figures = {"hidden": hidden, "steps": steps, "explained": explained, "table": table, "curves": {
-        name: {str(k): look for k, look in looks.items()} for name, (_, _, looks) in drawn.items()
-    }}  # fmt: skip
+    curves = {name: {str(k): z for k, z in snapshots.items()} for name, (_, _, snapshots) in drawn.items()}
+    figures = {"hidden": hidden, "steps": steps, "explained": explained, "table": table, "curves": curves}
     return Result(
         "A net is a function approximator",
-        "The output of a net is a function of its inputs and its weights; learning picks the weights so that"
-        " it comes near a wanted function.",
+        "The output of a net is a function of its inputs and its weights. Learning chooses the weights so"
+        " that the function comes near a wanted one.",
         "z = f(x, w), &nbsp; P = −½ Σ<sub>x</sub> (d(x) − f(x, w))<sup>2</sup>",
         min(explained.values()) > 0.95,
         [
-            f"One input, {hidden} sigmoids, one weighted sum, {steps:,} steps: the net explains "
-            + ", ".join(f"{_share(share)} of {name}" for name, share in explained.items())
-            + ". One net, four functions: only the weights differ. (Shares of the variance; the claim counts"
-            " as held above 95% each.)",
+            f"The net has one input, {hidden} sigmoids and one weighted sum. After {steps:,} steps it"
+            " explains "
+            + ", ".join(f"{_percent(share)} of {name}" for name, share in explained.items())
+            + ". The net is the same for all four functions. Only the weights differ. (These are shares of"
+            " the variance. The claim counts as held above 95% each.)",
         ],
         figures,
         [("approximator", "Four functions and the net, as it learns", _draw(drawn))],
         table,
-        "It comes near where it was shown samples, from −2 to 2. Beyond, it may be anything: see the last two"
-        " columns.",
+        "The net comes near the function where it saw samples, from −2 to 2. Outside it may be anything: see"
+        " the last two columns.",
     )
 
 
-def _share(share: float) -> str:
-    """As a percentage, rounded down: 100% is said of nothing less."""
+def _fit(net: Sequential, x: Tensor, d: Tensor, rate: float, steps: int, bar) -> dict[int, list[float]]:
+    """Train the net on (x, d); its outputs at the SNAPSHOTS."""
+    # the edges of the box need very different rates, hence no max_ratio
+    optimizer = Adaptive(net.params, rate, max_ratio=math.inf, maximize=True)
+    step, snapshots = train_step(net, Performance(), optimizer), {}
+    for k in range(steps):
+        if k in SNAPSHOTS:
+            snapshots[k] = net.forward(x)[0][:, 0].tolist()
+        step(x, d, 1.0)
+        bar.update()
+    optimizer.restore_best()
+    return snapshots
+
+
+def _explained(z: Tensor, d: Tensor) -> float:
+    """The share of d's variance that z explains."""
+    variance = (d - d.mean()).square().sum()
+    return (1 - (z - d).square().sum() / variance).item()
+
+
+def _percent(share: float) -> str:
+    """As a percentage, rounded down: only 1 gives 100.00%."""
     return f"{math.floor(1e4 * share) / 100:.2f}%"
 
 
 def _draw(drawn):
     figure, axes = plot.panels(len(drawn), 1, height=2.6 * len(drawn), sharex=True, squeeze=False)
-    for a, (name, (x, d, looks)) in zip(axes[:, 0], drawn.items()):
+    for a, (name, (x, d, snapshots)) in zip(axes[:, 0], drawn.items()):
         a.plot(x, d, color="black", lw=5, alpha=0.18, label="wanted")
-        for (k, z), color in zip(looks.items(), ("#c9c9c9", plot.GOLD, plot.GREEN, plot.RED)):
+        for (k, z), color in zip(snapshots.items(), ("#c9c9c9", plot.GOLD, plot.GREEN, plot.RED)):
             a.plot(x, z, color=color, lw=1.6, label=f"after {k:,} steps" if k else "at the start")
         a.set(title=name, ylabel="z", ylim=(min(d) - 0.5, max(d) + 0.5))
     lines, labels = axes[0, 0].get_legend_handles_labels()

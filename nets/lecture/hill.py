@@ -1,39 +1,45 @@
-"""Hill climbing: try a step in every direction, or ask the gradient which one is best."""
+"""Hill climbing: try a step in every direction, or take the gradient's direction."""
 
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from matplotlib.colors import BoundaryNorm
+from torch import Tensor
 
 from nets.layers.containers import Sequential
 from nets.layers.linear import Linear
 from nets.lecture import plot
-from nets.lecture.many import chain, rows, slopes, value
+from nets.lecture.many import chain, map_params, performance, slopes
 from nets.lecture.result import Result
 
-ALEXNET = 60_000_000  # weights, as the lecture has it
-START, TOP = (-1.0, 1.0), (3.0, -4.0)  # of the map
-STEP, RATE = 0.1, 1.5  # of the look around, and of the gradient
-CLOSE = -1e-3  # P at which both stop
-SHORT = 1e-6  # a step on which the slope is all that counts
-W1, W2 = (-2, 6, 161), (-7, 3, 201)  # from, to, places
+ALEXNET = 60_000_000  # weights, by the lecture
+START, TOP = (-1.0, 1.0), (3.0, -4.0)  # (w1, w2) on the map
+STEP, RATE = 0.1, 1.5  # of the step in every direction, and of the gradient
+CLOSE = -1e-3  # both stop above this P
+SHORT = 1e-6  # a step so short that only the slope matters
+W1, W2 = (-2, 6, 161), (-7, 3, 201)  # the map's axes: from, to, number of points
 
 
-def neighbours(weights: int, device) -> torch.Tensor:
-    """A step down, none or up for every weight, all combinations but standing still: (3^n − 1, n)."""
+def neighbors(weights: int, device) -> Tensor:
+    """Every combination of a step down, no step or a step up for each weight, without no step at all.
+
+    (3^n − 1, n)
+    """
     ways = torch.tensor([0.0, -1.0, 1.0], dtype=torch.float64)
     return torch.cartesian_prod(*[ways] * weights).view(-1, weights)[1:].to(device)
 
 
-def look_around(net: Sequential, x, d, step: float) -> int:
-    """Move a net to its best neighbour, if that is better. Returns how many were evaluated."""
-    here, own = value(net, x, d), list(net.params.values())
-    moves = neighbours(len(own), x.device) * step  # every tensor is one number here
+def try_all(net: Sequential, x, d, step: float) -> int:
+    """Move a net to its best neighbor, if that is better. Returns the number of evaluated neighbors."""
+    here, own = performance(net, x, d), list(net.params.values())
+    moves = neighbors(len(own), x.device) * step  # every tensor is one number here
     moved = iter([t + move.view(-1, 1, 1) for t, move in zip(own, moves.T)])
-    there = value(rows(net, lambda t: next(moved)), x.expand(len(moves), -1, -1), d)
+    there = performance(map_params(net, lambda t: next(moved)), x.expand(len(moves), -1, -1), d)
     best, back = there.argmax(), iter(own)
-    rows(net, lambda t: next(back))
+    map_params(net, lambda t: next(back))
     if there[best] > here:
         for t, move in zip(own, moves[best]):
             t += move
@@ -41,40 +47,33 @@ def look_around(net: Sequential, x, d, step: float) -> int:
 
 
 def follow(net: Sequential, x, d, rate: float) -> int:
-    """Move a net along its gradient. Returns how many gradients that took."""
+    """Move a net along its gradient. Returns the number of evaluated gradients."""
     _, _, grads = slopes(net, x, d)
     for name, g in grads.items():
         net.params[name].add_(rate * g)
     return 1
 
 
-def best_direction(net: Sequential, x, d, direction=lambda g: g, length: float = SHORT):
-    """How much P rises over one very short step: along the gradient, and to the best neighbour."""
-    here, own = value(net, x, d), torch.stack([t.flatten() for t in net.params.values()], 1)  # (1, n)
+def short_rises(net: Sequential, x, d, direction=lambda g: g, length: float = SHORT) -> tuple[float, float]:
+    """The rises of P over one very short step: (along the gradient, to the best neighbor)."""
+    here, own = performance(net, x, d), torch.stack([t.flatten() for t in net.params.values()], 1)  # (1, n)
     grads = slopes(net, x, d)[2]
     g = direction(torch.stack([grads[name].flatten() for name in net.params], 1))
-    ways = torch.cat([g, neighbours(own.shape[1], x.device)])
+    ways = torch.cat([g, neighbors(own.shape[1], x.device)])
     moved = iter((own + length * ways / ways.norm(dim=1, keepdim=True)).T)
-    keep = iter(list(net.params.values()))
-    there = value(rows(net, lambda t: next(moved).view(-1, 1, 1)), x.expand(len(ways), -1, -1), d) - here
-    rows(net, lambda t: next(keep))
-    return there[0].item(), there[1:].max().item()
+    back = iter(list(net.params.values()))
+    map_params(net, lambda t: next(moved).view(-1, 1, 1))
+    rises = performance(net, x.expand(len(ways), -1, -1), d) - here
+    map_params(net, lambda t: next(back))
+    return rises[0].item(), rises[1:].max().item()
 
 
 def hill_climbing(
     seed: int = 0, device="cpu", layers=(1, 2, 3, 4, 5), repeats: int = 5, direction=lambda g: g
 ) -> Result:
-    """3^n − 1 neighbours a step against one gradient, and both ways up the same hill."""
+    """3^n − 1 neighbors per step against one gradient, and both paths up the same hill."""
     torch.manual_seed(seed)
-    x = torch.tensor([[[0.0], [1.0]]], device=device, dtype=torch.float64)
-    table = [["weights", "neighbours evaluated a step", "3ⁿ − 1", "gradients a step"]]
-    seconds = []
-    for depth in layers:  # a chain of neurons, each with one weight and one threshold
-        net = chain(1, [1] * (depth + 1), device)
-        n = 2 * depth
-        table.append([n, look_around(net, x, x, 0.1), 3**n - 1, follow(net, x, x, 0.1)])
-        around = _seconds(lambda: look_around(net, x, x, 0.1), repeats, x.device)
-        seconds.append([n, around, _seconds(lambda: follow(net, x, x, 0.1), repeats, x.device)])
+    table, seconds = _cost(layers, repeats, device)
     hill, paths, rises = _map(device, direction)
     steps = {name: len(path) - 1 for name, path in paths.items()}
     digits = ALEXNET * math.log10(3)
@@ -84,71 +83,79 @@ def hill_climbing(
         "steps_to_the_top": steps,
         "performance_reached": {name: path[-1][2] for name, path in paths.items()},
         "weights_of_alexnet": ALEXNET,
-        "log10_of_its_neighbours": digits,
-        "digits_of_its_neighbours": math.floor(digits) + 1,
+        "log10_of_its_neighbors": digits,
+        "digits_of_its_neighbors": math.floor(digits) + 1,
         "map": {"inputs": [-2, 2, 9], "start": START, "top": TOP, "step": STEP, "rate": RATE}
         | {"w1": W1, "w2": W2},
         "close_enough": CLOSE,
-        "rises_of_a_short_step": {"length": SHORT, "gradient_and_best_neighbour": rises},
+        "rises_of_a_short_step": {"length": SHORT, "gradient_and_best_neighbor": rises},
         "places_where_the_gradient_is_best": steepest,
         "places": len(rises),
         "paths": paths,
     }
     large = _large_layer(device, repeats)
     reached = all(p > CLOSE for p in figures["performance_reached"].values())
+    most, (_, try_all_s, gradient_s) = table[-1][0], seconds[-1]
     return Result(
         "Hill climbing, blind and sighted",
-        "Looking a step in every direction is hill climbing: hopeless with many weights, since their number "
-        "grows exponentially. The gradient tells the best direction at once.",
-        "3<sup>n</sup> − 1 neighbours, &nbsp; or &nbsp; Δw = r·(∂P/∂w<sub>1</sub>, ∂P/∂w<sub>2</sub>, …)",
+        "Hill climbing tries a step in every direction. With many weights that is hopeless, since the number"
+        " of directions grows exponentially. The gradient gives the best direction at once.",
+        "3<sup>n</sup> − 1 neighbors, &nbsp; or &nbsp; Δw = r·(∂P/∂w<sub>1</sub>, ∂P/∂w<sub>2</sub>, …)",
         reached and steepest == len(rises) and all(row[1] == row[2] and row[3] == 1 for row in table[1:]),
         [
-            (
-                "On the map below both ways get up, as far as P &gt; −0.001, where they stop, short of the"
-                f" top: the look around in {steps['every direction']} steps, each to the best of 8"
-                f" neighbours, the gradient in {steps['gradient']} steps of one forward and one backward"
-                " each."
-            ),
-            (
-                f"At {steepest} of the {len(rises)} places along both paths a very short step ({SHORT})"
-                " along the"
-                " gradient raised P as much as a step of that length to the best neighbour, or more."
-            ),
-            (
-                f"A net of {table[-1][0]} weights has {table[-1][1]:,} neighbours. For 60 million weights the"
-                f" number of neighbours has {math.floor(digits) + 1:,} digits; the gradient is still one"
-                " forward and one backward."
-            ),
+            "On the map below both ways climb to P &gt; −0.001, where they stop, short of the top. Trying"
+            f" every direction takes {steps['every direction']} steps, each to the best of 8 neighbors. The"
+            f" gradient takes {steps['gradient']} steps, each of one forward and one backward.",
+            f"Both paths together have {len(rises)} places. At {steepest} of them a very short step ({SHORT})"
+            " along the gradient raises P at least as much as a step of that length to the best neighbor.",
+            f"A net of {most} weights has {table[-1][1]:,} neighbors. With 60 million weights, the number of"
+            f" neighbors has {math.floor(digits) + 1:,} digits. The gradient still needs one forward and one"
+            " backward.",
         ],
         figures,
         [
             (
                 "hill-climbing",
-                "P over w₁ and w₂ of a net x → w₁ → σ → w₂ → σ → z, for nine inputs from −2 to 2. Wanted"
-                " are the"
-                " outputs that it gives at (3, −4). Both ways start at (−1, 1)",
+                "P over w₁ and w₂ of a net x → w₁ → σ → w₂ → σ → z, for nine inputs from −2 to 2. The wanted"
+                " outputs are those of the net at (3, −4). Both paths start at (−1, 1)",
                 _draw_map(hill, paths),
             ),
-            ("hill-climbing-cost", "What one step costs", _draw_cost(table, seconds)),
+            ("hill-climbing-cost", "The cost of one step", _draw_cost(table, seconds)),
         ],
         table,
-        "The gradient is the best direction for a very short step, not the shortest way: it runs straight up"
-        " the slope first and creeps along the ridge after, where the look around, with its steps of one"
-        " length, does not. Which of them needs fewer steps depends on two sizes that we chose: a step"
-        f" of {STEP:g}"
-        f" a weight for the one, a rate of {RATE:g} for the other.",
+        "The gradient is the best direction for a very short step. It is not the shortest path. It leads"
+        " straight up the slope first, and then creeps along the ridge. Trying every direction, with steps of"
+        " one length, does not creep. Which of the two needs fewer steps depends on two sizes that are chosen"
+        f" here: a step of {STEP:g} per weight for the one, a rate of {RATE:g} for the other.",
         {"seconds_a_step": seconds} | large,
         [
-            f"With {n} weights the look around took {1e3 * seconds[-1][1]:.2g} ms a step, forward and"
-            f" backward {1e3 * seconds[-1][2]:.2g} ms. A layer of 60 million weights took"
-            f" {large['seconds_both']:.2g} s forward and backward, for one sample. Its neighbours need a"
-            f" forward each, {large['seconds_forward']:.2g} s: together about 10 to the power"
-            f" {large['log10_seconds_of_all_neighbours']:,} seconds."
+            f"With {most} weights, trying every direction took {1e3 * try_all_s:.2g} ms per step, forward and"
+            f" backward took {1e3 * gradient_s:.2g} ms. A layer of 60 million weights took"
+            f" {large['seconds_both']:.2g} s forward and backward, for one sample. Each of its neighbors"
+            f" needs one forward of {large['seconds_forward']:.2g} s. All together they need about 10 to the"
+            f" power {large['log10_seconds_of_all_neighbors']:,} seconds."
         ],
     )
 
 
-def _seconds(work, repeats: int, device) -> float:
+def _cost(layers, repeats: int, device) -> tuple[list[list], list[list]]:
+    """(a table of evaluations per step, [weights, seconds of try_all, seconds of follow] for each net).
+
+    A net is a chain of neurons, each with one weight and one threshold.
+    """
+    x = torch.tensor([[[0.0], [1.0]]], device=device, dtype=torch.float64)
+    table: list[list] = [["weights", "neighbors evaluated per step", "3ⁿ − 1", "gradients per step"]]
+    seconds = []
+    for depth in layers:
+        n, net = 2 * depth, chain(1, [1] * (depth + 1), device)
+        table.append([n, try_all(net, x, x, 0.1), 3**n - 1, follow(net, x, x, 0.1)])
+        times = [_seconds(partial(way, net, x, x, 0.1), repeats, x.device) for way in (try_all, follow)]
+        seconds.append([n, *times])
+    return table, seconds
+
+
+def _seconds(work: Callable, repeats: int, device) -> float:
+    """The shortest time of some calls."""
     best = math.inf
     for _ in range(repeats):
         begin = time.perf_counter()
@@ -160,7 +167,7 @@ def _seconds(work, repeats: int, device) -> float:
 
 
 def _large_layer(device, repeats: int) -> dict:
-    """Seconds of one sample through a layer of 60 million weights, and log10 of those of all neighbours."""
+    """Seconds of one sample in a layer of 60 million weights, and log10 of the seconds of all neighbors."""
     side = math.isqrt(ALEXNET)
     layer, x = Linear(side, side).to(device), torch.ones(1, side, device=device)
 
@@ -173,34 +180,34 @@ def _large_layer(device, repeats: int) -> dict:
         "layer": [side, side],
         "seconds_forward": forward,
         "seconds_both": _seconds(both, repeats, x.device),
-        "log10_seconds_of_all_neighbours": round(ALEXNET * math.log10(3) + math.log10(forward)),
+        "log10_seconds_of_all_neighbors": round(ALEXNET * math.log10(3) + math.log10(forward)),
     }
 
 
 def _map(device, direction):
-    """P over (w1, w2) of the net x -> w1 -> σ -> w2 -> σ -> z, the two paths up, and `best_direction` there.
+    """P over (w1, w2) of the net x -> w1 -> σ -> w2 -> σ -> z, both paths up, and `short_rises` on them.
 
-    What is wanted, d, are the outputs of the same net with the weights TOP.
+    The wanted outputs d are those of the same net with the weights TOP.
     """
     x = torch.linspace(-2, 2, 9, device=device, dtype=torch.float64)[None, :, None]
 
     def net(w1, w2):
         net, weights = chain(1, (1, 1, 1), device, bias=False), iter((w1, w2))
-        return rows(net, lambda t: t.new_tensor(next(weights)).view(-1, 1, 1))
+        return map_params(net, lambda t: t.new_tensor(next(weights)).view(-1, 1, 1))
 
     d = net(*([w] for w in TOP)).forward(x)[0]
     w1, w2 = torch.linspace(*W1), torch.linspace(*W2)
     grid = torch.cartesian_prod(w1, w2).T.tolist()
-    p = value(net(*grid), x.expand(len(grid[0]), -1, -1), d).view(len(w1), len(w2)).T
+    p = performance(net(*grid), x.expand(len(grid[0]), -1, -1), d).view(len(w1), len(w2)).T
 
     paths, rises = {}, []
-    for name, move, size in (("every direction", look_around, STEP), ("gradient", follow, RATE)):
+    for name, move, size in (("every direction", try_all, STEP), ("gradient", follow, RATE)):
         one, paths[name] = net(*([w] for w in START)), []
         for _ in range(500):
-            paths[name].append([t.item() for t in (*one.params.values(), value(one, x, d))])
+            paths[name].append([t.item() for t in (*one.params.values(), performance(one, x, d))])
             if paths[name][-1][2] > CLOSE:
                 break
-            rises.append(best_direction(one, x, d, direction))
+            rises.append(short_rises(one, x, d, direction))
             move(one, x, d, size)
     return (w1.numpy(), w2.numpy(), p.cpu().numpy()), paths, rises
 
@@ -208,7 +215,7 @@ def _map(device, direction):
 def _draw_map(hill, paths):
     figure, axes = plot.panels(height=5.2)
     levels = [-3, -2.5, -2, -1.5, -1, -0.7, -0.5, -0.3, -0.15, -0.07, -0.03, -0.01, -0.003, -0.001, 0]
-    shades = BoundaryNorm(levels, 256, extend="min")  # as many shades near the top as far below
+    shades = BoundaryNorm(levels, 256, extend="min")  # as many shades near the top as far below it
     filled = axes.contourf(*hill, levels=levels, cmap="YlGnBu_r", norm=shades, extend="min")
     axes.contour(*hill, levels=levels, colors="white", linewidths=0.6)
     for (name, path), color in zip(paths.items(), (plot.RED, plot.GOLD)):
@@ -226,12 +233,12 @@ def _draw_cost(table, seconds):
     n = [row[0] for row in table[1:]]
     above.semilogy(n, [row[1] for row in table[1:]], "o-", color=plot.RED, label="every direction: 3ⁿ − 1")
     above.semilogy(n, [1] * len(n), "s-", color=plot.BLUE, label="gradient: 1")
-    above.set(ylabel="evaluations a step")
+    above.set(ylabel="evaluations per step")
     below.semilogy(
         n, [row[1] for row in seconds], "o-", color=plot.RED, label="every direction, as one batch"
     )
     below.semilogy(n, [row[2] for row in seconds], "s-", color=plot.BLUE, label="forward and backward")
-    below.set(xlabel="weights in the net", ylabel="seconds a step", xticks=n)
+    below.set(xlabel="weights in the net", ylabel="seconds per step", xticks=n)
     for axes in (above, below):
         axes.legend(frameon=False)
     return figure

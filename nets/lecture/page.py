@@ -1,13 +1,14 @@
-"""The chapter: one HTML page that needs nothing beside itself, its pictures and its numbers."""
+"""The page: the results as one self-contained HTML file, with pictures and numbers beside it."""
 
 import base64
 import html
-import io
 import json
 import re
+from pathlib import Path
 
-from nets.common.tensorfile import write as write_file
-from nets.lecture import plot
+from nets.common.files import write_text
+from nets.lecture.result import Result
+from nets.report.figure import save
 
 STYLE = """
 :root { color-scheme: light; }
@@ -47,8 +48,8 @@ footer { margin-top: 4rem; border-top: 1px solid #d9d4c7; color: #4c4a44; font-s
 """
 
 
-def line(name: str, result) -> str:
-    """An experiment for the terminal: the claim beside what was measured."""
+def line(name: str, result: Result) -> str:
+    """A result for the terminal: the claim, and below it the measurement."""
     head = f"{'held    ' if result.held else 'NOT held'}  {name}: {_plain(result.claim)}"
     return "\n".join([head, *(f"            {_plain(f)}" for f in result.found + result.timed)])
 
@@ -58,28 +59,30 @@ def _plain(text: str) -> str:
 
 
 def number(value) -> str:
-    """A table's cell."""
+    """A cell of a table as HTML."""
     if isinstance(value, float):
         return _typeset(f"{value:.4g}")
     return f"{value:,}" if isinstance(value, int) else "–" if value is None else html.escape(str(value))
 
 
 def _typeset(text: str) -> str:
-    """Numbers as they are written: 1.5e-11 as 1.5·10⁻¹¹, a real minus, and no line break beside a sign."""
+    """Typographic numbers: 1.5·10⁻¹¹ for 1.5e-11, a real minus sign, no line break beside a sign."""
     text = re.sub(r"(\d)e([-+]\d+)", lambda m: f"{m[1]}·10<sup>{int(m[2])}</sup>", text)
     text = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
     return re.sub(r" ([=−<>]|&[lg]t;) ", "\u00a0\\1\u00a0", text)
 
 
-def _table(rows) -> str:
-    if not rows:
+def _table(table: list[list]) -> str:
+    if not table:
         return ""
-    head = "".join(f"<th>{number(cell)}</th>" for cell in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{number(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
+    head = "".join(f"<th>{number(cell)}</th>" for cell in table[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{number(cell)}</td>" for cell in row) + "</tr>" for row in table[1:]
+    )
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def _section(k: int, name: str, result, pictures) -> str:
+def _section(k: int, name: str, result: Result, pictures: list[bytes]) -> str:
     parts = [f'<h2 id="{name}"><small>{k}</small>{result.title}</h2>']
     parts.append(f'<p>{_typeset(result.claim)} <span class="verdict {"held" if result.held else "not"}">'
                  f"{'the claim held' if result.held else 'the claim did not hold'}</span></p>")  # fmt: skip
@@ -97,38 +100,38 @@ def _section(k: int, name: str, result, pictures) -> str:
     return "\n".join(parts)
 
 
-def _png(figure) -> bytes:
-    file = io.BytesIO()
-    plot.save(figure, file)
-    return file.getvalue()
+def _png(figure, path: Path) -> bytes:
+    """Write the figure to a file; the file's bytes."""
+    save(figure, path, dpi=120)
+    return path.read_bytes()
 
 
-def _numbers(r) -> dict:
-    """What result.json keeps of a result."""
+def _facts(r: Result) -> dict:
+    """A result's part of result.json."""
     timings = r.timings | {"found": [_plain(f) for f in r.timed]} if r.timings else {}
-    words = {"held": r.held, "claim": _plain(r.claim), "found": [_plain(f) for f in r.found]}
-    return words | {"figures": r.figures, "table": r.table, "timings": timings}
+    verdict = {"held": r.held, "claim": _plain(r.claim), "found": [_plain(f) for f in r.found]}
+    return verdict | {"figures": r.figures, "table": r.table, "timings": timings}
 
 
-def write(out, results: dict, facts: dict):
-    """index.html, a PNG file for every picture, and result.json with every number, into folder out.
+def write(out: Path, results: dict[str, Result], facts: dict):
+    """Write index.html, a PNG for every picture, and result.json with every number to folder `out`.
 
     facts: seed, device, versions, and the seconds of each experiment.
     """
-    pictures = {name: [_png(figure) for _, _, figure in r.pictures] for name, r in results.items()}
-    for name, result in results.items():
-        for (file, _, _), png in zip(result.pictures, pictures[name]):
-            (out / f"{file}.png").write_bytes(png)
+    pictures = {
+        name: [_png(figure, out / f"{file}.png") for file, _, figure in r.pictures]
+        for name, r in results.items()
+    }
     held = sum(r.held for r in results.values())
-    numbers = {name: _numbers(result) for name, result in results.items()}
+    experiments = {name: _facts(result) for name, result in results.items()}
     seconds = facts["seconds"]
     facts = {k: v for k, v in facts.items() if k != "seconds"} | {
         "claims": len(results),
         "claims_held": held,
-        "experiments": numbers,
+        "experiments": experiments,
         "timings": {"seconds": seconds, "total": round(sum(seconds.values()), 2)},
     }
-    write_file(out / "result.json", json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(out / "result.json", json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     links = "".join(f'<li><a href="#{name}">{r.title}</a></li>' for name, r in results.items())
     sections = "\n".join(
@@ -137,17 +140,18 @@ def write(out, results: dict, facts: dict):
     text = f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Neural nets: the lecture, run and seen</title><style>{STYLE}</style></head><body><main>
-<h1>Neural nets: the lecture, run and seen</h1>
-<p class="lead">MIT's 6.034 has a lecture on neural nets (Patrick Winston, 2010 and 2015, lectures 12a and 12b).
-It makes claims: that a threshold is a weight, that a step gives no slope, that a rate constant can be too large.
-Here each of them is an experiment, run on layers whose every derivative is written by hand. {held} of the
-{len(results)} claims below held as they were measured here.</p>
+<title>Neural nets: a lecture as experiments</title><style>{STYLE}</style></head><body><main>
+<h1>Neural nets: a lecture as experiments</h1>
+<p class="lead">MIT's course 6.034 has a lecture on neural nets (Patrick Winston, 2010 and 2015, lectures 12a
+and 12b). The lecture makes claims. A threshold is a weight. A step has no slope. A rate constant can be too
+large. On this page each claim is an experiment. The experiments run on layers whose derivatives are written
+by hand. {held} of the {len(results)} claims held.</p>
 <nav><ol>{links}</ol></nav>
 {sections}
-<footer><p>Seed {facts["seed"]}, on {facts["device"]}, PyTorch {facts["versions"]["torch"]}; the same seed gives
-the same figures, but for times and the verdict on times. All numbers are in <code>result.json</code> beside
-this page. Source of the claims: MIT 6.034, Fall 2010 and 2015, Patrick Winston, lectures 12a and 12b, “Neural nets”.</p></footer>
+<footer><p>Seed {facts["seed"]}, on {facts["device"]}, PyTorch {facts["versions"]["torch"]}. The same seed
+gives the same figures, except for times and for the verdict that depends on them. All numbers are in
+<code>result.json</code> beside this page. Source of the claims: MIT 6.034, Fall 2010 and 2015, Patrick
+Winston, lectures 12a and 12b, “Neural nets”.</p></footer>
 </main></body></html>
 """
-    write_file(out / "index.html", text)
+    write_text(out / "index.html", text)

@@ -1,4 +1,4 @@
-"""What an experiment hands back: a claim of the lecture, and what was measured of it."""
+"""The result of an experiment: a claim of the lecture, and its measurement."""
 
 from dataclasses import dataclass, field
 
@@ -7,14 +7,14 @@ from matplotlib.figure import Figure
 
 @dataclass
 class Result:
-    """claim, formula, note and the lines of `found` may hold simple HTML (<sub>, <sup>, <i>).
+    """claim, formula, note and the sentences of `found` may contain simple HTML (<sub>, <sup>, <i>).
 
-    held      did the claim hold: computed from the figures
-    figures   every number that was measured, ready for JSON; same seed, same figures
-    timings   measured seconds and what is fitted to them: these vary from run to run;
-              `timed` says them in words
-    table     rows to show, the first of them the head; its numbers are among the figures
-    pictures  (name, what it shows, figure); the first one's name is the experiment's
+    held      did the claim hold? Computed from the figures
+    figures   every measured number, ready for JSON; the same seed gives the same figures
+    table     rows of cells; the first row is the head, and the numbers are among the figures
+    pictures  (name, caption, figure); the first one has the experiment's name
+    timings   measured seconds, and what is fitted to them; they vary from run to run
+    timed     sentences about the timings
     """
 
     title: str

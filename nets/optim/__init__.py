@@ -1,4 +1,4 @@
-"""Optimizers change a net's parameters in place; schedules set the learning rate over a run."""
+"""Optimizers, which update a net's parameters in place, and learning rate schedules."""
 
 from nets.optim.adaptive import Adaptive
 from nets.optim.muon import Muon

@@ -1,53 +1,58 @@
-"""An optimizer that finds its own rate: bolder while steps pay, back and shorter when they don't."""
+"""An optimizer that adapts its learning rates: they grow after good steps; bad steps are undone."""
 
 import torch
 from torch import Tensor
 
 from nets.optim.sgd import update_
 
-LEAST = 0.15  # a rise of less than this share of what the slope promised counts as none
-REACH = 2.0  # no weight moves further in one step
+MIN_GAIN = 0.15  # a step must achieve this share of its predicted gain
+MAX_MOVE = 2.0  # no weight changes by more in one step
 
 
 class Adaptive:
-    """Gradient steps with a rate r for every weight, which cuts and raises itself.
+    """Gradient steps with an adaptive learning rate r for each weight.
 
-    P is what is climbed (a loss counts as −loss) and g its gradient. A step r·g promises, by the
-    slope alone, a rise of Σ r·g². What it brought, as a share ρ of that promise, decides:
+    P is the performance to maximize (for a loss, P = −loss), and g is its gradient. The slope predicts
+    that a step r·g increases P by Σ r·g². Let ρ be the actual increase divided by the predicted one:
 
-        ρ < 0.15  P fell, or all but stood still: the step is taken back and every rate cut,
-                  r ← shrink·r; the next step starts from the kept point, with the kept gradient
-        else      the new point is kept, and the rates are raised, r ← r / (1 − ρ), but to no
-                  more than grow·r; a weight whose slope changed its sign went too far: r ← shrink·r
+        ρ < 0.15  P decreased or hardly increased. The step is undone, and all rates are reduced,
+                  r ← shrink·r. The next step starts from the best point, with the gradient there.
+        else      The new point becomes the best point, and the rates are increased, r ← r / (1 − ρ), but
+                  at most to grow·r. If a weight's gradient changed its sign, its rate is reduced instead,
+                  r ← shrink·r, because the step went past a maximum.
 
-    The raise is the parabola's: with this slope at the start and this rise it would be back to
-    the old P at r / (1 − ρ). A straight line, ρ = 1, has no such end, hence `grow`.
+    The factor 1 / (1 − ρ) comes from a parabola with the slope at the start of the step and with the
+    increase at its end: at r / (1 − ρ) it is back at the old P. A straight line, ρ = 1, never is, so
+    `grow` limits the factor.
 
-    Three bounds keep a bold step sane. None promises more than |P|, which is all there is to gain: P
-    ends at 0. None moves a weight by more than 2: a sigmoid's slope dies off within a few units, and
-    a weight thrown far out would meet a plateau there whose rise is too small to lead back. And no
-    rate is more than `max_ratio` times the net's smallest: else, while some slopes change sign with every
-    step and stay cut, one weight with ever higher rates would walk out on such a plateau alone.
-    A task whose weights need very different rates is learnt better without: max_ratio=math.inf.
+    Three limits prevent steps that are too large:
 
-    `shrink`, `grow` and `max_ratio` can be set; LEAST = 0.15 and REACH = 2 are fixed.
+        No step predicts a gain of more than |P|, because P can't exceed 0.
+        No weight changes by more than 2. The derivative of a sigmoid vanishes within a few units, and a
+        weight that moved far would reach a plateau, where the gradient is too small to lead back.
+        No rate exceeds `max_ratio` times the net's smallest rate. Otherwise, while some gradients change
+        sign at every step and their rates stay small, the rate of one other weight could keep growing
+        and move that weight onto such a plateau.
 
-    The same batch must come every time, the whole training set: P of two different batches says
-    nothing about the step between them. The last step of all isn't judged any more; `restore_best()`
-    goes back to the last point that was.
+    If the weights of a task need very different rates, max_ratio=math.inf is better. `shrink`, `grow`
+    and `max_ratio` are settings; MIN_GAIN = 0.15 and MAX_MOVE = 2 are constants.
+
+    Every step needs the same batch, the whole training set, because P of two batches can't be compared.
+    The last step of a run has no following step that would undo it. `restore_best()` returns to the best
+    point.
 
     params    name -> tensor, updated in place (a net's `params`)
-    lr        the rate that every weight starts with
-    maximize  climb: `value` is a performance, not a loss
-    num_nets  S, where every parameter leads with S separate nets and `value` is (S): each net
-              then has its own rates, and takes back its own steps
+    lr        the initial rate of every weight
+    maximize  True: the loss is a performance, which is maximized
+    num_nets  S, if the first axis of every parameter is that of S separate nets, and the loss is (S): each
+              net then has its own rates, and its steps are undone independently
 
-    Sources: Vogl et al. 1988 and Battiti 1989 ("bold driver") for cutting and taking back;
-    Tollenaere 1990 ("SuperSAB") for a rate a weight; Conn, Gould and Toint 2000, "Trust-region
-    methods", for judging a step by its promise.
+    Sources: Vogl et al. 1988 and Battiti 1989 ("bold driver") for reducing the rate and undoing steps;
+    Tollenaere 1990 ("SuperSAB") for a rate per weight; Conn, Gould and Toint 2000, "Trust-region
+    methods", for the comparison with the predicted gain.
     """
 
-    layerwise = False  # a step is judged as a whole
+    layerwise = False  # a step needs the gradients of all layers
 
     def __init__(
         self,
@@ -64,68 +69,74 @@ class Adaptive:
         self.rate = {name: torch.ones_like(w) * lr for name, w in params.items()}
         self.kept = {name: w.clone() for name, w in params.items()}
         self.slope = {name: torch.zeros_like(w) for name, w in params.items()}
-        some = next(iter(params.values()))
-        self.promised = some.new_zeros(() if num_nets is None else num_nets)
+        # the names of state(): a rate per weight, the best point, its gradient, the predicted gain of the
+        # current step, and P at the best point
+        first = next(iter(params.values()))
+        self.promised = first.new_zeros(() if num_nets is None else num_nets)
         self.value = torch.full_like(self.promised, -torch.inf)
 
     def state(self) -> dict[str, Tensor]:
-        """What it keeps from step to step, by name: part of a checkpoint."""
+        """The optimizer's own tensors by name, for checkpoints."""
         kinds = {"rate": self.rate, "kept": self.kept, "slope": self.slope}
         state = {f"{kind}.{name}": t for kind, tensors in kinds.items() for name, t in tensors.items()}
         return state | {"promised": self.promised, "value": self.value}
 
     def step(self, grads: dict[str, Tensor], lr_factor=1.0, loss: Tensor | None = None, ok=None):
-        """Judge the last step by `loss` (() or (S)), P or the loss at the weights now, and take one.
+        """Accept or undo the previous step, and take the next one.
 
-        grads are the gradients there; lr_factor multiplies this step. Nothing is read back to the
-        host, and all state is changed in place; or not at all where ok, a tensor (), is false.
-        ValueError without a loss.
+        grads      the gradients at the current weights
+        lr_factor  multiplies this step; a number or a tensor ()
+        loss       () or (S), the loss or performance at the current weights; ValueError without it
+        ok         a tensor (); if it is false, nothing changes
+
+        No value is copied to the host, and all state is changed in place, as CUDA graphs need it.
         """
         if loss is None:
             raise ValueError("Adaptive.step needs the loss at the weights as they are")
         if ok is None:
             return self._step(grads, lr_factor, loss)
-        standing = [*self.params.values(), *self.state().values()]
-        before = [t.clone() for t in standing]
+        state = [*self.params.values(), *self.state().values()]
+        before = [t.clone() for t in state]
         self._step(grads, lr_factor, loss)
-        for t, old in zip(standing, before):
+        for t, old in zip(state, before):
             update_(t, old, ~ok)
 
-    def _step(self, grads: dict[str, Tensor], factor, value: Tensor):
+    def _step(self, grads: dict[str, Tensor], lr_factor, value: Tensor):
         value = value * self.sign
-        rise = value - self.value
-        good = rise >= LEAST * self.promised  # NaN isn't; at the first step, when P was −∞, all is
-        raised = (self.promised / (self.promised - rise)).nan_to_num(1.0)  # 1 / (1 − ρ)
-        raised = torch.where(rise <= self.promised, raised, self.grow).clamp(max=self.grow)
-        self.value.copy_(torch.where(good, value, self.value))
+        gain = value - self.value
+        # False if the gain is NaN. True at the first step, where the old value is −∞.
+        accepted = gain >= MIN_GAIN * self.promised
+        growth = (self.promised / (self.promised - gain)).nan_to_num(1.0)  # 1 / (1 − ρ)
+        growth = torch.where(gain <= self.promised, growth, self.grow).clamp(max=self.grow)
+        self.value.copy_(torch.where(accepted, value, self.value))
         promised = torch.zeros_like(self.promised)
         for name, w in self.params.items():
             rate, slope, kept = self.rate[name], self.slope[name], self.kept[name]
-            g, ok = grads[name] * self.sign, _like(good, w)
-            same = g.sign() * slope.sign()  # 0 where there was no slope: that rate stays
-            more = torch.where(same > 0, _like(raised, w), 1.0)
-            rate.mul_(torch.where(ok & (same >= 0), more, self.shrink))
+            g, ok = grads[name] * self.sign, _expand(accepted, w)
+            agreement = g.sign() * slope.sign()  # 0 without a slope: the rate stays the same
+            factor = torch.where(agreement > 0, _expand(growth, w), 1.0)
+            rate.mul_(torch.where(ok & (agreement >= 0), factor, self.shrink))
             kept.copy_(torch.where(ok, w, kept))
             slope.copy_(torch.where(ok, g, slope))
-        least = torch.stack([r.flatten(promised.dim()).amin(-1) for r in self.rate.values()]).amin(0)
+        smallest = torch.stack([r.flatten(promised.dim()).amin(-1) for r in self.rate.values()]).amin(0)
         for name, w in self.params.items():
             rate, slope = self.rate[name], self.slope[name]
-            rate.copy_(torch.minimum(rate, _like(self.max_ratio * least, w)))
-            rate.copy_(torch.minimum(rate, REACH / (factor * slope).abs()))  # no bound without a slope
-            promised += (rate * factor * slope * slope).flatten(promised.dim()).sum(-1)
-        most = self.value.abs()
-        scale = torch.where(promised > most, most / promised, 1.0)
+            rate.copy_(torch.minimum(rate, _expand(self.max_ratio * smallest, w)))
+            rate.copy_(torch.minimum(rate, MAX_MOVE / (lr_factor * slope).abs()))  # no limit if slope is 0
+            promised += (rate * lr_factor * slope * slope).flatten(promised.dim()).sum(-1)
+        possible = self.value.abs()
+        scale = torch.where(promised > possible, possible / promised, 1.0)
         for name, w in self.params.items():
-            self.rate[name].mul_(_like(scale, w))
-            w.copy_(self.kept[name] + self.rate[name] * factor * self.slope[name])
+            self.rate[name].mul_(_expand(scale, w))
+            w.copy_(self.kept[name] + self.rate[name] * lr_factor * self.slope[name])
         self.promised.copy_(promised * scale)
 
     def restore_best(self):
-        """Put the weights back to the best point that was judged."""
+        """Set the weights to the best point. A step that `step` hasn't judged yet is undone."""
         for name, w in self.params.items():
             w.copy_(self.kept[name])
 
 
-def _like(t: Tensor, w: Tensor) -> Tensor:
-    """t, () or (S), shaped so that it meets w's leading dimension."""
+def _expand(t: Tensor, w: Tensor) -> Tensor:
+    """t, () or (S), with as many axes as w, so that it multiplies along w's first axis."""
     return t.view(t.shape + (1,) * (w.dim() - t.dim()))

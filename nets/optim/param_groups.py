@@ -1,14 +1,14 @@
-"""Parameter groups: which settings count for a parameter, by patterns of its name."""
+"""Parameter groups: settings for the parameters whose names match a pattern."""
 
 import math
 from fnmatch import fnmatch
 
 
 def group_of(name: str, groups) -> dict:
-    """The first group that a parameter's name matches."""
+    """The first group with a pattern in `match` that fits the parameter's name, or {}."""
     return next((g for g in groups if any(fnmatch(name, m) for m in g["match"])), {})
 
 
 def frozen_names(names, groups, epoch: float) -> frozenset[str]:
-    """The parameters whose group ends at or before this epoch: they are constants from then on."""
+    """The names whose group has `until_epoch` ≤ epoch: these parameters are no longer trained."""
     return frozenset(n for n in names if group_of(n, groups).get("until_epoch", math.inf) <= epoch)

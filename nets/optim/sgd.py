@@ -1,4 +1,4 @@
-"""SGD: a step along the gradient, in place, with momentum and weight decay."""
+"""SGD: gradient steps with momentum and weight decay."""
 
 import torch
 from torch import Tensor
@@ -7,22 +7,23 @@ from nets.optim.param_groups import group_of
 
 
 class SGD:
-    """Gradient steps with learning rate r, momentum μ and weight decay λ.
+    """Stochastic gradient descent with learning rate r, momentum μ and weight decay λ.
 
         g = dw + λ·w          v = μ·v + g
-        w = w − r·v           or, Nesterov, w − r·(g + μ·v)
+        w = w − r·v           or, with Nesterov momentum, w − r·(g + μ·v)
 
     params        name -> tensor, updated in place (a net's `params`)
-    maximize      climb: the sign of dw is turned
-    param_groups  tables with `match`, a list of name patterns ("*.bias"), and any of `lr_scale`, `momentum`,
-                  `weight_decay` for the parameters that match; `lr_scale` multiplies lr. The first group that
-                  matches counts. `until_epoch` is for the training loop: see param_groups.frozen_names.
+    maximize      maximize instead of minimize: −dw replaces dw
+    param_groups  tables with `match`, a list of name patterns such as "*.bias", and any of `lr_scale`,
+                  `momentum` and `weight_decay` for the parameters that match; `lr_scale` multiplies lr. The
+                  first group that matches applies. `until_epoch` is read by the training loop, see
+                  param_groups.frozen_names.
 
-    ValueError for a value that no step can be taken with.
+    ValueError for a setting that is out of range.
     Source: Sutskever et al. 2013, "On the importance of initialization and momentum".
     """
 
-    layerwise = True  # can take the gradients a layer at a time
+    layerwise = True  # step can be called with the gradients of one layer at a time
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class SGD:
         param_groups=(),
     ):
         self.params, self.nesterov, self.maximize, self.lr = params, nesterov, maximize, lr
+        self.param_groups = param_groups
         check_settings(lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
         self.settings = {}
         for name in params:
@@ -47,18 +49,20 @@ class SGD:
         self.velocity = {name: torch.zeros_like(w) for name, w in params.items() if self.settings[name][1]}
 
     def _signed(self, g: Tensor) -> Tensor:
-        """The gradient, or, to climb, its opposite."""
+        """The gradient, or its negative if the optimizer maximizes."""
         return -g if self.maximize else g
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors that it keeps from step to step, by name: part of a checkpoint."""
+        """The optimizer's own tensors by name, for checkpoints: the momentum of each parameter."""
         return {f"velocity.{name}": v for name, v in self.velocity.items()}
 
     def step(self, grads: dict[str, Tensor], lr_factor=1.0, loss=None, ok=None, names=None):
-        """One step of the parameters in grads, or of those of them that are in names.
+        """Update the parameters that have a gradient in grads.
 
-        lr_factor: the schedule's multiple of lr, a number or a tensor (). loss is for optimizers that
-        judge a step by it; it isn't used here. ok: a tensor (); if it is false nothing changes.
+        lr_factor  multiplies lr; a number or a tensor ()
+        loss       not used; Adaptive needs it
+        ok         a tensor (); if it is false, nothing changes
+        names      update only these parameters
         """
         for name in self.params if names is None else names:
             if name not in grads:
@@ -80,7 +84,7 @@ def update_(t: Tensor, new: Tensor, ok: Tensor | None) -> Tensor:
 
 
 def check_settings(lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0):
-    """ValueError for a learning rate, momentum or weight decay that no step can be taken with."""
+    """ValueError for a learning rate, momentum or weight decay that is out of range."""
     if not 0 < lr < float("inf"):
         raise ValueError(f"lr must be more than 0 and finite, not {lr}")
     if not 0 <= momentum <= 1:

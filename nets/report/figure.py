@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from nets.common.tensorfile import whole
+from nets.common.files import atomic_write
 from nets.report.curves import Panel
-from nets.training.evaluate import ranking
+from nets.training.metrics import ranking
 
 RIGHT, OTHER, EDGE = "#d1495b", "#6c8ebf", "#333333"
 
@@ -161,5 +161,5 @@ def _finish(figure, path, title: str):
 
 def save(figure, path, dpi: int = 110):
     """Write a PNG. Equal figures give equal bytes: the software's version is left out."""
-    with whole(Path(path)) as part:
+    with atomic_write(Path(path)) as part:
         figure.savefig(part, dpi=dpi, facecolor="white", format="png", metadata={"Software": None})

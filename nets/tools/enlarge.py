@@ -7,7 +7,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from nets.data import tree
-from nets.data.pictures import decode
+from nets.data.images import decode
 
 
 def enlarge(src: Path, dst: Path, size: int, count: int) -> dict[str, int]:
@@ -29,7 +29,7 @@ def enlarge(src: Path, dst: Path, size: int, count: int) -> dict[str, int]:
     return written
 
 
-def _balanced(files: tree.Files, count: int) -> list[int]:
+def _balanced(files: tree.FileList, count: int) -> list[int]:
     """At most `count` indices of files: the first of each class, then the second of each, and so on."""
     rank = np.arange(len(files)) - np.searchsorted(files.y, files.y)  # the place within its class
     return np.lexsort((files.y, rank))[:count].tolist()

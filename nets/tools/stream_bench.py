@@ -16,8 +16,8 @@ import torch
 from tqdm import tqdm
 
 from nets.common.errors import UsageError
-from nets.data import stream
-from nets.training import trainer
+from nets.data import decoder, stream
+from nets.training.run import Run
 
 HEAD = f"{'workers':>7}  {'pictures/s':>10}  {'waited':>6}  {'peak / MB':>9}"
 WARMUP = 5  # steps before the clock starts
@@ -56,25 +56,25 @@ class PeakMemory:
 def measure(conf, where: torch.device, steps: int) -> tuple[float, float, float]:
     """Train `steps` steps: (images per second, share of time waited, peak MB)."""
     with PeakMemory() as memory:
-        run = trainer.Run(conf, where, Path())  # only train() writes files
+        run = Run.from_config(conf, where)
         x, rate = run.data.train_x, torch.ones((), device=where)
         loss = torch.zeros((), device=where)
-        if not isinstance(x, stream.Pictures):
+        if not isinstance(x, stream.ImageStream):
             raise UsageError(f"data.source: {conf.data.source} is not a tree of images")
         begin, done, waits = time.perf_counter(), 0, 0.0
         with tqdm(total=steps, unit="step", disable=None, leave=False) as bar:
             for epoch in range(-(-(steps + WARMUP) // run.per_epoch[0])):
                 for batch in run.feed(epoch):
-                    loss = run.learn(*batch, rate)
+                    loss = run.learner(*batch, rate)
                     done += 1
                     if done == WARMUP:
                         loss.item()  # waits for the device
-                        begin, waits, x.wait = time.perf_counter(), 0.0, stream.Wait(where)
+                        begin, waits, x.wait_timer = time.perf_counter(), 0.0, decoder.WaitTimer(where)
                     if done > WARMUP:
                         bar.update()
                     if done == WARMUP + steps:
                         break
-                waits += x.wait.seconds()
+                waits += x.wait_timer.seconds()
         loss.item()
         seconds = time.perf_counter() - begin
     return steps * run.feed.batch / seconds, waits / seconds, memory.peak

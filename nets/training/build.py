@@ -12,7 +12,7 @@ from nets.common.errors import UsageError, nearest
 from nets.layers import LAYERS
 from nets.layers.base import Layer
 from nets.layers.containers import Residual, Sequential
-from nets.training.config import RENAMED_OPTIONS
+from nets.training.renamed import RENAMED_OPTIONS
 
 
 def build(layers, shape: tuple[int, ...], recompute: bool = False, where: str = "net.layers"):

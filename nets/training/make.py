@@ -1,80 +1,100 @@
 """From a config to what trains: its net, its loss and its optimizer."""
 
+from typing import Any
+
 import torch
 
-from nets.common.device import capacity
+from nets.common.device import memory_capacity
 from nets.common.errors import UsageError
-from nets.data import batches
+from nets.data import augment, datasets
+from nets.data.datasets import Dataset
+from nets.data.stream import ImageStream
 from nets.losses import CrossEntropyLoss, MSELoss, Performance
 from nets.optim.adaptive import Adaptive
 from nets.optim.muon import Muon
 from nets.optim.sgd import SGD
+from nets.training import validate
 from nets.training.build import build
 from nets.training.config import Config
+from nets.training.world import World
+
+
+def parts(config: Config, device: torch.device, world: World = World()):
+    """(net, loss, data) of a config, on the device. UsageError or DataError if anything is wrong."""
+    with world.local_main_first():
+        data = datasets.load(config.data, config.augment)
+    loss = make_loss(config, bool(data.classes))
+    copies = 3 if device.type == "cpu" else 1  # with gradients and momentum
+    net = make_net(config, data.shape, data.num_outputs, copies=copies)
+    validate.check(config, **data_facts(config, data), net=net, params=net.params)
+    net.to(device, torch.promote_types(getattr(torch, config.train.dtype), torch.float32))
+    return net, loss, data.to(device)
+
+
+def data_facts(config: Config, data: Dataset) -> dict[str, Any]:
+    """What validate.check can know about a data set."""
+    samples = len(data.train_y)
+    return {
+        "shape": data.shape,
+        "classes": bool(data.classes),
+        "streamed": isinstance(data.train_x, ImageStream),
+        "samples": samples,
+        "batch": min(config.train.batch_size, samples),
+    }
 
 
 def make_net(config: Config, shape, n_outputs: int, seed: int | None = None, copies: int = 1):
-    """The config's net, its start values drawn from the seed. UsageError where it doesn't fit.
+    """The config's net, its initial values drawn from the seed. UsageError if it doesn't fit.
 
-    copies: there must be memory for so many of its weights; in training for gradients and momenta too.
+    copies: memory must suffice for so many copies of its weights; training needs gradients and momentum too.
     """
     _check_memory(config, shape, copies)
     torch.manual_seed(config.seed if seed is None else seed)
     net, out = build(config.net.layers, shape, config.net.recompute)
-    if out != (n_outputs,):
-        size = " × ".join(map(str, out))
-        raise UsageError(f"net.layers: the net gives {size} numbers, {config.data.source} needs {n_outputs}")
+    validate.check(config, output=out, targets=n_outputs)
     return net
 
 
 def _check_memory(config: Config, shape, copies: int):
-    """UsageError where the weights are more than memory holds: asked of a net that takes none."""
+    """UsageError if the weights need more than the machine's memory. The check itself takes none."""
     if torch.get_default_device().type == "meta":
         return
     with torch.device("meta"):
         net, _ = build(config.net.layers, shape)
     sizes = {name: t.nbytes for name, t in (net.params | net.buffers).items()}
     size = copies * sum(sizes.values())
-    if size > capacity():
+    if size > memory_capacity():
         largest = max(sizes, key=sizes.get)
         raise UsageError(
             f"net.layers: {size / 1e6:,.0f} MB for the weights, most of them in {largest}, are more than"
-            f" this machine's memory, {capacity() / 1e6:,.0f} MB"
+            f" this machine's memory, {memory_capacity() / 1e6:,.0f} MB"
         )
 
 
-def fit(net, data):
-    """Let a first layer that is read off the pictures see some, 5,000 of CIFAR's, of all classes."""
-    for layer in net.walk():
-        if hasattr(layer, "fit"):
-            if layer is not next(iter(net.children.values())):
-                raise UsageError(f"net.layers: {type(layer).__name__} can only be the first layer")
-            some = data.train_x[:: max(1, data.train_x.numel() // (5000 * 32 * 32 * 3))]
-            layer.fit(batches.normalize(some, data.mean, data.std, torch.float32))
+def initialize_from_data(net, data: Dataset):
+    """Fit a first layer that has `fit` (Whiten2d) to training samples: 5,000 images for CIFAR."""
+    first = net.leaves()[0]
+    if hasattr(first, "fit"):
+        some = data.train_x[:: max(1, data.train_x.numel() // (5000 * 32 * 32 * 3))]
+        if data.mean is not None and data.std is not None:
+            some = augment.normalize(some, data.mean, data.std, torch.float32)
+        first.fit(some.float())
 
 
 def make_loss(config: Config, classes: bool):
+    """The config's loss, for targets that are classes or not. UsageError where they don't fit."""
+    validate.check(config, classes=classes)
     t = config.train
-    if t.loss != "cross_entropy":
-        if t.label_smoothing:
-            raise UsageError("train.label_smoothing: only cross_entropy has it")
-        if t.reduction != "mean":
-            raise UsageError("train.reduction: only cross_entropy has a choice")
-        return Performance() if t.loss == "performance" else MSELoss()
-    if not classes:
-        others = '"performance" or "mse"'
-        raise UsageError(f"train.loss: {config.data.source} has no classes; use {others}")
-    return CrossEntropyLoss(t.label_smoothing, t.reduction)
+    if t.loss == "cross_entropy":
+        return CrossEntropyLoss(t.label_smoothing, t.reduction)
+    return Performance() if t.loss == "performance" else MSELoss()
 
 
 def make_optimizer(config: Config, net, loss):
+    """The config's optimizer for a net's parameters. UsageError where there are none."""
+    validate.check(config, params=net.params)
     t = config.train
-    if not net.params:
-        raise UsageError("net.layers: there is nothing to train in this net")
     if t.optimizer == "adaptive":
-        for name in ("momentum", "nesterov", "weight_decay", "param_groups"):
-            if getattr(t, name):
-                raise UsageError(f"train.{name}: the adaptive optimizer has none; leave it out")
         return Adaptive(net.params, t.lr, maximize=loss.maximize)
     kind = Muon if t.optimizer == "muon" else SGD
     return kind(net.params, t.lr, t.momentum, t.nesterov, t.weight_decay, loss.maximize, t.param_groups)

@@ -8,18 +8,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nets.common import tensorfile as checkpoint
-from nets.common.device import keep_memory, settle
+from nets.common import tensorfile
+from nets.common.device import keep_freed_memory, set_current_device
 from nets.common.errors import CheckpointError, DataError, UsageError
 from nets.data import datasets as data
 from nets.data import stream
 from nets.data.datasets import Dataset
-from nets.data.pictures import decode
+from nets.data.images import decode
 from nets.kernels import lower
 from nets.training import config
-from nets.training.evaluate import Report, outputs, ranking, report, toy_report
+from nets.training.checkpoint import BEST, LAST
+from nets.training.evaluate import outputs
 from nets.training.make import make_net
-from nets.training.state import BEST, LAST
+from nets.training.metrics import Metrics, metrics, ranking
 
 LARGEST = 2**28  # numbers in a picture
 
@@ -39,11 +40,11 @@ class Trained:
         except UsageError as e:
             raise CheckpointError(f"{run}: {e}") from None
         path = self.run / (BEST if best else LAST)
-        tensors, words = checkpoint.read(path)
+        tensors, words = tensorfile.read(path)
         self.classes, self.shape = _words(words, path)
-        settle(device)
+        set_current_device(device)
         if device.type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         t = self.config.train
         self.dtype, self.channels_last = getattr(torch, t.dtype), t.channels_last
         try:
@@ -52,7 +53,7 @@ class Trained:
         except UsageError as e:
             raise CheckpointError(f"{path}: doesn't match its config: {e}") from None
         self.net.to(device, torch.promote_types(self.dtype, torch.float32))
-        checkpoint.restore(self.net, tensors, path)
+        tensorfile.restore(self.net, tensors, path)
         self.fast = lower(self.net, self.config.net.backend, device, self.dtype)
         self.mean, self.std = tensors.get("data.mean"), tensors.get("data.std")
         pictures = len(self.shape) == 3
@@ -83,8 +84,8 @@ class Trained:
         if found.classes != self.classes or found.shape != self.shape:
             raise DataError(f"{conf.root}: not the classes and sizes that {self.run} was trained on")
         z, y = self.ask(found.test_x, test=True), found.test_y.to(self.device)
-        stream.note(found.skipped)
-        return report(z, y) if self.classes else toy_report(z, y)
+        stream.report_skipped(found.skipped)
+        return metrics(z, y)
 
     def guess(self, paths) -> tuple[list, Tensor]:
         """Picture files of any size: (pixels as the net sees them, logits (N, K) on the CPU)."""
@@ -111,7 +112,7 @@ def _words(words: dict, path) -> tuple[tuple[str, ...], tuple[int, ...]]:
 def describe(result, classes) -> str:
     """A report as text: the summary, every class, the pairs most often confused."""
     lines = []
-    if isinstance(result, Report):
+    if isinstance(result, Metrics):
         width = max(map(len, classes))
         lines += [f"{name:<{width}}  {share:6.1%}" for name, share in zip(classes, result.per_class)]
         if result.confused:

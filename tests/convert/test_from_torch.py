@@ -5,7 +5,6 @@ and ResNets, at their full depth. Classifiers are narrow: 4,096 wide, in float64
 """
 
 import copy
-import sys
 
 import pytest
 import torch
@@ -13,17 +12,13 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from nets.commands.gradcheck import main
-from nets.common.errors import MismatchError, ModuleError, UsageError
-from nets.convert import torch_parts
+from nets.common.errors import ModuleError, UsageError
 from nets.convert.from_torch import from_torch
 from nets.convert.to_torch import to_torch
-from nets.gradcheck import breaches, check
+from nets.gradcheck import breaches
 from nets.gradcheck.trace import named_layers
-from nets.layers.activations import Tanh
 from nets.layers.base import Layer
 from nets.layers.containers import Residual, Sequential
-from nets.layers.conv import Conv2d
 from tests.helpers import DEVICES, near
 
 FORWARD, BACKWARD = 1e-12, 1e-9

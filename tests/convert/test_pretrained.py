@@ -114,8 +114,8 @@ def exif(orientation):
 @pytest.mark.parametrize(
     "write, message",
     [
-        (lambda path: path.write_bytes(b"no picture"), "not a picture"),
-        (lambda path: path.write_bytes(png()[:400]), "not a picture that can be read"),
+        (lambda path: path.write_bytes(b"no picture"), "not a readable image"),
+        (lambda path: path.write_bytes(png()[:400]), "not a readable image"),
         (lambda path: Image.new("L", (3, 3000)).save(path), "3 × 3000 pixels are too long and narrow"),
         (lambda path: None, "no such file"),
         (lambda path: path.mkdir(), "a folder"),

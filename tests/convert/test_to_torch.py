@@ -1,6 +1,5 @@
 """to_torch: the same net in torch.nn gives the same numbers, and autograd the same gradients."""
 
-import copy
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,9 @@ from torch import nn
 from nets.commands.targets import cases
 from nets.convert.from_torch import from_torch
 from nets.convert.to_torch import to_torch, torch_state
-from nets.layers.activations import ReLU, Sigmoid
-from nets.layers.base import Layer
-from nets.layers.containers import Residual, Sequential
+from nets.layers.activations import Sigmoid
+from nets.layers.containers import Sequential
 from nets.layers.linear import Linear
-from nets.layers.norm import BatchNorm2d
-from nets.layers.whiten import Whiten2d
 from nets.layers.registry import LAYERS
 from tests.helpers import near
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nets.common import tensorfile as checkpoint
+from nets.common import tensorfile
 from nets.common.errors import DataError
 from nets.data import datasets as data
 from nets.data import folder
@@ -57,7 +57,7 @@ def test_digits():
 @pytest.mark.parametrize("source", ["digits", "identity", "half_adder"])
 def test_known_shapes_are_the_real_ones(source):
     d = data.load(config.Data(source=source))
-    assert data.shapes(config.Data(source=source)) == (d.shape, d.outputs)
+    assert data.shapes(config.Data(source=source)) == (d.shape, d.num_outputs)
 
 
 def test_half_adder():
@@ -99,8 +99,8 @@ def test_a_changed_folder_is_decoded_again(tree, change):
     elif change == "other size":
         options = {"size": 4}
     elif change == "other tensors":
-        _, words = checkpoint.read(tree / folder.CACHE)
-        checkpoint.save(tree / folder.CACHE, {"train_x": torch.ones(2)}, words)
+        _, words = tensorfile.read(tree / folder.CACHE)
+        tensorfile.save(tree / folder.CACHE, {"train_x": torch.ones(2)}, words)
     else:
         (tree / folder.CACHE).write_bytes(b"\xff" * 100)
     d = load(tree, **options)
@@ -113,7 +113,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(tree, monkeypatch)
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "replace", full)
+    monkeypatch.setattr(tensorfile.os, "replace", full)
     assert len(load(tree).train_y) == 9
     assert not (tree / folder.CACHE).exists() and not list(tree.glob("*.part"))
 

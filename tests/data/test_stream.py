@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from nets.commands import cli
 from nets.common.errors import DataError, Stopped, UsageError
-from nets.data import batches, stream, tree
+from nets.data import augment, decoder, sampler, stream, tree
 from nets.data import datasets as data
 from nets.tools import survive
 from nets.training import config, log, trainer
@@ -29,7 +29,7 @@ NET = """
 [net]
 layers = [
   { type = "Conv2d", out_channels = 4, kernel_size = 3 }, "ReLU", "GlobalAvgPool",
-  { type = "Linear", outputs = 3 },
+  { type = "Linear", out_features = 3 },
 ]
 [train]
 epochs = 2
@@ -68,15 +68,15 @@ def load(root, random_resized_crop=0.0, **options):
 
 def feed(x, plan, batch, seed, epoch, start=0):
     """An epoch's batches of a stream, or of a tensor."""
-    if isinstance(x, stream.Pictures):
+    if isinstance(x, stream.ImageStream):
         return x.batches(plan, batch, seed, epoch, start, 0)
     rows = range(start * batch, len(plan.order) - batch + 1, batch)
-    return (batches.take(x, plan.rows(i, i + batch)) for i in rows)
+    return (augment.crop_and_flip(x, plan.batch(i, i + batch)) for i in rows)
 
 
 def epoch(d, number=0, start=0, seed=3, batch=10, options=None):
     """(the batches' pictures, the plan) of one epoch."""
-    plan = batches.plan(
+    plan = sampler.epoch_plan(
         len(d.train_x), d.shape, config.Data(), options or config.Augment(), seed, number, "cpu"
     )
     return list(feed(d.train_x, plan, batch, seed, number, start)), plan
@@ -89,7 +89,7 @@ def same(a, b):
 def test_a_stream_is_the_tree_in_memory(root):
     options = config.Augment(crop_padding=2, flip="random")
     here, there = load(root, memory_limit_mb=1), load(root)
-    assert isinstance(here.train_x, torch.Tensor) and isinstance(there.train_x, stream.Pictures)
+    assert isinstance(here.train_x, torch.Tensor) and isinstance(there.train_x, stream.ImageStream)
     assert same(epoch(here, options=options)[0], epoch(there, options=options)[0])
     assert len(epoch(there)[0]) == 4  # 42 pictures: two sit this epoch out
     assert torch.equal(here.train_y, there.train_y) and torch.equal(here.test_y, there.test_y)
@@ -98,7 +98,7 @@ def test_a_stream_is_the_tree_in_memory(root):
     assert torch.equal(there.train_x[::5], here.train_x[::5])
     assert torch.equal(there.train_x[[3, 1]], here.train_x[[3, 1]])
     assert there.shape == here.shape == (3, 12, 12) and there.train_x.shape == here.train_x.shape
-    assert there.train_x.numel() == here.train_x.numel() and there.outputs == 3
+    assert there.train_x.numel() == here.train_x.numel() and there.num_outputs == 3
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ def test_a_stream_is_the_tree_in_memory(root):
     [(0, True), (1, False)],  # MB; 51 pictures of 12 × 12 × 3 are 22 kB
 )
 def test_the_limit(root, limit, streamed):
-    assert isinstance(load(root, memory_limit_mb=limit).train_x, stream.Pictures) == streamed
+    assert isinstance(load(root, memory_limit_mb=limit).train_x, stream.ImageStream) == streamed
 
 
 def test_any_number_of_workers_gives_the_same_batches(mixed):
     options = {"size": 8, "random_resized_crop": 0.2, "memory_limit_mb": 4000}
     one = load(mixed, **options)
-    assert isinstance(one.train_x, stream.Pictures)  # crops are cut from the whole pictures
+    assert isinstance(one.train_x, stream.ImageStream)  # crops are cut from the whole pictures
     first, second = epoch(one, 0)[0], epoch(one, 1)[0]
     assert not same(first, second) and first[0].shape == (10, 8, 8, 3)
     for count in (1, 4):
@@ -145,7 +145,7 @@ def test_a_crop_is_that_part_of_the_picture(mixed):
     found, plan = epoch(d, number=5)
     row = int(plan.order[13])
     with Image.open(d.train_x.files[row]) as image:
-        part = stream.box(*image.size, 0.2, np.random.default_rng((3, 5, row)))
+        part = augment.random_resized_crop_box(*image.size, 0.2, np.random.default_rng((3, 5, row)))
         want = image.resize((8, 8), Image.Resampling.BILINEAR, part)
     assert np.array_equal(found[1][3].numpy(), np.asarray(want))
 
@@ -155,7 +155,7 @@ def test_boxes():
     from torchvision.transforms import RandomResizedCrop
 
     rng = np.random.default_rng(0)
-    boxes = np.array([stream.box(400, 300, 0.08, rng) for _ in range(4000)])
+    boxes = np.array([augment.random_resized_crop_box(400, 300, 0.08, rng) for _ in range(4000)])
     left, top, right, bottom = boxes.T
     assert left.min() == top.min() == 0 and right.max() == 400 and bottom.max() == 300
     w, h = right - left, bottom - top
@@ -165,8 +165,13 @@ def test_boxes():
     theirs = [RandomResizedCrop.get_params(picture, (0.08, 1), (3 / 4, 4 / 3)) for _ in range(4000)]
     for ours, other in zip((top, left, h, w), np.array(theirs).T):
         assert abs(ours.mean() - other.mean()) < 5 * other.std() / 4000**0.5 * 2**0.5
-    assert stream.box(1, 1000, 0.08, rng) == (0, 499, 1, 500)  # too narrow for any: the middle
-    assert stream.box(900, 90, 1.0, rng) == (390, 0, 510, 90)
+    assert augment.random_resized_crop_box(1, 1000, 0.08, rng) == (
+        0,
+        499,
+        1,
+        500,
+    )  # too narrow for any: the middle
+    assert augment.random_resized_crop_box(900, 90, 1.0, rng) == (390, 0, 510, 90)
 
 
 def test_the_same_run_streamed(root, tmp_path):
@@ -252,7 +257,7 @@ def test_a_skipped_picture_gives_way_to_the_next_of_its_class(root):
     assert same(epoch(d)[0], epoch(with_workers)[0]) and len(d.skipped) == len(with_workers.skipped) == 2
     for p in (root / "train/bee").iterdir():
         p.write_bytes(b"")
-    with pytest.raises(DataError, match="nor can any other of its class"):
+    with pytest.raises(DataError, match="no other file of its class can be read"):
         load(root, on_error="skip")
 
 
@@ -274,18 +279,19 @@ def test_pictures_of_several_sizes(mixed, limit):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({}, "needs data.size"),
-        ({"size": 8, "source": "digits"}, "digits is not read from a tree"),
+        ([], "needs data.size"),
+        (["data.size=8"], "digits is not read from a folder"),
     ],
 )
-def test_random_crops_where_there_can_be_none(options, message):
+def test_random_resized_crop_is_refused_without_a_size_or_a_folder(options, message, tmp_path):
     with pytest.raises(UsageError, match=message):
-        data.load(config.Data(**options), config.Augment(random_resized_crop=0.5))
+        conf = config.load("configs/digits.toml", ["augment.random_resized_crop=0.5", *options])
+        trainer.Run(conf, torch.device("cpu"), tmp_path)
 
 
 def test_a_worker_that_is_killed(root, monkeypatch, capsys):
     d = load(root, num_workers=1)
-    monkeypatch.setattr(stream, "decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(decoder, "decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(SystemExit) as left, cli.one_line_errors():
         epoch(d)
     error = capsys.readouterr().err
@@ -313,7 +319,7 @@ def test_an_interrupted_run_leaves_no_worker(root, tmp_path):
 
 def test_names_of_files_are_bytes_in_one_array(tmp_path):
     groups = [["a/x.png", "a/\udcff ü.png"], ["b/" + "y" * 200], ["c/z"]]
-    files = tree.Files.of(tmp_path, groups)
+    files = tree.FileList.from_groups(tmp_path, groups)
     paths = [f"{tmp_path}/{name}" for group in groups for name in group]
     assert [*files] == paths and files.y.tolist() == [0, 0, 1, 2]
     assert files.names.nbytes == sum(len(os.fsencode(n)) for g in groups for n in g)
@@ -365,7 +371,7 @@ def test_on_cuda(mixed):
     d = load(mixed, size=8, random_resized_crop=0.2, num_workers=2)
     want, plan = epoch(d)
     x = d.train_x.to("cuda")
-    plan = batches.plan(len(x), d.shape, config.Data(), config.Augment(), 3, 0, "cuda")
+    plan = sampler.epoch_plan(len(x), d.shape, config.Data(), config.Augment(), 3, 0, "cuda")
     got = [*x.batches(plan, 10, 3, 0)]
     assert all(b.device.type == "cuda" for b in got) and same([b.cpu() for b in got], want)
-    assert x.wait.seconds() > 0 and x[:2].device.type == "cuda"
+    assert x.wait_timer.seconds() > 0 and x[:2].device.type == "cuda"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nets.common.errors import PeerError, UsageError
-from nets.data import batches
+from nets.data import sampler
 from nets.distributed import shares
 from nets.distributed.agree import Agreement
 from nets.distributed.alive import Watch, watched
@@ -109,7 +109,7 @@ def test_a_stranger_at_the_door_is_turned_away(monkeypatch):
     with pytest.raises(PeerError, match=r"rank 1 \(.*, pid .*\) died; go on with --resume"):
         watch.leave()
     assert str(watch.judge(KeyboardInterrupt())).startswith(other.name), "whatever is going on here"
-    assert isinstance(watch.judge(own := UsageError("")), UsageError) and not own.told
+    assert isinstance(watch.judge(own := UsageError("")), UsageError) and not own.reported
     watch.close()
 
 
@@ -132,13 +132,13 @@ def test_shares_are_whole_disjoint_and_alike(n, size, batch):
         return
     shares.check(batch, worlds[0])
     flip = torch.arange(n) % 3 == 0
-    plan = batches.Plan(torch.randperm(n), flip=flip)
+    plan = sampler.EpochPlan(torch.randperm(n), flip=flip)
     parts = [shares.part(plan, batch, w) for w in worlds]
     rows = [shares.rows(batch, w) for w in worlds]
     assert sum(rows) == batch and min(rows) >= 1
     for i in range(n // batch):
-        whole = plan.rows(i * batch, (i + 1) * batch)
-        some = [part.rows(i * r, (i + 1) * r) for part, r in zip(parts, rows)]
+        whole = plan.batch(i * batch, (i + 1) * batch)
+        some = [part.batch(i * r, (i + 1) * r) for part, r in zip(parts, rows)]
         assert torch.equal(torch.cat([s.order for s in some]), whole.order)
         assert torch.equal(torch.cat([s.flip for s in some]), whole.flip)
     assert all(len(part.order) // r == n // batch for part, r in zip(parts, rows))
@@ -241,7 +241,7 @@ def test_alone_everything_is_the_identity(monkeypatch):
     assert torch.equal(world.sum(x.clone()), x) and torch.equal(world.gather(x, 3), x)
     assert world.most(3, -1) == [3, -1] and world.every(x > -1).all()
     world.same([x])
-    plan = batches.Plan(torch.randperm(7))
+    plan = sampler.EpochPlan(torch.randperm(7))
     assert shares.part(plan, 3, world) is plan
     assert torch.equal(shares.spread(lambda some: x[some], 3, world), x)
     with world.in_turn(), watched(world):
@@ -297,7 +297,7 @@ def test_config(override, words):
 def test_only_sgd_is_sharded():
     for kind in ("muon", "adaptive"):
         with pytest.raises(
-            UsageError, match=f"train.optimizer: distributed.shard_optimizer is for sgd, not {kind}"
+            UsageError, match=f"distributed.shard_optimizer: only for the optimizer sgd, not {kind}"
         ):
             config.load(
                 ROOT / "configs" / "digits.toml",

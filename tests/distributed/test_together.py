@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nets.common import tensorfile as checkpoint
+from nets.common import tensorfile
 from nets.tools import survive
 from nets.training import log
 
@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
 
 def near(a: Path, b: Path, tolerance=1e-10):
     """Everything in two runs' last checkpoints, and their logs, within a tolerance of the largest number."""
-    one, other = (checkpoint.read(path / "last.safetensors")[0] for path in (a, b))
+    one, other = (tensorfile.read(path / "last.safetensors")[0] for path in (a, b))
     names = {name for name in one if "random" not in name}
     assert names == {name for name in other if "random" not in name}
     for name in names:
@@ -83,7 +83,7 @@ def test_one_is_killed_and_all_go_on_to_the_same_last_bit(runs, name, victim):
     assert len(lines) == 1 and lines[0].startswith(f"error: rank {victim} (")
     assert lines[0].endswith(") died; go on with --resume")
     assert not survive.differences(survive.state(folder / "local"), survive.state(folder / name))
-    states = checkpoint.read(folder / "local/last.safetensors")[0]["random.cpu"]
+    states = tensorfile.read(folder / "local/last.safetensors")[0]["random.cpu"]
     assert len(states) == 2 and not torch.equal(*states)  # each draws its own
 
 
@@ -93,7 +93,7 @@ def test_all_stop_at_what_is_not_finite_on_one(runs):
     assert codes == [5, 5] and len(lines) == 1 and "the loss became nan at step 4 of epoch 1" in lines[0]
     bad = json.loads((folder / "not finite/nonfinite.json").read_text())
     assert len(bad["samples"]) == 231  # the whole batch
-    assert checkpoint.read(folder / "not finite/last.safetensors")[1]["progress"]["step"] == 3
+    assert tensorfile.read(folder / "not finite/last.safetensors")[1]["progress"]["step"] == 3
 
 
 def test_what_the_first_finds_wrong_ends_all_with_one_line(runs):

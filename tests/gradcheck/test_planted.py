@@ -179,14 +179,14 @@ def _(self, shape, dy):
 
 @bug("response norm's window not turned round", lambda: LocalResponseNorm(4, 0.5), PICTURES, "input")
 def _(self, x, dy):
-    d = self._loudness(x)
+    d = self._denominator(x)
     through = _window_sum(dy * x * d ** (-self.beta - 1), self.below, self.above)
     return dy * d**-self.beta - 2 * self.alpha * self.beta / self.size * x * through, {}
 
 
 @bug("response norm without its neighbours", lambda: LocalResponseNorm(3, 0.5), PICTURES, "input")
 def _(self, x, dy):
-    return dy * self._loudness(x) ** -self.beta, {}
+    return dy * self._denominator(x) ** -self.beta, {}
 
 
 @bug("windows that share no place", lambda: AdaptiveAvgPool2d((3, 8)), PICTURES, "input")

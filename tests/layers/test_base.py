@@ -214,12 +214,12 @@ def test_blocks_split_samples_on_the_cpu_alone(monkeypatch):
         assert all(len(a) == len(b) for a, b in pairs)
         return [len(a) for a, _ in pairs]
 
-    assert sizes(8, each=2, most=6) == [3, 3, 2]
-    assert sizes(8, each=1, most=4) == [4, 4]
-    assert sizes(4, most=6) == [2, 2]  # each sample has 3 numbers
-    assert sizes(3, each=9, most=4) == [1, 1, 1]
-    assert sizes(8, each=0, most=4) == [4, 4]
-    assert sizes(0, each=1) == [0] == sizes(0, each=1, device="meta")
-    assert sizes(8, each=1, most=4, device="meta") == [8]
+    assert sizes(8, sample_size=2, block_size=6) == [3, 3, 2]
+    assert sizes(8, sample_size=1, block_size=4) == [4, 4]
+    assert sizes(4, block_size=6) == [2, 2]  # each sample has 3 numbers
+    assert sizes(3, sample_size=9, block_size=4) == [1, 1, 1]
+    assert sizes(8, sample_size=0, block_size=4) == [4, 4]
+    assert sizes(0, sample_size=1) == [0] == sizes(0, sample_size=1, device="meta")
+    assert sizes(8, sample_size=1, block_size=4, device="meta") == [8]
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert sizes(8, each=1, most=4) == [8]
+    assert sizes(8, sample_size=1, block_size=4) == [8]

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from nets.common.errors import UsageError
-from nets.losses import Performance
-from nets.optim.adaptive import LEAST, REACH, Adaptive
-from nets.training import config, make, trainer
+from nets.optim.adaptive import MAX_MOVE, MIN_GAIN, Adaptive
+from nets.training import config, trainer
 
 
 def hill(w):
@@ -41,7 +40,7 @@ def test_a_step_that_pays_raises_the_rate_as_the_parabola_says():
     w = torch.tensor([1.0], dtype=torch.float64)
     opt = Adaptive({"w": w}, 0.01, shrink=0.5, grow=50.0, maximize=True)
     opt.step({"w": torch.tensor([1.0], dtype=torch.float64)}, loss=torch.tensor(-9.0, dtype=torch.float64))
-    for share in (0.6, LEAST + 0.001):  # of the promised rise, which is rate · 1²
+    for share in (0.6, MIN_GAIN + 0.001):  # of the promised rise, which is rate · 1²
         before = opt.rate["w"].clone()
         value = opt.value + share * before[0]
         opt.step({"w": torch.tensor([1.0], dtype=torch.float64)}, loss=value)
@@ -78,7 +77,7 @@ def test_no_weight_moves_further_than_the_reach():
     w = torch.tensor([1.0, 1.0, 1.0], dtype=torch.float64)
     opt = Adaptive({"w": w}, 1e6, maximize=True)
     opt.step({"w": torch.tensor([1.0, -1e-9, 0.0])}, loss=torch.tensor(-1e9, dtype=torch.float64))
-    torch.testing.assert_close(w, torch.tensor([1 + REACH, 1 - 1e-3, 1.0], dtype=torch.float64))
+    torch.testing.assert_close(w, torch.tensor([1 + MAX_MOVE, 1 - 1e-3, 1.0], dtype=torch.float64))
 
 
 def test_no_rate_is_more_than_max_ratio_times_the_smallest():
@@ -161,6 +160,5 @@ def test_a_run_trains_with_it(tmp_path, rate):
 
 @pytest.mark.parametrize("key", ["momentum=0.9", "weight_decay=0.1", "nesterov=true"])
 def test_options_that_it_lacks_are_a_usage_error(key):
-    conf = config.load("configs/two_weight.toml", ['train.optimizer="adaptive"', f"train.{key}"])
-    with pytest.raises(UsageError, match=key.split("=")[0]):
-        make.make_optimizer(conf, make.make_net(conf, (1,), 1), Performance())
+    with pytest.raises(UsageError, match=f"train.{key.split('=')[0]}: the adaptive optimizer has none"):
+        config.load("configs/two_weight.toml", ['train.optimizer="adaptive"', f"train.{key}"])

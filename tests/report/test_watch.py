@@ -165,7 +165,7 @@ def test_wrong_folders_and_arguments_are_one_line_errors(run, tmp_path, capsys):
 
 
 def test_a_real_run_is_shown(tmp_path, capsys):
-    conf = config.load(ROOT / "configs/two_weight.toml", ["train.epochs=40", "log.every=1"])
+    conf = config.load(ROOT / "configs/two_weight.toml", ["train.epochs=40", "log.every_steps=1"])
     line = Run(conf, torch.device("cpu"), tmp_path / "a").train().line()
     shown = look(tmp_path / "a", "--png", tmp_path / "a.png", capsys=capsys)
     words = r"two_weight: 40 of 40 epochs, step 80, 0:00:\d\d so far,\s[\d,]+ samples/s, [\d,]+ MB\n"

@@ -15,11 +15,10 @@ from nets.commands import enlarge
 from nets.commands import same_curve as command
 from nets.commands.targets import narrow
 from nets.common.errors import DataError, MismatchError, UsageError
-from nets.data import batches, color
 from nets.data import datasets as data
-from nets.data.batches import Plan
-from nets.data.ten_crop import center, ten_crop
-from nets.data.tta import look
+from nets.data.augment import color_axes, color_jitter, crop_and_flip
+from nets.data.sampler import EpochPlan, epoch_plan
+from nets.data.tta import center_crop, predict_tta, ten_crop
 from nets.layers.init import restart
 from nets.layers.linear import Linear
 from nets.training import config, make, trainer
@@ -91,47 +90,47 @@ def test_restart():
 
 def test_random_crops_are_cut_from_anywhere_and_no_further():
     conf, augment = config.Data(source="folder", size=9, crop_size=6), config.Augment(flip="random")
-    plan = batches.plan(500, (3, 6, 6), conf, augment, 0, 0, "cpu")
+    plan = epoch_plan(500, (3, 6, 6), conf, augment, 0, 0, "cpu")
     assert sorted(set(plan.shift.flatten().tolist())) == [0, 1, 2, 3]
     x = torch.randint(0, 256, (500, 9, 9, 3), dtype=torch.uint8)
-    got = batches.take(x, plan, 6)
+    got = crop_and_flip(x, plan, 6)
     assert got.shape == (500, 6, 6, 3)
     for k in range(20):
         i, j = plan.shift[k].tolist()
         want = x[plan.order[k], i : i + 6, j : j + 6]
         assert torch.equal(got[k], want.flip(1) if plan.flip[k] else want)
-    one = Plan(torch.tensor([3]), torch.tensor([[3, 0]]))
-    assert torch.equal(batches.take(x, one, 6)[0], x[3, 3:, :6])
+    one = EpochPlan(torch.tensor([3]), torch.tensor([[3, 0]]))
+    assert torch.equal(crop_and_flip(x, one, 6)[0], x[3, 3:, :6])
 
 
 def test_color_axes_are_the_covariances_eigenvectors():
     mix = torch.tensor([[40.0, 10.0, 0.0], [30.0, -10.0, 5.0], [20.0, 5.0, -10.0]])
     x = (torch.randn(6, 30, 40, 3) @ mix.T + 128).round().clamp(0, 255).to(torch.uint8)
-    axes = color.axes(x)
+    axes = color_axes(x)
     pixels = x.reshape(-1, 3).double() / 255
     covariance = torch.cov(pixels.T, correction=0)
     torch.testing.assert_close((axes @ axes.T).double(), covariance, rtol=1e-4, atol=1e-7)
     apart = axes.T @ axes
     assert (apart - apart.diag().diag()).abs().max() < 1e-5 * apart.max()
-    assert torch.equal(color.axes(x[:1].expand(6, -1, -1, -1), most=2), color.axes(x[:1]))
+    assert torch.equal(color_axes(x[:1].expand(6, -1, -1, -1), max_images=2), color_axes(x[:1]))
 
 
 def test_color_jitter_moves_a_whole_picture_along_the_axes():
     parts = config.Data(source="folder"), config.Augment(color_jitter=0.1)
-    plan = batches.plan(4000, (3, 2, 2), *parts, 0, 0, "cpu")
+    plan = epoch_plan(4000, (3, 2, 2), *parts, 0, 0, "cpu")
     assert plan.color.shape == (4000, 3) and abs(plan.color.std() - 0.1) < 3e-3
-    again, other = (batches.plan(4000, (3, 2, 2), *parts, 0, epoch, "cpu") for epoch in (0, 1))
+    again, other = (epoch_plan(4000, (3, 2, 2), *parts, 0, epoch, "cpu") for epoch in (0, 1))
     assert torch.equal(plan.color, again.color) and not torch.equal(plan.color, other.color)
     axes, std = (
         torch.tensor([[1.0, 0.0, 0.2], [0.0, 2.0, 0.1], [0.5, 0.0, 0.3]]),
         torch.tensor([0.2, 0.3, 0.4]),
     )
     x = torch.randn(2, 3, 4, 5)
-    y = color.jitter(x, torch.tensor([[0.1, -0.2, 0.3], [0.0, 0.0, 0.0]]), axes, std)
+    y = color_jitter(x, torch.tensor([[0.1, -0.2, 0.3], [0.0, 0.0, 0.0]]), axes, std)
     light = torch.tensor([0.1 + 0.06, -0.4 + 0.03, 0.05 + 0.09]) / std
     torch.testing.assert_close(y[0], x[0] + light[:, None, None])
     assert torch.equal(y[1], x[1])
-    assert color.jitter(x.bfloat16(), torch.randn(2, 3), axes, std).dtype == torch.bfloat16
+    assert color_jitter(x.bfloat16(), torch.randn(2, 3), axes, std).dtype == torch.bfloat16
 
 
 def test_ten_views_are_torchvisions():
@@ -141,7 +140,7 @@ def test_ten_views_are_torchvisions():
     want = theirs(x, 5)
     order = [0, 1, 2, 3, 4, 6, 5, 8, 7, 9]  # torchvision cuts the mirrored picture, we mirror what was cut
     assert all(torch.equal(mine, want[i]) for mine, i in zip(ten_crop(x, 5), order, strict=True))
-    assert torch.equal(center(x, 5), ten_crop(x, 5)[4])
+    assert torch.equal(center_crop(x, 5), ten_crop(x, 5)[4])
 
 
 class Mean:
@@ -154,30 +153,30 @@ class Mean:
 
 def test_answers_of_ten_views_are_averaged_after_the_softmax():
     x, net = 3 * torch.randn(2, 3, 9, 8), Mean()
-    z = look(net, x, "ten_crop", 5)
+    z = predict_tta(net, x, "ten_crop", 5)
     want = torch.stack([F.softmax(Mean().forward(v)[0], 1) for v in ten_crop(x, 5)]).mean(0)
     torch.testing.assert_close(F.softmax(z, 1), want)
     torch.testing.assert_close(z.exp().sum(1), torch.ones(2))  # probabilities already
     assert net.shapes == 10 * [(2, 3, 5, 5)]
-    torch.testing.assert_close(look(net, x, "none", 5), Mean().forward(center(x, 5))[0])
-    assert torch.equal(look(net, x, "none"), Mean().forward(x)[0])
-    assert look(net, x.bfloat16(), "ten_crop", 5).dtype == torch.float32
+    torch.testing.assert_close(predict_tta(net, x, "none", 5), Mean().forward(center_crop(x, 5))[0])
+    assert torch.equal(predict_tta(net, x, "none"), Mean().forward(x)[0])
+    assert predict_tta(net, x.bfloat16(), "ten_crop", 5).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
     "override, message",
     [
         ("data.crop_size=300", "data.crop_size: 300 is more than data.size, 256"),
-        ("augment.crop_padding=2", "augment.crop_padding: pictures are shifted by data.crop_size already"),
-        ("data.source=cifar10", "data.crop_size: only a folder has it, not cifar10"),
+        ("augment.crop_padding=2", "augment.crop_padding: data.crop_size shifts the images already"),
+        ("data.source=cifar10", 'data.crop_size: only for data.source = "folder", not cifar10'),
         ("data.normalize=means", 'data.normalize: "means" is not one of its values; did you mean "mean"?'),
         (
             "eval.tta=two",
             'eval.tta: "two" is not one of its values; known: none, flip, six_view, corners, ten_crop',
         ),
-        ("net.layers.23.outputs=3", "net.layers.23.outputs=3: 23 is no place in a list of 23"),
-        ("net.layers.-24=3", "-24 is no place in a list of 23"),
-        ("net.layers.x.outputs=3", "x is no place in a list of 23"),
+        ("net.layers.23.outputs=3", "net.layers.23.outputs=3: 23 is no index in a list of 23"),
+        ("net.layers.-24=3", "-24 is no index in a list of 23"),
+        ("net.layers.x.outputs=3", "x is no index in a list of 23"),
         ("net.layers.1.outputs=3", "--set net.layers.1.outputs=3: 1 is a value, not a table"),
     ],
 )
@@ -187,18 +186,18 @@ def test_wrong_settings_are_named(override, message):
     assert message in str(e.value)
 
 
-def test_gray_pictures_have_no_colors(tree):
+def test_color_jitter_of_gray_images_is_refused(tree):
     conf = config.load(PATH, overrides(tree, "data.channels=1"))
-    with pytest.raises(UsageError, match="augment.color_jitter: gray pictures have no colors"):
+    with pytest.raises(UsageError, match="augment.color_jitter: gray images have no colors"):
         trainer.Run(conf, torch.device("cpu"), tree)
 
 
-def test_only_a_folder_has_units_and_a_number_of_classes():
+def test_normalize_and_num_classes_are_for_folders_alone():
     for override, name in (
         ("data.normalize=mean", "data.normalize"),
         ("data.num_classes=10", "data.num_classes"),
     ):
-        with pytest.raises(UsageError, match=f"{name}: only a folder has"):
+        with pytest.raises(UsageError, match=f'{name}: only for data.source = "folder", not digits'):
             config.load(PATH.with_name("digits.toml"), [override])
 
 
@@ -253,11 +252,11 @@ def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(tree, tmp_path, 
     run = trainer.Run(conf, torch.device("cpu"), tmp_path / "run")
     assert run.data.shape == (3, 99, 99) and run.data.train_x.shape[1:] == (110, 110, 3)
     assert run.data.std.tolist() == pytest.approx([1 / 255] * 3)
-    plan = batches.plan(run.feed.n, run.data.shape, conf.data, conf.augment, 0, 0, "cpu")
+    plan = epoch_plan(run.feed.n, run.data.shape, conf.data, conf.augment, 0, 0, "cpu")
     _, x, _ = next(run.feed(0))
     assert x.shape == (6, 3, 99, 99) and x.is_contiguous(memory_format=torch.channels_last)
     assert 20 < x.std() < 128  # bytes, about their mean
-    raw = batches.take(run.data.train_x, plan.rows(0, 6), 99).permute(0, 3, 1, 2)
+    raw = crop_and_flip(run.data.train_x, plan.batch(0, 6), 99).permute(0, 3, 1, 2)
     light = x - (raw - 255 * run.data.mean[:, None, None])
     assert light.std((2, 3)).max() < 1e-2 < light.abs().max()  # one color a picture
     result = run.train()

@@ -118,7 +118,7 @@ def test_a_run_meets_no_batch_that_was_not_captured_before_it(skip, cuda, tmp_pa
 
     run = Run(conf, CPU, tmp_path / "captured")
     run.feed.made = Captured(cuda.of(run.feed._made), list, lambda: run.feed.side)
-    standing = lambda: [*state.standing(run).values(), run.feed.selection.mine]  # noqa: E731
+    standing = lambda: [*state.standing(run).values(), run.feed.selection.updated]  # noqa: E731
     run.captured = run.learn = Captured(cuda.of(run.learn), standing, lambda: tuple(run.frozen))
     prepare, ready = run._prepare, []
     run._prepare = lambda: prepare() or ready.append((cuda.captures, cuda.replays))

@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nets.commands.targets import narrow
-from nets.data import batches, color
+from nets.data import augment, sampler
 from nets.data import datasets as data
 from nets.layers.containers import Sequential
 from nets.training import config
@@ -36,13 +36,13 @@ def set_up(path, device="cpu", batch=4, overrides=()):
     c, h, w = shape
     side = conf.data.size if conf.data.crop_size else h
     pictures = torch.randint(0, 256, (9, side, side, c), dtype=torch.uint8, device=device)
-    plan = batches.plan(9, shape, conf.data, conf.augment, 0, 0, device).rows(0, batch)
+    plan = sampler.epoch_plan(9, shape, conf.data, conf.augment, 0, 0, device).batch(0, batch)
     mean = torch.full((c,), 0.5, device=device)
-    x = batches.normalize(batches.take(pictures, plan, conf.data.crop_size), mean, mean, dtype)
+    x = augment.normalize(augment.crop_and_flip(pictures, plan, conf.data.crop_size), mean, mean, dtype)
     if plan.color is not None:
-        x = color.jitter(x, plan.color, torch.eye(c, device=device), mean)
+        x = augment.color_jitter(x, plan.color, torch.eye(c, device=device), mean)
     if plan.hole is not None:
-        x = batches.blank(x, plan.hole, conf.augment.cutout)
+        x = augment.cutout(x, plan.hole, conf.augment.cutout)
     return step, x, torch.randint(outputs, (batch,), device=device), net
 
 
@@ -87,7 +87,7 @@ class OnlyOn(TorchDispatchMode):
 def test_a_step_stays_on_a_fake_cuda_device(path, monkeypatch):
     with FakeTensorMode():
         # what an epoch draws is drawn on the CPU and moved; a step begins after that
-        monkeypatch.setattr(batches, "plan", fake_plan)
+        monkeypatch.setattr(sampler, "epoch_plan", fake_plan)
         step, x, target, net = set_up(path, "cuda")
         assert x.device.type == "cuda"
         factor = torch.ones((), device="cuda")
@@ -98,7 +98,7 @@ def test_a_step_stays_on_a_fake_cuda_device(path, monkeypatch):
 
 
 def fake_plan(n, shape, conf, augment, seed, epoch, device):
-    return batches.Plan(
+    return sampler.EpochPlan(
         torch.arange(n, device=device),
         torch.ones(n, 2, dtype=torch.int64, device=device)
         if augment.crop_padding or conf.crop_size

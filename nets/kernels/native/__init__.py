@@ -39,9 +39,12 @@ def convolves(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cpu" and dtype in TYPES and _have()
 
 
-@torch.compiler.assume_constant_result
 def _have() -> bool:
     return library() is not None
+
+
+# what torch.compiler.assume_constant_result sets; that function imports all of torch._dynamo, in a second
+_have._dynamo_marked_constant = True
 
 
 @functools.cache

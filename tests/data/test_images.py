@@ -18,7 +18,7 @@ from PIL import Image
 
 from nets.commands import cli
 from nets.common.errors import DataError
-from nets.data.pictures import decode
+from nets.data.images import decode
 
 COUNT = int(os.environ.get("PICTURES", 100))
 
@@ -276,8 +276,8 @@ def test_malformed_files_are_decoded_or_named(tmp_path, capfd):
 def test_more_pixels_than_pillow_likes_are_named_in_one_line(tmp_path):
     """By a process of its own, as pytest keeps warnings to itself."""
     large(tmp_path / "large.png")
-    code = "import sys; from nets import cli, pictures\n"
-    code += "with cli.one_line_errors(): pictures.decode(sys.argv[1])"
+    code = "import sys; from nets.commands import cli; from nets.data import images\n"
+    code += "with cli.one_line_errors(): images.decode(sys.argv[1])"
     args = [sys.executable, "-c", code, str(tmp_path / "large.png")]
     done = subprocess.run(args, capture_output=True, text=True)
     assert done.returncode == 3 and done.stderr.endswith("(10000 × 10000 pixels are too many)\n")

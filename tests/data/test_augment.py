@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from nets.data import batches
-from nets.data.batches import Plan
+from nets.data import augment, sampler
+from nets.data.sampler import EpochPlan
 from nets.training import config
 
 
 def draw(n=40, shape=(3, 8, 6), seed=0, epoch=0, **options):
-    return batches.plan(n, shape, config.Data(), config.Augment(**options), seed, epoch, "cpu")
+    return sampler.epoch_plan(n, shape, config.Data(), config.Augment(**options), seed, epoch, "cpu")
 
 
 def test_an_epoch_holds_every_sample_once_in_a_new_order():
@@ -25,7 +25,7 @@ def test_take_is_a_reflect_pad_a_crop_and_a_flip():
     order = torch.tensor([4, 0, 2, 2])
     shift = torch.tensor([[2, -1], [-2, 2], [0, 0], [1, 1]])
     flip = torch.tensor([False, True, True, False])
-    got = batches.take(x, Plan(order, shift, flip))
+    got = augment.crop_and_flip(x, EpochPlan(order, shift, flip))
     for k in range(4):
         wide = np.pad(x[order[k]].numpy(), ((2, 2), (2, 2), (0, 0)), mode="reflect")
         dy, dx = (shift[k] + 2).tolist()
@@ -54,17 +54,17 @@ def test_alternating_flip_shows_both_sides_in_two_epochs():
 def test_normalize():
     x = torch.randint(0, 256, (4, 5, 6, 3), dtype=torch.uint8)
     mean, std = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.3, 0.4])
-    y = batches.normalize(x, mean, std, torch.float32)
+    y = augment.normalize(x, mean, std, torch.float32)
     want = (x.double().permute(0, 3, 1, 2) / 255 - mean[:, None, None]) / std[:, None, None]
     torch.testing.assert_close(y.double(), want, rtol=1e-5, atol=1e-5)
     assert y.is_contiguous(memory_format=torch.channels_last)
-    assert batches.normalize(x, mean, std, torch.bfloat16, False).is_contiguous()
+    assert augment.normalize(x, mean, std, torch.bfloat16, False).is_contiguous()
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4])
 def test_cutout_blanks_a_square(side):
     x = torch.ones(2, 3, 8, 9)
-    y = batches.blank(x, torch.tensor([[4, 5], [0, 8]]), side)
+    y = augment.cutout(x, torch.tensor([[4, 5], [0, 8]]), side)
     assert (y[0] == 0).sum() == 3 * side**2
     assert y[0, :, 4, 5].sum() == 0 and (y[0, 0] == 0).any(0).sum() == side
     assert 0 < (y[1] == 0).sum() <= 3 * side**2 and y[1, 0, 0, 8] == 0  # cut by the corner
