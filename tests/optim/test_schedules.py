@@ -18,8 +18,8 @@ def test_schedules_have_the_values_of_their_formulas():
     assert rates[5:] == sorted(rates[5:], reverse=True) and rates[-1] == pytest.approx(1 / 6)
 
 
-def test_a_schedule_never_falls_below_the_least():
-    rates = [lr_factor("linear", i, 10, least=0.25) for i in range(11)]
+def test_a_schedule_never_falls_below_min_factor():
+    rates = [lr_factor("linear", i, 10, min_factor=0.25) for i in range(11)]
     assert min(rates) == 0.25 == rates[-1] and rates[0] == 1
 
 
