@@ -1,7 +1,7 @@
 """Mutation testing: change one thing at a time in a layer, and see whether a test fails.
 
     python tests/mutants.py                         # makes all mutants anew, runs them, prints the table
-    python tests/mutants.py "nets.layers.linear.*"  # makes them anew and runs these: a file, or patterns of names
+    python tests/mutants.py "nets.layers.linear.*"  # runs these alone: a file, or patterns
     python tests/mutants.py --table                 # only prints the table
 
 mutmut makes and runs the mutants ([tool.mutmut] in pyproject.toml says of which files, with which
