@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nets.gradcheck import compare
 from nets.kernels import fused, native
-from nets.kernels.fused import NormAct, Pool, WhitenAct
+from nets.kernels.native_forms import NormAct, Pool, WhitenAct
 from nets.layers.activations import GELU, ReLU
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
@@ -37,7 +37,7 @@ def gpu(monkeypatch):
             monkeypatch.setattr(native, name, getattr(kernels, name))
         monkeypatch.setattr(kernels, "SHARES", 3)  # so that each has several rounds
     else:
-        assert native.serve(torch.device("cuda"), torch.float32)
+        assert native.available(torch.device("cuda"), torch.float32)
     return kernels
 
 

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from nets.gradcheck import compare
 from nets.kernels import native
-from nets.kernels.fused import ConvPool, Fused, NormAct, WhitenAct, fuse
 from nets.kernels.native import cpp
+from nets.kernels.native_forms import ConvPool, Fused, NormAct, WhitenAct, fuse
 from nets.layers.activations import GELU, ReLU
 from nets.layers.containers import Residual, Sequential
 from nets.layers.conv import Conv2d
