@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from nets.common.errors import DataError
+from nets.common.extras import import_extra
 
 MAX_FILE_BYTES = 2**28  # the largest file has 155 MB
 
@@ -86,17 +87,12 @@ def load(root: Path, archive: Archive) -> tuple[Tensor, Tensor, Tensor, Tensor, 
 
 
 def _download(root: Path, archive: Archive):
-    try:
-        from torchvision.datasets.utils import download_and_extract_archive
-    except ImportError:
-        raise DataError(
-            f"{root / archive.folder}: no such folder;"
-            " to download it: pip install 'handwritten-backprop[vision]'"
-        ) from None
+    missing = f"{root / archive.folder}: no such folder, and its download"
+    utils = import_extra("torchvision.datasets.utils", "vision", missing)
     existed = root.exists()
     try:
         filename = archive.url.rsplit("/", 1)[1]
-        download_and_extract_archive(archive.url, str(root), filename=filename, md5=archive.md5)
+        utils.download_and_extract_archive(archive.url, str(root), filename=filename, md5=archive.md5)
     except (OSError, RuntimeError) as e:
         if not existed and root.is_dir() and not any(root.iterdir()):
             root.rmdir()

@@ -5,10 +5,11 @@ from torch import Tensor
 from torch.nn.functional import batch_norm
 
 from nets.common.errors import BatchError
-from nets.distributed.world import World, all_gather
+from nets.distributed.world import all_gather
 from nets.layers.base import check_pictures, sum_dtype
 from nets.layers.containers import Net
 from nets.layers.norm import BatchNorm2d
+from nets.training.world import World
 
 
 class SyncBatchNorm2d(BatchNorm2d):

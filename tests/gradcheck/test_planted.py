@@ -1,4 +1,4 @@
-"""Thirty bugs that people write, planted one at a time: the checker must name layer and tensor."""
+"""Thirty bugs that people write, planted one at a time: the checker must name the layer and the tensor."""
 
 from types import MethodType
 
@@ -174,7 +174,7 @@ def _(self, saved, dy):
 
 @bug("overlap averaged over the wrong count", lambda: AvgPool2d(3, 1, 1), PICTURES, "input")
 def _(self, shape, dy):
-    return self.windows.spread(dy, shape, lambda i, j: dy / 3), {}
+    return self.windows.scatter_add(dy, shape, lambda i, j: dy / 3), {}
 
 
 @bug("response norm's window not turned round", lambda: LocalResponseNorm(4, 0.5), PICTURES, "input")
