@@ -5,7 +5,8 @@ import torch
 
 from nets.common.errors import UsageError
 from nets.optim.adaptive import MAX_MOVE, MIN_GAIN, Adaptive
-from nets.training import config, trainer
+from nets.training import config
+from nets.training.run import Run
 
 
 def hill(w):
@@ -154,7 +155,7 @@ def test_it_needs_a_value():
 def test_train_py_can_use_it(tmp_path, rate):
     overrides = ['train.optimizer="adaptive"', f"train.lr={rate}", "train.batch_size=2", "train.epochs=100"]
     conf = config.load("configs/two_weight.toml", overrides)
-    run = trainer.Run(conf, torch.device("cpu"), tmp_path / "run")
+    run = Run.from_config(conf, torch.device("cpu"), tmp_path / "run")
     assert run.train().largest_error < 0.1
 
 
