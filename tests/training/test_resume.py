@@ -448,7 +448,7 @@ def test_a_score_that_is_not_finite_is_never_the_best(tmp_path):
     conf = config.load(ROOT / "configs/two_weight.toml", [*over, layers])
     result = run_of(conf, tmp_path).train()
     assert not math.isfinite(result.score())
-    assert tensorfile.read(tmp_path / "last.safetensors")[1]["progress"]["best"] is None
+    assert tensorfile.read(tmp_path / "last.safetensors")[1]["hooks"]["evaluate"]["best"] is None
 
 
 def test_running_metrics_leave_out_steps_that_do_not_count():
