@@ -19,8 +19,8 @@ from nets.commands import cli
 from nets.common.errors import DataError, Stopped, UsageError
 from nets.data import augment, decoder, sampler, stream, tree
 from nets.data import datasets as data
-from nets.tools import survive
 from nets.report.run_figures import Figures
+from nets.tools import survive
 from nets.training import config, log
 from nets.training.hooks import Hook
 from nets.training.run import Run

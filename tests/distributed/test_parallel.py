@@ -24,8 +24,7 @@ from nets.distributed.shard import Scatterer, ShardedSGD
 from nets.distributed.sync_norm import SyncBatchNorm2d, synchronize
 from nets.distributed.together import check_batch
 from nets.distributed.world import join
-from nets.kernels import native
-from nets.kernels import lower
+from nets.kernels import lower, native
 from nets.kernels.native_forms import NormAct
 from nets.layers.norm import BatchNorm2d
 from nets.losses import CrossEntropyLoss, Performance

@@ -25,11 +25,11 @@ from nets.common.errors import UsageError
 from nets.data import datasets as data
 from nets.layers.response_norm import LocalResponseNorm
 from nets.training import config
-from nets.training.run import Run
 from nets.training import toml as toml_text
 from nets.training.build import LAYERS
 from nets.training.make import make_loss, make_net, make_optimizer
 from nets.training.renamed import RENAMED
+from nets.training.run import Run
 
 SHIPPED = [p.read_text() for p in sorted(Path(__file__).parents[2].glob("configs/*.toml"))]
 NUMBERS = [0, 1, -1, 2, 3, 7, 64, 255, 1000, 10**6, 10**9, 2**31, 2**62, 2**63 - 1, 2**63, 10**30, 16**5000]

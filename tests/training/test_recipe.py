@@ -20,9 +20,9 @@ from nets.optim.sgd import SGD
 from nets.training import config
 from nets.training.config import Augment, Data, Eval
 from nets.training.evaluate import outputs
-from nets.training.step import train_step
 from nets.training.hooks import Hook
 from nets.training.run import Run
+from nets.training.step import train_step
 from tests.helpers import tensors
 
 CPU = torch.device("cpu")
