@@ -139,7 +139,7 @@ def cifar100(config, random_crop: float = 0.0) -> Dataset:
 def _cifar(config, random_crop: float, name: str) -> Dataset:
     """The published archive if root has it, else an image tree in root or root/name, else a download."""
     archive = cifar.ARCHIVES[name]
-    root = Path(config.root).expanduser()
+    root = Path(config.root)
     if not (root / archive.folder).exists():
         for path in (root, root / name):
             if (path / "train").is_dir():
