@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nets.common.errors import DataError
-from nets.common.extras import require
+from nets.common.extras import import_extra
 
 MAX_FILE_BYTES = 2**28  # the largest file has 155 MB
 
@@ -88,7 +88,8 @@ def load(root: Path, archive: Archive) -> tuple[Tensor, Tensor, Tensor, Tensor, 
 
 
 def _download(root: Path, archive: Archive):
-    utils = require("torchvision.datasets.utils", "vision", f"the download of {archive.folder}")
+    missing = f"{root / archive.folder}: no such folder, and its download"
+    utils = import_extra("torchvision.datasets.utils", "vision", missing)
     existed = root.exists()
     try:
         filename = archive.url.rsplit("/", 1)[1]

@@ -15,9 +15,9 @@ from nets.training.config import Config
 
 
 def make_net(config: Config, shape, n_outputs: int, seed: int | None = None, copies: int = 1):
-    """The config's net, its start values drawn from the seed. UsageError where it doesn't fit.
+    """The config's net, its initial values drawn from the seed. UsageError where it doesn't fit the data.
 
-    copies: there must be memory for so many of its weights; in training for gradients and momenta too.
+    copies: memory must hold its weights so many times, in training for gradients and momenta too.
     """
     _check_memory(config, shape, copies)
     torch.manual_seed(config.seed if seed is None else seed)
@@ -27,7 +27,7 @@ def make_net(config: Config, shape, n_outputs: int, seed: int | None = None, cop
 
 
 def _check_memory(config: Config, shape, copies: int):
-    """UsageError where the weights are more than memory holds: asked of a net that takes none."""
+    """UsageError where the weights are more than memory holds, before any memory is taken."""
     if torch.get_default_device().type == "meta":
         return
     with torch.device("meta"):
@@ -43,7 +43,7 @@ def _check_memory(config: Config, shape, copies: int):
 
 
 def fit(net, data):
-    """Let a first layer that is read off the pictures see some, 5,000 of CIFAR's, of all classes."""
+    """Fit a first layer such as Whiten2d to every k-th training image, 5,000 of CIFAR's."""
     first = net.leaves()[0]
     if hasattr(first, "fit"):
         some = data.train_x[:: max(1, data.train_x.numel() // (5000 * 32 * 32 * 3))]

@@ -100,20 +100,20 @@ def test_what_is_wrong_is_named(tmp_path, override, message):
 
 @pytest.mark.parametrize("text", ["a = ", "\x00", "[net", 'x = "' + "[" * 10])
 def test_what_is_no_toml(tmp_path, text):
-    with pytest.raises(UsageError, match="c.toml"):
+    with pytest.raises(UsageError, match=r"c\.toml"):
         config.load(write(tmp_path, text))
 
 
 def test_deep_nesting_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="c.toml"):
+    with pytest.raises(UsageError, match=r"c\.toml"):
         config.load(write(tmp_path, "x = " + "[" * 100_000))
 
 
 def test_a_missing_and_a_binary_file(tmp_path):
-    with pytest.raises(UsageError, match="nowhere.toml: no such file, and no shipped config has this name"):
+    with pytest.raises(UsageError, match=r"nowhere.toml: no such file$"):
         config.load(tmp_path / "nowhere.toml")
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="b.toml"):
+    with pytest.raises(UsageError, match=r"b\.toml"):
         config.load(tmp_path / "b.toml")
 
 
@@ -219,12 +219,13 @@ def test_a_config_is_found_by_path_or_by_the_name_of_a_shipped_one(tmp_path, mon
     assert config.find_config("digits").read_text() == MINIMAL
     for name, hint in (
         ("cifar", "cifar10"),
-        ("configs/dens.toml", "dense"),
         ("\0", "digits"),
         ("x" * 5000, "digits"),
     ):
         with pytest.raises(UsageError, match=f"no such file, and no shipped config has this name; .*{hint}"):
             config.find_config(name)
+    with pytest.raises(UsageError, match=r'^config configs/dens.toml: no such file; did you mean "dense"\?$'):
+        config.find_config("configs/dens.toml")
 
 
 def test_a_wheel_has_its_configs_inside_the_package(tmp_path, monkeypatch):

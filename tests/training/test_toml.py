@@ -32,7 +32,7 @@ def test_a_byte_order_mark_is_read_over(tmp_path):
 def test_another_encoding_is_refused(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text("a = 1\n", encoding="utf-16")
-    with pytest.raises(UsageError, match="c.toml: not a UTF-8 text file"):
+    with pytest.raises(UsageError, match=r"c\.toml: not a UTF-8 text file"):
         toml.read(path)
 
 
