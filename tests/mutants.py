@@ -17,6 +17,7 @@ if one doesn't.
 import shutil
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import libcst as cst
@@ -60,7 +61,7 @@ def other_order(field):
         items = getattr(node, field)
         if all(isinstance(getattr(item, "value", None), LITERAL) for item in items):
             return
-        for i, (a, b) in enumerate(zip(items, items[1:])):
+        for i, (a, b) in enumerate(pairwise(items)):
             if not a.with_changes(comma=b.comma).deep_equals(b):
                 pair = b.with_changes(comma=a.comma), a.with_changes(comma=b.comma)
                 yield node.with_changes(**{field: [*items[:i], *pair, *items[i + 2 :]]})

@@ -15,7 +15,7 @@ from nets.layers.base import sum_dtype
 from nets.layers.to_module import to_module
 from nets.optim import schedules
 from nets.optim.sgd import SGD
-from nets.training.trainer import Run
+from nets.training.run import Run
 
 # largest relative difference of two losses: rounding errors grow with every step
 TOLERANCE = {"float64": 1e-10, "float32": 1e-3, "bfloat16": 5e-2}
@@ -57,7 +57,7 @@ def curves(run: Run, steps: int) -> Iterator[tuple[float, float]]:
     for i, (_, x, target) in enumerate(itertools.islice(all_batches, steps)):
         now = schedules.lr_factor(t.schedule, i, run.steps, warmup)
         theirs = twin.step(x, target, now)
-        yield run.step(x, target, lr_factor.fill_(now))[0].item(), theirs.item()
+        yield run.learner.step(x, target, lr_factor.fill_(now))[0].item(), theirs.item()
 
 
 def compare(run: Run, steps: int) -> Iterator[tuple[float, float, float, bool]]:

@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with watched(join(args.device)) as world:
         text = _report(world, args.width, args.depth, args.batch, args.mb, args.rounds)
-        if world.first:
+        if world.is_main:
             print(text)
 
 

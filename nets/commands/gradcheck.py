@@ -104,7 +104,7 @@ def _check(targets, named, where, dtype, args, facts) -> list[str]:
                     tqdm.write(f"\n{case.name}, {report.table()}")
                 before = report
                 if not report.ok and not same:
-                    wrong = report.first_bad or report.breaches[0]
+                    wrong = report.problem
                     bad.append(f"{case.name}, {report.mode} mode, first at {wrong}")
             if args.plot and target not in drawn:
                 drawn.add(target)
@@ -121,7 +121,7 @@ def _one(case: Case, samples: int, seed: int, **options):
         options["module"] = case.module if wide else None
         return check(case.layer, case.x, None, case.loss, case.target, samples, seed, **options)
     except Exception as e:
-        if not case.tolerant:
+        if not case.external:
             raise
         raise UsageError(f"{case.name}: {describe(e)}") from None
 
@@ -156,7 +156,7 @@ def _precision(targets, named, where, dtype, seeds, facts) -> list[str]:
                 facts["targets"].append({"target": target, "ratios": [vars(r) | {"ok": r.ok} for r in rows]})
                 bad += [f"{name}, {r.tensor}: {r.ratio:.2f} times autograd's error" for r in rows if not r.ok]
     if not bad:
-        print(f"no manual gradient is further from the truth than {precision.MOST} times autograd's")
+        print(f"no manual gradient is further from the truth than {precision.MAX_RATIO} times autograd's")
     return bad
 
 

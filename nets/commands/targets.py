@@ -79,7 +79,7 @@ def cases(target: str, overrides=(), batch: int = 4, seed: int | None = None, sh
         torch.manual_seed(seed or 0)
         module = pretrained.model(target)
         x = torch.randn(shape or MODEL_INPUT, dtype=torch.float64)
-        return [Case(target, from_torch(module), x, tolerant=True, module=module)]
+        return [Case(target, from_torch(module), x, external=True, module=module)]
     if ":" in target:
         return _user_cases(target, seed or 0, shape)
     known = [*config.shipped_configs(), *LAYERS, *LOSSES]
@@ -139,4 +139,4 @@ def _user_cases(target: str, seed: int, shape) -> list[Case]:
     if x is None and shape is None:
         raise UsageError(f"{target}: needs an input; return (layer, x) or give --shape, such as 4,3,8,8")
     x = torch.randn(shape, dtype=torch.float64) if x is None else x.detach()
-    return [Case(target, layer, x, tolerant=True, module=module)]
+    return [Case(target, layer, x, external=True, module=module)]

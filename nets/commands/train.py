@@ -5,7 +5,8 @@ from pathlib import Path
 from nets.commands import cli
 from nets.distributed.alive import watched
 from nets.distributed.world import join
-from nets.training import trainer
+from nets.report.run_figures import Figures
+from nets.training.run import Run
 
 DETAILS = """Checkpoints, logs, figures and the result go to the folder DIR/NAME, where NAME is the config's.
 On several processes:
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     conf = cli.load_config(args, after=[] if args.seed is None else [f"seed={args.seed}"])
     with watched(join(args.device)) as world:
-        run = trainer.Run(conf, world.device, Path(args.out) / conf.name, world)
+        run = Run.from_config(conf, world.device, Path(args.out) / conf.name, world, hooks=[Figures()])
         result = run.train(args.resume, args.force)
-        if world.first:
+        if world.is_main and result is not None:
             print(result.line())

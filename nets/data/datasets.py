@@ -19,18 +19,19 @@ from nets.data.stream import ImageStream
 class Dataset:
     """Training and test samples.
 
-    train_x, test_x  uint8 (N, H, W, C) for images, or an ImageStream; float32 (N, D) for toy sets
-    train_y, test_y  int64 (N), indices into `classes`; float32 (N, K) for toy sets
-    classes          the class names; empty for toy sets
-    mean, std        float32 (C), of the training images' channels, on a scale of 0 to 1
+    train_x, test_x  uint8 (N, H, W, C) for images, or an ImageStream; else (N, …), as the net takes it.
+                     test_x is None without a test set
+    train_y, test_y  int64 (N), indices into `classes`; float32 (N, K) for outputs
+    classes          the class names; empty for outputs
+    mean, std        float32 (C), of the training images' channels, on a scale of 0 to 1; None without images
     crop_size        the side of the net's input, a crop of the image; 0 if it is the whole image
     skipped          {path: reason} of unreadable files that are not used
     """
 
     train_x: Tensor | ImageStream
     train_y: Tensor
-    test_x: Tensor | ImageStream
-    test_y: Tensor
+    test_x: Tensor | ImageStream | None
+    test_y: Tensor | None
     classes: tuple[str, ...] = ()
     mean: Tensor | None = None
     std: Tensor | None = None
@@ -39,13 +40,15 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The net's input for one sample: (C, H, W), or (D,)."""
+        """The net's input for one sample: (C, H, W) for images, else the sample's own shape."""
+        if self.mean is None:
+            return tuple(self.train_x.shape[1:])
         c, *sides = sample_shape(self.train_x)
         return (c, *([self.crop_size] * 2 if self.crop_size else sides))
 
     @property
     def num_outputs(self) -> int:
-        """The number of classes, or the K of a toy set."""
+        """The number of classes, or the K of outputs."""
         return len(self.classes) or self.train_y.shape[1]
 
     def to(self, device) -> "Dataset":

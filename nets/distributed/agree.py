@@ -7,7 +7,7 @@ rank 0's clock says how many steps it is until the next time.
 
 import time
 
-from nets.distributed.world import World
+from nets.training.world import World
 
 
 class Agreement:
@@ -25,7 +25,7 @@ class Agreement:
     def __call__(self, step: int, *flags: bool, now: bool = False) -> tuple[bool, ...] | None:
         if step < self.next and not now:
             return None
-        *found, steps = self.world.most(*map(int, flags), self._steps(step) if self.world.first else 0)
+        *found, steps = self.world.max(*map(int, flags), self._steps(step) if self.world.is_main else 0)
         self.next = step + steps
         return tuple(map(bool, found))
 

@@ -17,7 +17,8 @@ import threading
 import torch.distributed as dist
 
 from nets.common.errors import PeerError, Problem, Stopped
-from nets.distributed.world import World, mortal
+from nets.distributed.world import mortal
+from nets.training.world import World
 
 BYE = "bye"
 # seconds of silence until a probe, between probes, and how many: a machine is gone after 5 + 3·4 s
@@ -92,7 +93,7 @@ class Watch:
         self.news, self.over, self.closed = threading.Event(), threading.Event(), threading.Event()
         self.lock = threading.Lock()
         self.staying = {world.rank}  # ranks that haven't said goodbye, as far as this one is told
-        self.peers = self._welcome() if world.first else self._knock()
+        self.peers = self._welcome() if world.is_main else self._knock()
         self.staying |= {rank for rank, _ in self.peers.values()}
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -144,15 +145,15 @@ class Watch:
         """A rank, maybe this one, has nothing more to do with the others. When none has, all may go."""
         with self.lock:
             self.staying.discard(rank)
-            if self.world.first and not self.staying:
+            if self.world.is_main and not self.staying:
                 self._tell(BYE)
-        if not self.staying or (not self.world.first and rank == 0):
+        if not self.staying or (not self.world.is_main and rank == 0):
             self.over.set()
             self.news.set()
 
     def _died(self, name: str):
         self.dead = name
-        if self.world.first:
+        if self.world.is_main:
             self._tell(name)
         if self.claim():  # here and now: the main thread may not get to it
             print(f"error: {self._line()}", file=sys.stderr, flush=True)
@@ -166,7 +167,7 @@ class Watch:
 
     def leave(self, limit: float | None = None):
         """Say goodbye and wait, up to `limit` seconds, until all have. PeerError at a death."""
-        if not self.world.first:
+        if not self.world.is_main:
             self._tell(BYE)
         self._left(self.world.rank)
         self.news.wait(limit)

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nets.distributed.world import World
+from nets.training.world import World
 
 
 class Bucket:
@@ -57,7 +57,7 @@ class Reducer:
     """The sum of all ranks' gradients.
 
         reducer.along(value, …)                          small tensors to be summed too
-        net.backward(saved, dz, take=reducer.take)
+        net.backward(saved, dz, on_grads=reducer.take)
         grads, (value, …) = reducer.finish()
 
     mb    millions of bytes in a bucket; a parameter that is larger has one for itself

@@ -13,12 +13,12 @@ import torch
 
 from nets.distributed.backward import Backward
 from nets.distributed.buckets import Reducer
-from nets.distributed.world import World
 from nets.layers.containers import Sequential
 from nets.layers.linear import Linear
 from nets.losses import MSELoss
 from nets.optim.sgd import SGD
 from nets.training.step import train_step
+from nets.training.world import World
 
 SIZES = [2**k for k in range(16, 27, 2)]  # bytes
 
@@ -43,12 +43,12 @@ def slowest(world: World, work, rounds: int) -> float:
     """Seconds that work() takes: the median of the rounds, each the slowest process's."""
     times = []
     for i in range(rounds + 2):
-        world.meet()
+        world.barrier()
         begin = time.perf_counter()
         work()
         if world.device.type == "cuda":
             torch.cuda.synchronize()
-        took = world.most(round(1e9 * (time.perf_counter() - begin)))[0] / 1e9
+        took = world.max(round(1e9 * (time.perf_counter() - begin)))[0] / 1e9
         if i >= 2:
             times.append(took)
     return statistics.median(times)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from nets.common.errors import CheckpointError
 from nets.distributed.buckets import Bucket, Reducer
-from nets.distributed.world import World, all_gather, reduce_scatter
+from nets.distributed.world import all_gather, reduce_scatter
 from nets.optim.param_groups import group_of
 from nets.optim.sgd import SGD
+from nets.training.world import World
 
 
 class Scatterer(Reducer):
@@ -85,15 +86,16 @@ class ShardedSGD(SGD):
     """
 
     layerwise = False
+    sharded = True
 
-    def __init__(self, scatterer: Scatterer, rate: float, momentum=0.0, *settings, groups=(), **more):
-        super().__init__(scatterer.pieces, rate, momentum, *settings, groups=groups, **more)
+    def __init__(self, scatterer: Scatterer, lr: float, momentum=0.0, *settings, param_groups=(), **more):
+        super().__init__(scatterer.pieces, lr, momentum, *settings, param_groups=param_groups, **more)
         self.scatterer = scatterer
         names = scatterer.params
-        self.moving = [name for name in names if group_of(name, groups).get("momentum", momentum)]
+        self.moving = [name for name in names if group_of(name, param_groups).get("momentum", momentum)]
 
-    def step(self, grads: dict[str, Tensor], factor=1.0, value=None, ok=None, names=None):
-        super().step(grads, factor, value, ok, names)
+    def step(self, grads: dict[str, Tensor], lr_factor=1.0, loss=None, ok=None, names=None):
+        super().step(grads, lr_factor, loss, ok, names)
         self.scatterer.give()
 
     def state(self) -> dict[str, Tensor]:
@@ -106,7 +108,7 @@ class ShardedSGD(SGD):
                 parts[bucket][s.offsets[name]] = self.velocity[name]
         found = {}
         for name, whole in s.whole(parts):
-            if s.world.first and name in self.moving:
+            if s.world.is_main and name in self.moving:
                 found[f"velocity.{name}"] = whole.to("cpu", copy=True)
         return {key: found[key] for name in s.params if (key := f"velocity.{name}") in found}
 

@@ -5,10 +5,11 @@ from torch import Tensor
 from torch.nn.functional import batch_norm
 
 from nets.common.errors import BatchError
-from nets.distributed.world import World, all_gather
+from nets.distributed.world import all_gather
 from nets.layers.base import check_pictures, sum_dtype
 from nets.layers.containers import Net
 from nets.layers.norm import BatchNorm2d
+from nets.training.world import World
 
 
 class SyncBatchNorm2d(BatchNorm2d):
@@ -98,7 +99,7 @@ class SyncBatchNorm2d(BatchNorm2d):
 def synchronize(net: Net, world: World) -> Net:
     """Put a SyncBatchNorm2d in the place of every BatchNorm2d of a net, which keeps all names and tensors.
 
-    Before nets.kernels.fused.fuse: its stages leave these norms alone.
+    Before nets.kernels.lower: its stages leave these norms alone.
     """
     new = {}
     for layer in net.walk():

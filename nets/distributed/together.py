@@ -1,34 +1,37 @@
-"""What a config's [distributed] makes of a net's norms, its optimizer and its backward."""
+"""The net's norms, the optimizer and the backward of several processes, as [distributed] of a config says."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from nets.distributed import shares
+from nets.common.errors import UsageError
 from nets.distributed.backward import Backward, local_statistics, weight
 from nets.distributed.buckets import Reducer
 from nets.distributed.shard import Scatterer, ShardedSGD
 from nets.distributed.sync_norm import synchronize
-from nets.distributed.world import World
 from nets.training.config import Config
-from nets.training.make import make_optimizer
+from nets.training.world import World
 
 
-def together(config: Config, net, loss, batch: int, world: World):
-    """(optimizer, backward for train_step) of a net that `world` trains with batches of `batch` samples.
+def check_batch(batch: int, world: World):
+    """UsageError if a batch is too small for every process to get a sample."""
+    if batch < world.size:
+        raise UsageError(f"train.batch_size: {batch} samples are too few for {world.size} processes")
 
-    Alone, the config's optimizer and None.
-    """
-    if world.size == 1:
-        return make_optimizer(config, net, loss), None
-    t, p = config.train, config.distributed
-    shares.check(batch, world)
-    if p.batch_norm == "sync":
+
+def prepare(config: Config, net, loss, batch: int, world: World, make_optimizer: Callable[[], Any]):
+    """World.prepare of a process group: (optimizer, backward), for batches of `batch` samples."""
+    t, d = config.train, config.distributed
+    check_batch(batch, world)
+    if d.batch_norm == "sync":
         synchronize(net, world)
-    wire = torch.bfloat16 if p.reduce_dtype == "bfloat16" else None
-    if p.shard_optimizer:
-        reducer = Scatterer(net.params, world, p.bucket_mb, wire)
+    wire = torch.bfloat16 if d.reduce_dtype == "bfloat16" else None
+    if d.shard_optimizer:
+        reducer = Scatterer(net.params, world, d.bucket_mb, wire)
         settings = (t.lr, t.momentum, t.nesterov, t.weight_decay, loss.maximize)
-        optimizer = ShardedSGD(reducer, *settings, groups=t.param_groups)
+        optimizer = ShardedSGD(reducer, *settings, param_groups=t.param_groups)
     else:
-        reducer, optimizer = Reducer(net.params, world, p.bucket_mb, wire), make_optimizer(config, net, loss)
-    rows = shares.rows(batch, world)
+        reducer, optimizer = Reducer(net.params, world, d.bucket_mb, wire), make_optimizer()
+    rows = world.count(batch)
     return optimizer, Backward(reducer, weight(loss, rows, batch), rows / batch, local_statistics(net))

@@ -1,10 +1,9 @@
-"""The processes of a run: which of how many this is, and what they can do together."""
+"""Several processes of a run: torchrun starts them, `join` connects them in a ProcessGroup."""
 
 import contextlib
 import os
 import signal
 import threading
-from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
@@ -13,60 +12,36 @@ from torch import Tensor
 
 from nets.common.device import select_device
 from nets.common.errors import UsageError
+from nets.training.world import World
 
-TIMEOUT = timedelta(minutes=30)  # rank 0 may be long at a checkpoint or a figure; a death is seen by alive.py
-# torch 2.14 renamed them, and warns of the old names
+TIMEOUT = timedelta(minutes=30)  # rank 0 may write a checkpoint or a figure; alive.py detects a dead process
+# torch 2.14 renamed them and warns about the old names
 all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 
-@dataclass(frozen=True)
-class World:
-    """This process is number `rank` of `size`. Alone, each method gives back what it was given.
-
-    local_rank  its number on this machine; device: where its tensors are
-    store       words that all processes can read and write, None where there is but one
-    """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    device: torch.device = torch.device("cpu")
-    store: dist.Store | None = None
-
-    @property
-    def first(self) -> bool:
-        """Is this the one that writes?"""
-        return self.rank == 0
-
-    def share(self, n: int, rank: int | None = None) -> slice:
-        """Which of n things in a row are this rank's: no two ranks' counts differ by more than one."""
-        rank = self.rank if rank is None else rank
-        return slice(rank * n // self.size, (rank + 1) * n // self.size)
+class ProcessGroup(World):
+    """A World of several processes, whose collectives are torch.distributed's."""
 
     def sum(self, t: Tensor) -> Tensor:
-        """The sum of all ranks' t, in place."""
         if self.size > 1:
             dist.all_reduce(t)
         return t
 
-    def every(self, ok: Tensor) -> Tensor:
-        """Is ok (), a bool, true on every rank?"""
+    def all_true(self, ok: Tensor) -> Tensor:
         return self.sum((~ok).to(torch.int32)) == 0
 
-    def most(self, *numbers: int) -> list[int]:
-        """Each number's largest on any rank. On the host: no device is waited for."""
+    def max(self, *numbers: int) -> list[int]:
         t = torch.tensor(numbers)
         if self.size > 1:
             dist.all_reduce(t, dist.ReduceOp.MAX)
         return t.tolist()
 
     def gather(self, rows: Tensor, n: int) -> Tensor:
-        """All n rows, in order, of which each rank gives its share: (share, …) -> (n, …)."""
         if self.size == 1:
             return rows
         each = -(-n // self.size)
-        padded = rows.new_zeros(each, *rows.shape[1:])  # all ranks send alike
+        padded = rows.new_zeros(each, *rows.shape[1:])  # all ranks send the same size
         padded[: len(rows)] = rows
         found = rows.new_empty(self.size * each, *rows.shape[1:])
         all_gather(found, padded)
@@ -74,42 +49,45 @@ class World:
         return torch.cat([found[r * each :][: s.stop - s.start] for r, s in enumerate(shares)])
 
     def merge(self, values: Tensor, mine: Tensor) -> Tensor:
-        """values (N), in place: each entry from the rank whose `mine` (N) is true there, at most one.
-
-        What is nobody's stays as it is.
-        """
         if self.size > 1:
             owned = self.sum(mine.to(torch.int32)) > 0
             found = self.sum(torch.where(mine, values, 0))
             values.copy_(torch.where(owned, found, values))
         return values
 
-    def same(self, tensors) -> None:
-        """Every tensor becomes rank 0's, in place."""
+    def broadcast(self, tensors) -> None:
         for t in tensors if self.size > 1 else ():
             whole = t.contiguous()
             dist.broadcast(whole, 0)
             t.copy_(whole)
 
-    def meet(self):
-        """Wait until all ranks are here."""
-        self.most(0)
+    def barrier(self) -> None:
+        self.max(0)
 
     @contextlib.contextmanager
-    def in_turn(self):
-        """First one process on each machine does what is within (a download), then the others."""
+    def local_main_first(self):
         if self.local_rank:
-            self.meet()
+            self.barrier()
         yield
         if not self.local_rank:
-            self.meet()
+            self.barrier()
+
+    def agreement(self):
+        from nets.distributed.agree import Agreement  # it needs this module
+
+        return Agreement(self)
+
+    def prepare(self, config, net, loss, batch, make_optimizer):
+        from nets.distributed.together import prepare
+
+        return prepare(config, net, loss, batch, self, make_optimizer)
 
 
 def join(name: str = "auto") -> World:
-    """The run's processes as torchrun's environment has them, or this one alone without it.
+    """The processes that torchrun's environment variables describe; without them, this process alone.
 
-    name: "auto", "cpu" or "cuda", with a GPU for each process on a machine; alone as select_device has it.
-    NCCL carries what is on GPUs, Gloo the rest. UsageError where they can't come together.
+    name: "auto", "cpu" or "cuda", with one GPU for each process on a machine; alone as for select_device.
+    NCCL is used for tensors on GPUs, Gloo for the others. UsageError if the processes can't connect.
     """
     rank, size, local_rank = (_number(key, default) for key, default in ENVIRONMENT.items())
     if size == 1:
@@ -123,13 +101,15 @@ def join(name: str = "auto") -> World:
             group = dist.PrefixStore("group", store)
             dist.init_process_group(kinds, store=group, rank=rank, world_size=size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as e:
-        raise UsageError(f"rank {rank} can't meet the others at {where}: {str(e).splitlines()[0]}") from None
-    return World(rank, size, local_rank, device, store)
+        raise UsageError(
+            f"rank {rank} can't connect to the others at {where}: {str(e).splitlines()[0]}"
+        ) from None
+    return ProcessGroup(rank, size, local_rank, device, store)
 
 
 @contextlib.contextmanager
 def mortal():
-    """A signal ends this process at once: while it waits for the others in a library, Python hears none."""
+    """A signal ends this process at once: Python handles none while a library waits for other processes."""
     kinds = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     before = {kind: signal.signal(kind, signal.SIG_DFL) for kind in kinds}
     try:
@@ -151,7 +131,9 @@ def _number(key: str, default: int) -> int:
 
 def _device(name: str, local_rank: int) -> torch.device:
     if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f'--device {name}: several processes have a GPU each; give "auto", "cpu" or "cuda"')
+        raise UsageError(
+            f'--device {name}: with several processes, each has its own GPU; use "auto", "cpu" or "cuda"'
+        )
     device = select_device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nets.common.files import atomic_write
 from nets.report.curves import Panel
-from nets.training.evaluate import ranking
+from nets.training.metrics import ranking
 
 RIGHT, OTHER, EDGE = "#d1495b", "#6c8ebf", "#333333"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from nets.common.errors import DataError
 from nets.report.curves import finite
-from nets.training.evaluate import Report, ToyReport
-from nets.training.state import LAST
+from nets.training.checkpoint import LAST
+from nets.training.metrics import Metrics, OutputMetrics
 
 
 def result_line(run: Path) -> str | None:
@@ -16,9 +16,9 @@ def result_line(run: Path) -> str | None:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         if "within" in facts:
-            return ToyReport(facts["largest_error"], facts["within"], facts["count"]).line()
+            return OutputMetrics(facts["largest_error"], facts["within"], facts["count"]).line()
         k = max(int(name.removeprefix("top")) for name in facts["chance"])
-        return Report(facts["top1"], facts[f"top{k}"], k, list(facts["per_class"]), [], facts["count"]).line()
+        return Metrics(facts["top1"], facts[f"top{k}"], k, list(facts["per_class"]), [], facts["count"]).line()
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as e:

@@ -8,30 +8,32 @@ import os
 import statistics
 import tempfile
 import threading
-from pathlib import Path
 
 import torch
 
-from nets.training import config, log, trainer
+from nets.report.run_figures import Figures
+from nets.training import config, log
+from nets.training.hooks import Hook
+from nets.training.run import Run
 
 GROWTH = 0.02  # allowed share of growth in resident memory, between the medians of first and last steps
 SHARE = 1000  # steps in either median
 
 
-class SoakedRun(trainer.Run):
-    """A run that adds its process's open files and threads to every line of the log."""
+class Counts(Hook):
+    """Adds the process's open files and threads to every line of times.jsonl."""
 
-    def _line(self, facts, times=None):
+    def times(self, run):
         counts = {"files": len(os.listdir("/proc/self/fd")), "threads": len(os.listdir("/proc/self/task"))}
-        super()._line(facts, (times or {}) | counts | {"python_threads": threading.active_count()})
+        return counts | {"python_threads": threading.active_count()}
 
 
 def soak(conf: config.Config, where: torch.device, steps: int) -> tuple[int, dict[str, tuple[float, float]]]:
     """Train at least `steps` steps, in whole epochs: (steps, what compare() says about them)."""
     with tempfile.TemporaryDirectory() as folder:
-        epochs = -(-steps // trainer.Run(conf, where, Path(folder)).per_epoch[0])
+        epochs = -(-steps // Run.from_config(conf, where).per_epoch[0])
         conf = dataclasses.replace(conf, train=dataclasses.replace(conf.train, epochs=epochs))
-        run = SoakedRun(conf, where, Path(folder))
+        run = Run.from_config(conf, where, folder, hooks=[Figures(), Counts()])
         run.train()
         return run.steps, compare(log.rows(folder), run.steps)
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from nets.common.errors import UsageError
 from nets.data import decoder, stream
-from nets.training import trainer
+from nets.training.run import Run
 
 HEAD = f"{'workers':>7}  {'pictures/s':>10}  {'waited':>6}  {'peak / MB':>9}"
 WARMUP = 5  # steps before the clock starts
@@ -56,7 +56,7 @@ class PeakMemory:
 def measure(conf, where: torch.device, steps: int) -> tuple[float, float, float]:
     """Train `steps` steps: (images per second, share of time waited, peak MB)."""
     with PeakMemory() as memory:
-        run = trainer.Run(conf, where, Path())  # only train() writes files
+        run = Run.from_config(conf, where)
         x, rate = run.data.train_x, torch.ones((), device=where)
         loss = torch.zeros((), device=where)
         if not isinstance(x, stream.ImageStream):
@@ -65,7 +65,7 @@ def measure(conf, where: torch.device, steps: int) -> tuple[float, float, float]
         with tqdm(total=steps, unit="step", disable=None, leave=False) as bar:
             for epoch in range(-(-(steps + WARMUP) // run.per_epoch[0])):
                 for batch in run.feed(epoch):
-                    loss = run.learn(*batch, rate)
+                    loss = run.learner(*batch, rate)
                     done += 1
                     if done == WARMUP:
                         loss.item()  # waits for the device

@@ -19,8 +19,11 @@ import torch
 
 from nets.common import tensorfile
 from nets.common.errors import CheckpointError
-from nets.training import config, trainer
-from nets.training.state import LAST
+from nets.report.run_figures import Figures
+from nets.training import config
+from nets.training.checkpoint import LAST
+from nets.training.hooks import CheckpointHook, Hook
+from nets.training.run import Run
 
 # a short run with many checkpoints
 SETTINGS = ["train.epochs=3", "checkpoint.every_steps=5", "log.every_steps=3"]
@@ -32,21 +35,26 @@ def _child(conf, where, out, resume, kill_at, pipe):
     Sends the step through the pipe when a save begins, and again when it ends.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # no progress bar
-    run = trainer.Run(conf, where, out)
-    learn, save = run.learn, run._save
+    save = CheckpointHook.save
 
-    def learn_or_die(*args):
-        if run._at() == kill_at:
+    def reported_save(hook, run, *args):
+        pipe.send(run.at())
+        save(hook, run, *args)
+        pipe.send(run.at())
+
+    CheckpointHook.save = reported_save
+    Run.from_config(conf, where, out, hooks=[Figures(), Killer(kill_at)]).train(resume=resume)
+
+
+class Killer(Hook):
+    """Kills the process before a step, unless that is None."""
+
+    def __init__(self, step: int | None):
+        self.step = step
+
+    def before_step(self, run):
+        if run.at() == self.step:
             os.kill(os.getpid(), signal.SIGKILL)
-        return learn(*args)
-
-    def reported_save(*args):
-        pipe.send(run._at())
-        save(*args)
-        pipe.send(run._at())
-
-    run.learn, run._save = learn_or_die, reported_save
-    run.train(resume=resume)
 
 
 def _start(context, *args):
@@ -72,8 +80,8 @@ def _finish(process, pipe) -> list[tuple[float, int]]:
 def state(out: Path) -> dict:
     """What must be the same in two runs: bytes by name. Times are left out."""
     tensors, words = tensorfile.read(out / LAST)
-    words["progress"].pop("seconds")
-    words["log"].pop("times")
+    words["hooks"].pop("clock")
+    words["hooks"]["log"]["mark"].pop("times")
     words.pop("config")  # resuming has compared it, except for keys that may differ
     found = {
         name: t.contiguous().flatten().view(torch.uint8).numpy().tobytes() for name, t in tensors.items()
@@ -109,7 +117,9 @@ def survive(
     os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"  # it warns of a killed process's semaphores
     context = multiprocessing.get_context("forkserver")
     # these are slow to import
-    context.set_forkserver_preload(["nets.training.trainer", "torch._dynamo", "sklearn.model_selection"])
+    context.set_forkserver_preload(
+        ["nets.training.run", "nets.report.run_figures", "torch._dynamo", "sklearn.model_selection"]
+    )
 
     def undisturbed(out: Path):
         return _finish(*_start(context, conf, where, out, False, None)), state(out)

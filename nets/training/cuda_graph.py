@@ -1,8 +1,8 @@
-"""A train step, or the making of a batch, as a CUDA graph: captured once for each shape, then only replayed.
+"""A CUDA graph of a train step, or of making a batch: captured once for each shape, then replayed.
 
-A step launches hundreds of kernels, and a fast GPU is done with one before the next is launched. A
-graph launches them all at once. What it reads and writes lies where it lay at capture: parameters
-and momentum are changed in place anyway, and the batch is copied into a place of its own.
+A step launches hundreds of kernels, and a fast GPU finishes one before the next is launched. A graph
+launches all of them at once. It reads and writes the memory that it had at capture: parameters and
+momentum are changed in place anyway, and each batch is copied into a fixed place.
 """
 
 import warnings
@@ -11,24 +11,24 @@ import torch
 from torch import Tensor
 from torch.backends import cudnn
 
-WARM_UPS = 3  # steps that let libraries set themselves up before anything is captured
+WARM_UPS = 3  # steps before the capture, in which libraries initialize
 
 
 class Captured:
-    """A step(*tensors), replayed where it can be.
+    """A function step(*tensors), replayed as a CUDA graph where possible.
 
-    step       changes only tensors that `standing()` lists, in place, and returns tensors
-    standing   () -> every tensor that lives from step to step: parameters, statistics, momentum
-    key        () -> what else decides what a step does: another key, another capture
+    step        changes only the tensors in `persistent()`, in place, and returns tensors
+    persistent  () -> every tensor that lives from step to step: parameters, statistics, momentum
+    key         () -> whatever else the step depends on; each key has its own capture
 
-    Where a step can't be captured, it is run as it is, after one warning that says why. A step's
-    results are overwritten by the next.
+    If a step can't be captured, it runs without a graph, after one warning with the reason. The next step
+    overwrites a step's results.
     """
 
-    def __init__(self, step, standing, key=lambda: None):
-        self.step, self.standing, self.key = step, standing, key
+    def __init__(self, step, persistent, key=lambda: None):
+        self.step, self.persistent, self.key = step, persistent, key
         self.graphs = {}  # (shapes, key) -> (graph, its inputs, its outputs)
-        self.pool = None  # the memory of all graphs: no two are replayed at once
+        self.pool = None  # memory that all graphs share: no two are replayed at once
         self.fails = False
 
     def __call__(self, *tensors: Tensor | None):
@@ -43,11 +43,11 @@ class Captured:
         return out
 
     def prepare(self, *tensors: Tensor | None):
-        """Capture the step for such tensors, whatever numbers they hold; nothing is trained."""
+        """Capture the step for tensors of these shapes. Nothing is trained."""
         self._graph(tensors)
 
     def _graph(self, tensors):
-        """What was captured for such tensors, now if not before; None where it can't be."""
+        """The capture for tensors of these shapes, made now if there is none; None if it can't be made."""
         if self.fails:
             return None
         shapes = tuple(None if t is None else (t.shape, t.dtype, t.stride()) for t in tensors)
@@ -58,18 +58,21 @@ class Captured:
             except RuntimeError as e:
                 self.fails = True
                 warnings.warn(
-                    f"no CUDA graph of this step, it runs without: {e}".split("\n")[0], stacklevel=3
+                    f"no CUDA graph of this step, it runs without one: {e}".split("\n")[0], stacklevel=3
                 )
                 return None
             self.graphs[shapes, self.key()] = found
         return found
 
     def _capture(self, tensors):
-        """Capture the step; what stands is afterwards as it was before, and nothing was trained."""
+        """Capture the step. Afterwards the persistent tensors are as they were before."""
         inputs = [None if t is None else t.clone() for t in tensors]
-        before = [t.detach().clone() for t in self.standing()]
+        before = [t.detach().clone() for t in self.persistent()]
         draws, stream = torch.cuda.get_rng_state(), torch.cuda.current_stream()
-        searches, cudnn.benchmark = cudnn.benchmark, True  # the fastest kernels: these shapes come often
+        searches, cudnn.benchmark = (
+            cudnn.benchmark,
+            True,
+        )  # search for the fastest kernels: these shapes occur often
         try:
             side = torch.cuda.Stream()
             side.wait_stream(stream)
@@ -83,10 +86,10 @@ class Captured:
                 out = self.step(*inputs)
         finally:
             cudnn.benchmark = searches
-            torch.cuda.set_stream(stream)  # a capture that fails may leave its own
+            torch.cuda.set_stream(stream)  # a failed capture may leave its own stream
             torch.cuda.set_rng_state(draws)
             with torch.no_grad():
-                after = self.standing()
+                after = self.persistent()
                 for t, old in zip(after, before):
                     t.copy_(old)
                 for t in after[len(before) :]:  # momentum that the first step made

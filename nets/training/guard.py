@@ -1,7 +1,7 @@
-"""A step that isn't finite changes nothing.
+"""The guard: a step with a loss or gradient that isn't finite changes nothing.
 
-Loss and gradients are looked at on the device, before the update, and the answer stays there: the
-update is written through it, and nobody waits. The host looks when it reads a number anyway.
+Loss and gradients are checked on the device, before the update. The answer stays there and decides which
+values the update writes, so the host doesn't wait. The host reads the answer when it reads a number anyway.
 """
 
 import math
@@ -14,23 +14,23 @@ from torch.nn.utils import get_total_norm
 class Guard:
     """check(loss, grads) -> ok (), a bool on the device.
 
-    policy     "stop": after the first step that isn't finite none counts, so that the net stays as it
-               was before it; "skip": that step alone doesn't count
-    every      makes of this process's answer all processes', where gradients are in pieces
-    good       (), is every step so far finite? with "skip" always
-    skipped    (), how many weren't, with "skip"
-    loss       (), of the last that wasn't
+    policy    "stop": after the first step that isn't finite no step counts, so the net stays as it was
+              before that step. "skip": only that step doesn't count
+    all_true  ok () on this process -> ok on all processes, for gradients of which each has a part
+    good      (), is every step so far finite? With "skip" always true
+    skipped   (), the number of steps that weren't, with "skip"
+    loss      (), of the last step that wasn't
     """
 
-    def __init__(self, policy: str, device, every=lambda ok: ok):
-        self.policy, self.every = policy, every
+    def __init__(self, policy: str, device, all_true=lambda ok: ok):
+        self.policy, self.all_true = policy, all_true
         self.good = torch.ones((), dtype=torch.bool, device=device)
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)
         self.loss = torch.zeros((), device=device)
 
     def check(self, loss: Tensor, grads: dict[str, Tensor]) -> Tensor:
         largest = get_total_norm([loss, *grads.values()], norm_type=math.inf)  # NaN is larger than all
-        ok = self.every(largest.isfinite())
+        ok = self.all_true(largest.isfinite())
         self.loss.copy_(torch.where(self.good & ~ok, loss, self.loss))
         if self.policy == "skip":
             self.skipped.add_(~ok)
@@ -38,8 +38,12 @@ class Guard:
         self.good.logical_and_(ok)
         return self.good.clone()
 
+    def state(self) -> dict[str, Tensor]:
+        """The tensors that it keeps from step to step, by name."""
+        return {"good": self.good, "skipped": self.skipped, "loss": self.loss}
+
     def message(self, limit: int) -> str:
-        """What is wrong, in words; nothing while all is finite or no more than `limit` steps were skipped.
+        """What is wrong, or "" while all is finite or at most `limit` steps were skipped.
 
         Waits for the device.
         """

@@ -109,6 +109,19 @@ class Log:
             self.writer.close()
 
 
+class MemoryLog:
+    """The log of a run without a folder: lines as `rows` returns them."""
+
+    def __init__(self):
+        self.rows: list[dict] = []
+
+    def add(self, facts: dict, times: dict):
+        self.rows.append({k: v if _finite(v) else None for k, v in (facts | times).items()})
+
+    def close(self):
+        pass
+
+
 def summary_writer():
     """TensorBoard's SummaryWriter. UsageError where it isn't installed."""
     try:

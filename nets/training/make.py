@@ -1,10 +1,14 @@
 """From a config to what trains: its net, its loss and its optimizer."""
 
+from typing import Any
+
 import torch
 
 from nets.common.device import memory_capacity
 from nets.common.errors import UsageError
-from nets.data import augment
+from nets.data import augment, datasets
+from nets.data.datasets import Dataset
+from nets.data.stream import ImageStream
 from nets.losses import CrossEntropyLoss, MSELoss, Performance
 from nets.optim.adaptive import Adaptive
 from nets.optim.muon import Muon
@@ -12,12 +16,37 @@ from nets.optim.sgd import SGD
 from nets.training import validate
 from nets.training.build import build
 from nets.training.config import Config
+from nets.training.world import World
+
+
+def parts(config: Config, device: torch.device, world: World = World()):
+    """(net, loss, data) of a config, on the device. UsageError or DataError if anything is wrong."""
+    with world.local_main_first():
+        data = datasets.load(config.data, config.augment)
+    loss = make_loss(config, bool(data.classes))
+    copies = 3 if device.type == "cpu" else 1  # with gradients and momentum
+    net = make_net(config, data.shape, data.num_outputs, copies=copies)
+    validate.check(config, **data_facts(config, data), net=net, params=net.params)
+    net.to(device, torch.promote_types(getattr(torch, config.train.dtype), torch.float32))
+    return net, loss, data.to(device)
+
+
+def data_facts(config: Config, data: Dataset) -> dict[str, Any]:
+    """What validate.check can know about a data set."""
+    samples = len(data.train_y)
+    return {
+        "shape": data.shape,
+        "classes": bool(data.classes),
+        "streamed": isinstance(data.train_x, ImageStream),
+        "samples": samples,
+        "batch": min(config.train.batch_size, samples),
+    }
 
 
 def make_net(config: Config, shape, n_outputs: int, seed: int | None = None, copies: int = 1):
-    """The config's net, its initial values drawn from the seed. UsageError where it doesn't fit the data.
+    """The config's net, its initial values drawn from the seed. UsageError if it doesn't fit.
 
-    copies: memory must hold its weights so many times, in training for gradients and momenta too.
+    copies: memory must suffice for so many copies of its weights; training needs gradients and momentum too.
     """
     _check_memory(config, shape, copies)
     torch.manual_seed(config.seed if seed is None else seed)
@@ -27,7 +56,7 @@ def make_net(config: Config, shape, n_outputs: int, seed: int | None = None, cop
 
 
 def _check_memory(config: Config, shape, copies: int):
-    """UsageError where the weights are more than memory holds, before any memory is taken."""
+    """UsageError if the weights need more than the machine's memory. The check itself takes none."""
     if torch.get_default_device().type == "meta":
         return
     with torch.device("meta"):
@@ -42,12 +71,14 @@ def _check_memory(config: Config, shape, copies: int):
         )
 
 
-def fit(net, data):
-    """Fit a first layer such as Whiten2d to every k-th training image, 5,000 of CIFAR's."""
+def initialize_from_data(net, data: Dataset):
+    """Fit a first layer that has `fit` (Whiten2d) to training samples: 5,000 images for CIFAR."""
     first = net.leaves()[0]
     if hasattr(first, "fit"):
         some = data.train_x[:: max(1, data.train_x.numel() // (5000 * 32 * 32 * 3))]
-        first.fit(augment.normalize(some, data.mean, data.std, torch.float32))
+        if data.mean is not None and data.std is not None:
+            some = augment.normalize(some, data.mean, data.std, torch.float32)
+        first.fit(some.float())
 
 
 def make_loss(config: Config, classes: bool):

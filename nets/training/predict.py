@@ -17,9 +17,10 @@ from nets.data.datasets import Dataset
 from nets.data.images import decode
 from nets.kernels import lower
 from nets.training import config
-from nets.training.evaluate import Report, outputs, ranking, report, toy_report
+from nets.training.checkpoint import BEST, LAST
+from nets.training.evaluate import outputs
 from nets.training.make import make_net
-from nets.training.state import BEST, LAST
+from nets.training.metrics import Metrics, metrics, ranking
 
 LARGEST = 2**28  # numbers in a picture
 
@@ -84,7 +85,7 @@ class Trained:
             raise DataError(f"{conf.root}: not the classes and sizes that {self.run} was trained on")
         z, y = self.ask(found.test_x, test=True), found.test_y.to(self.device)
         stream.report_skipped(found.skipped)
-        return report(z, y) if self.classes else toy_report(z, y)
+        return metrics(z, y)
 
     def guess(self, paths) -> tuple[list, Tensor]:
         """Picture files of any size: (pixels as the net sees them, logits (N, K) on the CPU)."""
@@ -111,7 +112,7 @@ def _words(words: dict, path) -> tuple[tuple[str, ...], tuple[int, ...]]:
 def describe(result, classes) -> str:
     """A report as text: the summary, every class, the pairs most often confused."""
     lines = []
-    if isinstance(result, Report):
+    if isinstance(result, Metrics):
         width = max(map(len, classes))
         lines += [f"{name:<{width}}  {share:6.1%}" for name, share in zip(classes, result.per_class)]
         if result.confused:
