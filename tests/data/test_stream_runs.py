@@ -14,11 +14,15 @@ import torch
 from safetensors.torch import load_file
 
 from nets.common.errors import Stopped, UsageError
+from nets.report.run_figures import Figures
 from nets.tools import survive
-from nets.training import config, log, trainer
+from nets.training import config, log
+from nets.training.hooks import Hook
+from nets.training.run import Run
 from tests.data.trees import make_tree
 from tests.shell import shell
 
+CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
 NET = """
 [net]
@@ -50,31 +54,32 @@ def test_a_streamed_run_is_bit_identical_to_one_in_memory(root, tmp_path):
     assert here == there
 
 
+class InterruptAt(Hook):
+    """An interrupt from the keyboard before step `at`."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def before_step(self, run):
+        if run.at() == self.at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_a_streamed_run_resumes_in_the_middle_of_an_epoch(root, tmp_path):
     """Bit-identical, with random crops and another number of workers."""
     (tmp_path / "net.toml").write_text(
         '[data]\nsource = "folder"\nsize = 9\n[augment]\nrandom_resized_crop = 0.3' + NET
     )
-    runs = {}
     for name, workers, at in (("alone", 0, None), ("again", 2, 6), ("again", 1, None)):
         given = [f"data.root={root}", f"data.num_workers={workers}", "train.momentum=0.9"]
-        run = runs[name] = trainer.Run(
-            config.load(tmp_path / "net.toml", given), torch.device("cpu"), tmp_path / name
-        )
-        learn = run.learn
-
-        def learn_and_stop(*args, run=run, at=at, learn=learn):
-            if run._at() == at:
-                os.kill(os.getpid(), signal.SIGINT)
-            return learn(*args)
-
-        run.learn = learn_and_stop
+        conf = config.load(tmp_path / "net.toml", given)
+        run = Run.from_config(conf, CPU, tmp_path / name, hooks=[Figures(), InterruptAt(at)])
         if at is None:
             run.train(resume=True)
         else:
             with pytest.raises(Stopped, match="at step 7 of 8"):
                 run.train()
-    assert not survive.differences(*(survive.state(tmp_path / name) for name in runs))
+    assert not survive.differences(*(survive.state(tmp_path / name) for name in ("alone", "again")))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -113,7 +118,7 @@ def test_unreadable_images_are_skipped_and_counted(root, tmp_path, limit, capfd)
 def test_random_resized_crop_is_refused_without_a_size_or_a_folder(options, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         conf = config.load("configs/digits.toml", ["augment.random_resized_crop=0.5", *options])
-        trainer.Run(conf, torch.device("cpu"), tmp_path)
+        Run.from_config(conf, CPU, tmp_path)
 
 
 def test_an_interrupted_run_leaves_no_worker(root, tmp_path):
