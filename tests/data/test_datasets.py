@@ -45,11 +45,15 @@ def test_half_adder():
         assert a + b == total + 2 * carry
 
 
-def test_crop_size_is_the_shape_of_the_input():
+def test_shape_is_the_input_of_the_net():
     x, y = torch.zeros(2, 9, 8, 3, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
-    assert datasets.Dataset(x, y, x, y, ("a", "b")).shape == (3, 9, 8)
-    d = datasets.Dataset(x, y, x, y, ("a", "b"), crop_size=6)
+    mean = std = torch.ones(3)
+    assert datasets.Dataset(x, y, x, y, ("a", "b"), mean, std).shape == (3, 9, 8)
+    d = datasets.Dataset(x, y, x, y, ("a", "b"), mean, std, crop_size=6)
     assert d.shape == (3, 6, 6) and d.num_outputs == 2
+    inputs, outputs = torch.zeros(2, 5, 7), torch.zeros(2, 4)  # without a mean: no images
+    d = datasets.Dataset(inputs, outputs, None, None)
+    assert d.shape == (5, 7) and d.num_outputs == 4
 
 
 def test_a_folder_has_its_classes_and_statistics(small_tree):
