@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from nets.common.device import keep_freed_memory
 from nets.common.errors import CheckpointError, DataError, UsageError, nearest
-from nets.common.extras import import_extra
+from nets.common.extras import require
 from nets.convert.from_torch import from_torch
 from nets.data.images import decode
 
@@ -29,7 +29,7 @@ LONG = 100  # a picture longer than this many times its breadth is scaled to mor
 
 def model(target: str) -> nn.Module:
     """The model that "torchvision:resnet18" names, with start values. UsageError where none has that name."""
-    models = import_extra("torchvision.models", "vision", target)  # takes a second to import
+    models = require("torchvision.models", "vision", target)  # takes a second to import
 
     name, known = target.removeprefix(PREFIX), models.list_models(module=models)
     if name not in known:
@@ -50,7 +50,7 @@ class Pretrained:
         self.run = Path("runs") / target.replace(":", "-")  # for what is drawn
         module = model(target).eval()
         from_torch(module)  # complains before anything is downloaded
-        models = import_extra("torchvision.models", "vision", target)
+        models = require("torchvision.models", "vision", target)
         self.weights = models.get_model_weights(target.removeprefix(PREFIX)).DEFAULT
         self.classes, self.prepare = tuple(self.weights.meta["categories"]), self.weights.transforms()
         try:

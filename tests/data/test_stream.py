@@ -19,8 +19,11 @@ from nets.commands import cli
 from nets.common.errors import DataError, Stopped, UsageError
 from nets.data import augment, decoder, sampler, stream, tree
 from nets.data import datasets as data
+from nets.report.run_figures import Figures
 from nets.tools import survive
-from nets.training import config, log, trainer
+from nets.training import config, log
+from nets.training.hooks import Hook
+from nets.training.run import Run
 from tests.helpers import CUDA
 from tests.shell import shell
 
@@ -192,6 +195,17 @@ def test_the_same_run_streamed(root, tmp_path):
     assert here == there
 
 
+class Interrupt(Hook):
+    """Sends a signal before step `at`, unless that is None."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def before_step(self, run):
+        if run.at() == self.at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_a_stream_goes_on_in_the_middle_of_an_epoch(root, tmp_path):
     """With random crops, and with another number of workers."""
     (tmp_path / "net.toml").write_text(
@@ -200,17 +214,9 @@ def test_a_stream_goes_on_in_the_middle_of_an_epoch(root, tmp_path):
     runs = {}
     for name, workers, at in (("alone", 0, None), ("again", 2, 6), ("again", 1, None)):
         given = [f"data.root={root}", f"data.num_workers={workers}", "train.momentum=0.9"]
-        run = runs[name] = trainer.Run(
-            config.load(tmp_path / "net.toml", given), torch.device("cpu"), tmp_path / name
-        )
-        learn = run.learn
-
-        def learn_and_stop(*args, run=run, at=at, learn=learn):
-            if run._at() == at:
-                os.kill(os.getpid(), signal.SIGINT)
-            return learn(*args)
-
-        run.learn = learn_and_stop
+        conf = config.load(tmp_path / "net.toml", given)
+        hooks = [Figures(), Interrupt(at)]
+        run = runs[name] = Run.from_config(conf, torch.device("cpu"), tmp_path / name, hooks=hooks)
         if at is None:
             run.train(resume=True)
         else:
@@ -286,7 +292,7 @@ def test_pictures_of_several_sizes(mixed, limit):
 def test_random_resized_crop_is_refused_without_a_size_or_a_folder(options, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         conf = config.load("configs/digits.toml", ["augment.random_resized_crop=0.5", *options])
-        trainer.Run(conf, torch.device("cpu"), tmp_path)
+        Run.from_config(conf, torch.device("cpu"), tmp_path)
 
 
 def test_a_worker_that_is_killed(root, monkeypatch, capsys):

@@ -19,10 +19,12 @@ from nets.data import datasets as data
 from nets.data.augment import color_axes, color_jitter, crop_and_flip
 from nets.data.sampler import EpochPlan, epoch_plan
 from nets.data.tta import center_crop, predict_tta, ten_crop
-from nets.layers.init import restart
+from nets.layers.init import init_gaussian
 from nets.layers.linear import Linear
-from nets.training import config, make, trainer
+from nets.training import config, make
 from nets.training.predict import Trained
+from nets.training.run import Run
+from nets.training.step import train_step
 
 PATH = Path(__file__).parents[2] / "configs" / "alexnet.toml"
 CONF = config.load(PATH)
@@ -74,18 +76,18 @@ def test_start_values_are_a_gaussians_and_biases_constants():
     assert all(torch.equal(b, torch.full_like(b, float(i in ones))) for i, b in biases.items())
 
 
-def test_restart():
+def test_init_gaussian():
     params = {"weight": torch.ones(300, 300), "bias": torch.ones(3)}
-    restart(params)
+    init_gaussian(params)
     assert params["weight"].min() == params["bias"].min() == 1
-    restart(params, 0.0, 2)
+    init_gaussian(params, 0.0, 2)
     assert not params["weight"].any() and params["bias"].tolist() == [2, 2, 2]
-    restart(params, 3.0)
+    init_gaussian(params, 3.0)
     assert abs(params["weight"].std() - 3) < 0.05 and params["bias"].tolist() == [2, 2, 2]
-    with pytest.raises(ValueError, match="std must be at least 0"):
-        Linear(2, 2, std=-1.0)
-    with pytest.raises(ValueError, match="bias_start is for a layer that has a bias"):
-        Linear(2, 2, bias=False, bias_start=1.0)
+    with pytest.raises(ValueError, match="init_std must be at least 0"):
+        Linear(2, 2, init_std=-1.0)
+    with pytest.raises(ValueError, match="init_bias is for a layer that has a bias"):
+        Linear(2, 2, bias=False, init_bias=1.0)
 
 
 def test_random_crops_are_cut_from_anywhere_and_no_further():
@@ -174,10 +176,10 @@ def test_answers_of_ten_views_are_averaged_after_the_softmax():
             "eval.tta=two",
             'eval.tta: "two" is not one of its values; known: none, flip, six_view, corners, ten_crop',
         ),
-        ("net.layers.23.outputs=3", "net.layers.23.outputs=3: 23 is no index in a list of 23"),
+        ("net.layers.23.out_features=3", "net.layers.23.out_features=3: 23 is no index in a list of 23"),
         ("net.layers.-24=3", "-24 is no index in a list of 23"),
-        ("net.layers.x.outputs=3", "x is no index in a list of 23"),
-        ("net.layers.1.outputs=3", "--set net.layers.1.outputs=3: 1 is a value, not a table"),
+        ("net.layers.x.out_features=3", "x is no index in a list of 23"),
+        ("net.layers.1.out_features=3", "--set net.layers.1.out_features=3: 1 is a value, not a table"),
     ],
 )
 def test_wrong_settings_are_named(override, message):
@@ -189,7 +191,7 @@ def test_wrong_settings_are_named(override, message):
 def test_color_jitter_of_gray_images_is_refused(tree):
     conf = config.load(PATH, overrides(tree, "data.channels=1"))
     with pytest.raises(UsageError, match="augment.color_jitter: gray images have no colors"):
-        trainer.Run(conf, torch.device("cpu"), tree)
+        Run.from_config(conf, torch.device("cpu"), tree)
 
 
 def test_normalize_and_num_classes_are_for_folders_alone():
@@ -236,20 +238,20 @@ def overrides(tree, *more):
     own = [
         "data.size=110",
         "data.num_classes=3",
-        "net.layers.-1.outputs=3",
+        "net.layers.-1.out_features=3",
         f"data.root={config.toml(str(tree))}",
     ]
     return [*narrow(PATH), *own, "train.batch_size=6", "train.epochs=2", "train.schedule=constant", *more]
 
 
 # enough fewer inputs a neuron that a Gaussian of 0.01 would let nothing through
-WIDE = [f"net.layers.{i}.std=0.15" for i in (4, 8, 10, 12, 17, 20, 22)]
+WIDE = [f"net.layers.{i}.init_std=0.15" for i in (4, 8, 10, 12, 17, 20, 22)]
 
 
 def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(tree, tmp_path, capsys):
     """The whole path: training, checkpoint, test again, and a guess for a picture of another size."""
     conf = config.load(PATH, overrides(tree))
-    run = trainer.Run(conf, torch.device("cpu"), tmp_path / "run")
+    run = Run.from_config(conf, torch.device("cpu"), tmp_path / "run")
     assert run.data.shape == (3, 99, 99) and run.data.train_x.shape[1:] == (110, 110, 3)
     assert run.data.std.tolist() == pytest.approx([1 / 255] * 3)
     plan = epoch_plan(run.feed.n, run.data.shape, conf.data, conf.augment, 0, 0, "cpu")
@@ -265,7 +267,7 @@ def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(tree, tmp_path, 
     assert math.isfinite(facts["top1"])
     trained = Trained(tmp_path / "run", torch.device("cpu"))
     assert trained.test().top1 == result.top1
-    torch.testing.assert_close(trained.ask(run.data.test_x), run.z, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(trained.ask(run.data.test_x), run.evaluator.z, rtol=1e-4, atol=1e-5)
     big = tmp_path / "big.png"
     Image.new("RGB", (300, 240), "red").save(big)
     pixels, z = trained.guess([big])
@@ -287,7 +289,7 @@ def test_twenty_steps_by_hand_and_by_autograd_have_the_same_loss(tree):
     conf = config.load(
         PATH, overrides(tree, *WIDE, "train.lr=0.003", "train.epochs=10", "train.schedule=step")
     )
-    run = trainer.Run(conf, torch.device("cpu"), tree)
+    run = Run.from_config(conf, torch.device("cpu"), tree)
     before = {k: p.clone() for k, p in run.net.params.items()}
     pairs = list(same_curve.curves(run, 20))
     assert pairs[-1][0] < 0.9 * pairs[0][0]
@@ -316,7 +318,7 @@ def test_a_curve_that_leaves_the_others_is_told(tree, monkeypatch, capsys):
 def test_the_curve_of_another_optimizer_has_no_twin(tree):
     conf = config.load(PATH, overrides(tree, "train.optimizer=muon"))
     with pytest.raises(UsageError, match="torch.optim has no equivalent of muon"):
-        next(same_curve.curves(trainer.Run(conf, torch.device("cpu"), tree), 1))
+        next(same_curve.curves(Run.from_config(conf, torch.device("cpu"), tree), 1))
 
 
 def test_the_residual_net_learns():
@@ -324,7 +326,7 @@ def test_the_residual_net_learns():
     path = PATH.with_name("cifar10_resnet.toml")
     conf = config.load(path, [*narrow(path), "train.lr=0.05"])
     net, loss = make.make_net(conf, (3, 32, 32), 10), make.make_loss(conf, True)
-    step = trainer.train_step(net, loss, make.make_optimizer(conf, net, loss))
+    step = train_step(net, loss, make.make_optimizer(conf, net, loss))
     target = torch.arange(30) % 10
     x = torch.randn(10, 3, 1, 1)[target] + 0.3 * torch.randn(30, 3, 32, 32)
     values = [step(x.bfloat16(), target, 1.0)[0].item() for _ in range(25)]
