@@ -167,7 +167,7 @@ class Report:
             text.append(f"at kinks, not errors: {', '.join(self.kinks)} have another of the slopes there")
         if self.corners:
             text.append(
-                f"finite differences found {self.corners} kinks; the gradient is between the slopes there"
+                f"finite differences met {self.corners} kinks; the gradient is between the slopes there"
             )
         text += [f"contract: {breach}" for breach in self.breaches]
         if self.problem == NOTHING_COMPARED:

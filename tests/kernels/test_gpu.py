@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nets.gradcheck import compare
 from nets.kernels import lower, native
-from nets.kernels.fused import NormAct, Pool, WhitenAct
+from nets.kernels.native_forms import NormAct, Pool, WhitenAct
 from nets.layers.activations import GELU, ReLU
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
@@ -37,7 +37,7 @@ def gpu(monkeypatch):
             monkeypatch.setattr(native, name, getattr(kernels, name))
         monkeypatch.setattr(kernels, "SHARES", 3)  # so that each has several rounds
     else:
-        assert native.serve(torch.device("cuda"), torch.float32)
+        assert native.available(torch.device("cuda"), torch.float32)
     return kernels
 
 
@@ -175,7 +175,7 @@ def test_nan_and_infinity_pass_as_in_the_layers(gpu):
 @CUDA
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_native_net_is_no_further_from_float64_than_the_plain_one(dtype):
-    from tests.kernels.test_fused import gradients, off, small_net
+    from tests.kernels.test_native_forms import gradients, off, small_net
 
     torch.manual_seed(0)
     net = small_net(GELU).to("cuda")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nets.kernels import BACKENDS, Form, forms, lower
-from nets.kernels.library import TorchBatchNorm2d, TorchConv2d, TorchGELU, TorchMaxPool2d
+from nets.kernels.torch_forms import TorchBatchNorm2d, TorchConv2d, TorchGELU, TorchMaxPool2d
 from nets.layers.activations import GELU, ReLU, Tanh
 from nets.layers.containers import Residual, Sequential
 from nets.layers.conv import Conv2d

@@ -85,7 +85,7 @@ def test_resize_is_bilinear_and_keeps_the_layout():
 
 
 def test_schedules_go_no_lower_than_the_floor():
-    found = [lr_factor("linear", i, 10, floor=0.25) for i in range(10)]
+    found = [lr_factor("linear", i, 10, min_factor=0.25) for i in range(10)]
     assert found[0] == 1 and found[5] == 0.5 and found[8:] == [0.25, 0.25]
 
 

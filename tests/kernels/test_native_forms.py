@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from nets.common.errors import SavedError
 from nets.gradcheck import compare
 from nets.kernels import lower, native
-from nets.kernels.fused import ConvPool, NativeConv2d, NormAct, Pool, WhitenAct, replaced
-from nets.kernels.library import TorchConv2d
+from nets.kernels.native_forms import ConvPool, NativeConv2d, NormAct, Pool, WhitenAct
 from nets.kernels.registry import Form, Target
+from nets.kernels.torch_forms import TorchConv2d
 from nets.layers.activations import GELU, ReLU, Tanh
 from nets.layers.base import run_backward
 from nets.layers.containers import Residual, Sequential
@@ -310,11 +310,6 @@ def test_layers_that_only_look_like_a_forms_get_none():
         assert NormAct.count([BatchNorm2d(3), act], target) == count
     assert WhitenAct.count([Whiten2d(3)], target) == 0 == WhitenAct.count([Whiten2d(3), Tanh()], target)
     assert Pool.count([MaxPool2d(2)], target) == 0  # a GPU's
-
-
-def test_replaced_gives_the_layers_of_a_form():
-    norm, act = BatchNorm2d(3), GELU()
-    assert replaced(form_of(norm, act)) == (norm, act) and replaced(norm) == (norm,)
 
 
 @pytest.mark.parametrize("layers", [[BatchNorm2d(4), ReLU()], [Conv2d(4, 4, 3, padding=1), MaxPool2d(2)]])

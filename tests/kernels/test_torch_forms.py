@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nets.kernels import lower
-from nets.kernels.library import One
+from nets.kernels.torch_forms import OneLayer
 from nets.layers.activations import GELU, SiLU
 from nets.layers.conv import Conv2d
 from nets.layers.norm import BatchNorm2d
@@ -47,7 +47,7 @@ def test_the_backend_decides_which_backward_runs(make, operator):
 
 def test_every_form_of_the_library_is_in_that_list():
     known = {type(lower(make(), "torch", "cpu", torch.float32)) for make, _ in BACKWARDS}
-    assert known == set(One.__subclasses__())
+    assert known == set(OneLayer.__subclasses__())
 
 
 @pytest.mark.parametrize("make, operator", BACKWARDS)
