@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from nets.common import tensorfile
-from tests.data.test_images import BAD, scene
+from tests.data.image_files import BAD, scene
 from tests.shell import ROOT, shell
 
 
