@@ -5,7 +5,7 @@ import importlib
 from nets.common.errors import UsageError
 
 
-def import_extra(module: str, extra: str, purpose: str):
+def require(module: str, extra: str, purpose: str):
     """The imported module of an extra. UsageError, which names the extra, if it isn't installed.
 
     purpose: what needs it, the start of the error.
@@ -15,5 +15,6 @@ def import_extra(module: str, extra: str, purpose: str):
     except ImportError:
         package = module.partition(".")[0]
         raise UsageError(
-            f"{purpose} needs {package}: `pip install {package}`, or install this project's extra [{extra}]"
+            f"{purpose}: needs {package}; install it with `pip install {package}`,"
+            f" or with the project's extra [{extra}]"
         ) from None

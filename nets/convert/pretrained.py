@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nets.common.errors import CheckpointError, DataError, UsageError, nearest
-from nets.common.extras import import_extra
+from nets.common.extras import require
 from nets.convert.from_torch import from_torch
 from nets.layers.base import Layer
 
@@ -25,7 +25,7 @@ TIMEOUT = 30  # seconds without a byte
 
 def model(target: str) -> nn.Module:
     """The model that "torchvision:resnet18" names, with initial weights. UsageError for an unknown name."""
-    models = import_extra("torchvision.models", "vision", target)  # takes a second to import
+    models = require("torchvision.models", "vision", target)  # takes a second to import
     name, known = target.removeprefix(PREFIX), models.list_models(module=models)
     if name not in known:
         raise UsageError(f'torchvision has no model "{name}"{nearest(name, known)}')
@@ -42,7 +42,7 @@ def pretrained(target: str) -> tuple[Layer, Any]:
     """
     module = model(target).eval()
     from_torch(module)  # raises its error before the download
-    models = import_extra("torchvision.models", "vision", target)
+    models = require("torchvision.models", "vision", target)
     weights = models.get_model_weights(target.removeprefix(PREFIX)).DEFAULT
     try:
         module.load_state_dict(_download(weights))

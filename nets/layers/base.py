@@ -35,6 +35,8 @@ class Layer:
     inferred: ClassVar[dict[str, int]] = {}
     # Whether the layer takes only images (N, C, H, W).
     takes_pictures: ClassVar[bool] = False
+    # Whether a number of y depends on one number of x alone: the bench counts no memory traffic for it.
+    elementwise: ClassVar[bool] = False
     # Options of __init__ that are lists of layers.
     nested: ClassVar[tuple[str, ...]] = ()
     # What gradcheck checks: (input shape, options of __init__), or (input shape, function that returns it).

@@ -31,6 +31,7 @@ class Dropout(Layer):
     Source: Srivastava et al. 2014, "Dropout", with the scale moved from test to training.
     """
 
+    elementwise = True
     examples = [((5, 6), dict(p=0.3))]
     torch_types = (nn.Dropout, SameDraws)
     torch_calls = {"dropout": _dropout}

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from nets.common.errors import UsageError
-from nets.common.extras import import_extra
+from nets.common.extras import require
 from tests.shell import shell
 
 
@@ -19,24 +19,25 @@ def no_torchvision(monkeypatch):
 
 
 def test_an_installed_module_is_returned():
-    assert import_extra("json", "none", "a test") is json
+    assert require("json", "none", "a test") is json
 
 
 def test_a_missing_module_names_its_extra():
-    with pytest.raises(UsageError, match=r"^a test needs absent_: `pip install absent_`, .* extra \[more\]$"):
-        import_extra("absent_.part", "more", "a test")
+    with pytest.raises(UsageError, match=r"^a test: needs absent_; .*pip install absent_.* extra \[more\]$"):
+        require("absent_.part", "more", "a test")
 
 
 def test_cifar_downloads_need_torchvision(no_torchvision, tmp_path):
     error = shell("train", "cifar10", "--data-root", tmp_path / "none", "--out", tmp_path / "runs", code=2)
-    assert "cifar-10-batches-py: no such folder" in error and "needs torchvision" in error and "[vision]" in error
+    assert "the download of cifar-10-batches-py: " in error
+    assert "needs torchvision" in error and "[vision]" in error
     assert not list(tmp_path.iterdir())
 
 
 def test_torchvisions_models_need_torchvision(no_torchvision, tmp_path):
     for args in (["gradcheck", "torchvision:resnet18"], ["eval", "torchvision:resnet18", "a.png"]):
         error = shell(*args, code=2, cwd=tmp_path)
-        assert error.startswith("error: torchvision:resnet18 needs torchvision") and "[vision]" in error
+        assert error.startswith("error: torchvision:resnet18: needs torchvision") and "[vision]" in error
 
 
 def test_digits_train_without_torchvision(no_torchvision, tmp_path):

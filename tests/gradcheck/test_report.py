@@ -45,7 +45,7 @@ def test_the_table_has_a_line_for_every_row_and_says_what_is_off():
         "WRONG",
         "infected: 1 tensors",
         "at kinks",
-        "met 2 kinks",
+        "2 kinks",
         "contract: 0 (Tanh) changes x",
     ):
         assert text in table
