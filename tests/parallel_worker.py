@@ -177,10 +177,12 @@ def muon(world):
 
 
 def frozen_layers(world):
-    _, many = same_as_one(world, frozen=["0.weight", "0.bias", "1.weight", "1.bias"], mb=4.0)
+    frozen = {"0.weight", "0.bias", "1.weight", "1.bias"}
+    _, many = same_as_one(world, frozen=frozen, mb=4.0)
     start = Trained(World(device=world.device), epochs=0).net.params
     same = {name for name, w in many.net.params.items() if torch.equal(w, start[name])}
-    assert same == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    # a bias before a norm has no gradient but rounding
+    assert frozen <= same and {name for name in same if "weight" in name} <= frozen
 
 
 def chosen_samples(world):

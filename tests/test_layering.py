@@ -22,7 +22,7 @@ ALLOWED = {
     "kernels": CORE,
     "data": CORE | {"kernels"},
     "training": DOWN | {"convert"},
-    "distributed": DOWN | {"training"},
+    "distributed": DOWN | {"training", "convert"},
     "report": DOWN | {"training", "distributed", "gradcheck", "convert"},
 }
 # The rest sees everything: commands, bench, tools, lecture, and the files at the top such as __main__.py.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nets.report import figure
 from nets.training.hooks import Hook
 
 
@@ -12,6 +11,8 @@ class Figures(Hook):
     def after_run(self, run, facts):
         if run.out is None or not run.world.is_main:
             return
+        from nets.report import figure  # imports matplotlib, which takes half a second
+
         d, z = run.data, run.evaluator.z
         if d.classes and d.mean is not None and z is not None:
             z, y = z.cpu(), d.test_y.cpu()
