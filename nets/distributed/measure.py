@@ -26,17 +26,16 @@ SIZES = [2**k for k in range(16, 27, 2)]  # bytes
 class Late(Backward):
     """Sums that begin when backward has ended."""
 
-    def __call__(self, net, saved, dz, *told):
-        grads = net.backward(saved, dz)[1]
-        self.reducer.take(grads)
-        return self.reducer.finish()[0], *told
+    def __call__(self, net, saved, dz, value, num_correct, frozen=frozenset()):
+        self.reducer.take(net.backward(saved, dz, input_grad=False)[1])
+        return self.reducer.finish()[0], value, num_correct
 
 
 class Without(Backward):
     """No sums."""
 
-    def __call__(self, net, saved, dz, *told):
-        return net.backward(saved, dz)[1], *told
+    def __call__(self, net, saved, dz, value, num_correct, frozen=frozenset()):
+        return net.backward(saved, dz, input_grad=False)[1], value, num_correct
 
 
 def slowest(world: World, work, rounds: int) -> float:
