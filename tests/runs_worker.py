@@ -1,4 +1,4 @@
-"""What tests/test_together.py runs: whole training runs on several processes, python runs_worker.py FOLDER.
+"""What tests/distributed/test_together.py runs: whole training runs on several processes, python runs_worker.py FOLDER.
 
 Forked as in parallel_worker.py; prints for each run the exit codes and what was said.
 """
@@ -17,7 +17,10 @@ import torch._dynamo
 from nets.commands import cli
 from nets.distributed.alive import watched
 from nets.distributed.world import join
-from nets.training import config, trainer
+from nets.report.run_figures import Figures
+from nets.training import config
+from nets.training.hooks import Hook
+from nets.training.run import Run
 from tests.parallel_worker import fork
 
 ROOT = Path(__file__).parents[1]
@@ -46,23 +49,31 @@ RUNS = [
 ]
 
 
+class Signal(Hook):
+    """Sends this process a signal before a step."""
+
+    def __init__(self, at: int, what: str):
+        self.at, self.number = at, signal.SIGKILL if what == "kill" else signal.SIGTERM
+
+    def before_step(self, run):
+        if run.at() == self.at:
+            os.kill(os.getpid(), self.number)
+
+
 def work(folder: Path, name: str, settings, event):
     conf = config.load(ROOT / "configs/digits.toml", [*settings, "checkpoint.every_seconds=1e9"])
     at, rank, what = event or (None, None, None)
     with cli.one_line_errors(), watched(join("cpu")) as world:
-        run = trainer.Run(conf, world.device, folder / name, world)
-        learn = run.learn
+        hooks = [Figures()] + ([Signal(at, what)] if world.rank == rank and what in ("kill", "stop") else [])
+        run = Run.from_config(conf, world.device, folder / name, world, hooks)
+        step = run.learner.step
 
-        def eventful(which, x, *rest):
-            if run._at() == at and world.rank == rank:
-                if what == "nan":
-                    x = torch.full_like(x, torch.nan)
-                else:
-                    os.kill(os.getpid(), signal.SIGKILL if what == "kill" else signal.SIGTERM)
-            return learn(which, x, *rest)
+        def poisoned(x, *rest):
+            bad = what == "nan" and run.at() == at and world.rank == rank
+            return step(torch.full_like(x, torch.nan) if bad else x, *rest)
 
-        run.learn = eventful
-        if what == "there" and world.first:
+        run.learner.step = poisoned
+        if what == "there" and world.is_main:
             (folder / name).mkdir(parents=True, exist_ok=True)
             (folder / name / "result.json").write_text("{}")
         run.train(resume=what != "there")
@@ -70,11 +81,11 @@ def work(folder: Path, name: str, settings, event):
 
 def main(folder: Path):
     torch.set_num_threads(1)
-    told = []
+    results = []
     for name, size, settings, event in RUNS:
-        codes, lines, _ = fork(size, lambda _: work(folder, name, settings, event))  # noqa: B023
-        told.append([name, codes, [line for some in lines for line in some]])
-    print(json.dumps(told))
+        codes, lines, _ = fork(size, lambda _: work(folder, name, settings, event))
+        results.append([name, codes, [line for some in lines for line in some]])
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ class Dataset:
         """The net's input for one sample: (C, H, W) for images, else the sample's own shape."""
         if self.mean is None:
             return tuple(self.train_x.shape[1:])
-        c, *sides = sample_shape(self.train_x)
-        return (c, *([self.crop_size] * 2 if self.crop_size else sides))
+        _, h, w, c = self.train_x.shape
+        return (c, self.crop_size, self.crop_size) if self.crop_size else (c, h, w)
 
     @property
     def num_outputs(self) -> int:
@@ -57,15 +57,7 @@ class Dataset:
         return dataclasses.replace(self, **{k: v.to(device) if hasattr(v, "to") else v for k, v in fields})
 
 
-def sample_shape(x: Tensor | ImageStream) -> tuple[int, ...]:
-    """One sample of x: (C, H, W) of images (N, H, W, C), or (D,) of (N, D)."""
-    if x.dim() == 4:
-        _, h, w, c = x.shape
-        return c, h, w
-    return tuple(x.shape[1:])
-
-
-def _image_dataset(train_x, train_y, test_x, test_y, classes, sample=None, skipped=None) -> Dataset:
+def image_dataset(train_x, train_y, test_x, test_y, classes, sample=None, skipped=None) -> Dataset:
     """With the mean and std of train_x, or of the images in `sample`, an iterable of batches."""
     mean, std = _channel_statistics([train_x] if sample is None else sample)
     skipped = {} if skipped is None else skipped  # a stream adds to this very dict later
@@ -93,7 +85,7 @@ def digits(config, random_crop: float = 0.0) -> Dataset:
     images = np.round(images * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     parts = train_test_split(images, labels, test_size=360, stratify=labels, random_state=0)
     train_x, test_x, train_y, test_y = (torch.from_numpy(np.ascontiguousarray(p)) for p in parts)
-    return _image_dataset(train_x, train_y.long(), test_x, test_y.long(), map(str, range(10)))
+    return image_dataset(train_x, train_y.long(), test_x, test_y.long(), map(str, range(10)))
 
 
 def identity(config, random_crop: float = 0.0) -> Dataset:
@@ -118,11 +110,11 @@ def from_folder(config, random_crop: float = 0.0) -> Dataset:
         )
     if stream.should_stream(splits, config, random_crop):
         train, test = stream.load(splits, config, random_crop)
-        data = _image_dataset(train, train.y, test, test.y, classes, train.sample(), train.skipped)
+        data = image_dataset(train, train.y, test, test.y, classes, train.sample(), train.skipped)
     else:
         loaded = folder.load(config.root, splits, config.size, config.channels, config.on_error)
         train_x, train_y, test_x, test_y, skipped = loaded
-        data = _image_dataset(train_x, train_y, test_x, test_y, classes, skipped=skipped)
+        data = image_dataset(train_x, train_y, test_x, test_y, classes, skipped=skipped)
     if config.normalize == "mean" and data.std is not None:
         data.std = torch.full_like(data.std, 1 / 255)  # inputs keep the scale of bytes
     data.crop_size = config.crop_size
@@ -142,12 +134,12 @@ def cifar100(config, random_crop: float = 0.0) -> Dataset:
 def _cifar(config, random_crop: float, name: str) -> Dataset:
     """The published archive if root has it, else an image tree in root or root/name, else a download."""
     archive = cifar.ARCHIVES[name]
-    root = Path(config.root).expanduser()
+    root = Path(config.root)
     if not (root / archive.folder).exists():
         for path in (root, root / name):
             if (path / "train").is_dir():
                 return from_folder(dataclasses.replace(config, root=str(path)), random_crop)
-    return _image_dataset(*cifar.load(root, archive))
+    return image_dataset(*cifar.load(root, archive))
 
 
 # data.source → its loader, a function of the config's [data] and augment.random_resized_crop

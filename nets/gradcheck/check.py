@@ -55,6 +55,8 @@ def check(
 
 def _check(layer, x, dy, loss, target, samples, seed, contract, watch, module) -> Report:
     layer, untouched, x = copy.deepcopy(layer), copy.deepcopy(layer), x.detach().clone()
+    if x.dtype == torch.float64:  # float32 weights would round their gradients
+        layer.to(x.dtype), untouched.to(x.dtype)
     if loss is None and dy is None:
         torch.manual_seed(seed + 2)  # another seed than x was probably drawn with
         dy = torch.randn_like(layer.forward(x)[0])

@@ -36,7 +36,7 @@ class SGD:
         param_groups=(),
     ):
         self.params, self.nesterov, self.maximize, self.lr = params, nesterov, maximize, lr
-        self.param_groups = param_groups
+        self.momentum, self.weight_decay, self.param_groups = momentum, weight_decay, param_groups
         check_settings(lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
         self.settings = {}
         for name in params:

@@ -163,7 +163,7 @@ def load(path, overrides=()) -> Config:
     table.setdefault("name", path.stem)
     check_renamed(table)
     check_plain(table)
-    config = _fill(Config, table, "")
+    config = fill(Config, table, "")
     for i, group in enumerate(config.train.param_groups):
         _check_group(group, f"train.param_groups[{i}]")
     for i, side in enumerate(config.train.progressive_sizes):
@@ -194,7 +194,8 @@ def find_config(name_or_path) -> Path:
     raise UsageError(f"config {path}: no such file, and no shipped config has this name{hint}")
 
 
-def _fill(cls, table, where: str):
+def fill(cls, table, where: str):
+    """The dataclass of a table. UsageError names the key that is wrong; `where` stands before it."""
     if not isinstance(table, dict):
         raise UsageError(f"{where.rstrip('.')}: expected a table, got {_shown(table)}")
     fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -204,7 +205,7 @@ def _fill(cls, table, where: str):
             raise UsageError(f"{where}{key_text(name)}: unknown key{nearest(name, fields)}")
         f = fields[name]
         if dataclasses.is_dataclass(f.type):
-            values[name] = _fill(f.type, value, f"{where}{name}.")
+            values[name] = fill(f.type, value, f"{where}{name}.")
         else:
             values[name] = _check(value, f.type, f.metadata, where + name)
     return cls(**values)

@@ -106,7 +106,7 @@ class OutputMetrics:
 
 
 def metrics(z: Tensor, target: Tensor) -> Metrics | OutputMetrics:
-    """Of the outputs z (N, K), on any device, for classes (N) or outputs (N, K)."""
+    """Of the outputs z (N, K), on any device, for classes (N) or outputs of the same shape."""
     return class_metrics(z, target) if target.dim() == 1 else output_metrics(z, target)
 
 
@@ -127,6 +127,6 @@ def class_metrics(z: Tensor, target: Tensor) -> Metrics:
 
 
 def output_metrics(z: Tensor, target: Tensor) -> OutputMetrics:
-    """Of outputs z for given ones of the same shape (N, K)."""
-    error = (z - target).abs().amax(1)
+    """Of outputs z for given ones of the same shape (N, …)."""
+    error = (z - target).abs().flatten(1).amax(1)
     return OutputMetrics(error.max().item(), int((error < 0.1).sum()), len(z))

@@ -27,10 +27,10 @@ class StepResult(NamedTuple):
 
 
 def num_correct(z: Tensor, target: Tensor) -> Tensor:
-    """How many rows of z (N, K) are right: by class (N), or within 0.1 of the wanted output (N, K)."""
+    """How many outputs are right: z (N, K) by class (N), or z (N, …) within 0.1 of the target."""
     if target.dim() == 1:
         return (z.argmax(1) == target).sum()
-    return ((z - target).abs() < 0.1).all(1).sum()
+    return ((z - target).abs() < 0.1).flatten(1).all(1).sum()
 
 
 def train_step(net: Layer, loss, optimizer, weighted=False, guard: Guard | None = None, backward=None):

@@ -16,6 +16,7 @@ from PIL import Image
 
 from nets.common.errors import CheckpointError, DataError
 from nets.convert import pretrained
+from nets.training.pretrained import Pretrained
 from tests.shell import shell
 
 HASHES, ANY = torch.hub.HASH_REGEX, re.compile("(nothing)")  # where a file's name tells its hash
@@ -82,7 +83,7 @@ def test_the_five_best_guesses_are_torchvisions(home, hub):
 
 def test_pictures_of_every_mode_are_read_as_rgb(home, hub):
     """Each as the same picture in plain RGB; what is drawn is what the net saw."""
-    net = pretrained.Pretrained(MODEL, torch.device("cpu"))
+    net = Pretrained(MODEL, torch.device("cpu"))
     plain = colors(300, 280)
     plain.save(home / "rgb.png")
     plain.convert("CMYK").save(home / "cmyk.jpg", quality=100, subsampling=0)
@@ -214,5 +215,5 @@ def test_a_file_that_holds_something_else_is_named(content, home, monkeypatch, c
     file.parent.mkdir(parents=True)
     file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
     with pytest.raises(CheckpointError, match=re.escape(str(file))):
-        pretrained.Pretrained(MODEL, torch.device("cpu"))
+        Pretrained(MODEL, torch.device("cpu"))
     assert capsys.readouterr().out == ""

@@ -16,22 +16,24 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nets.common.errors import PeerError, UsageError
 from nets.data import sampler
-from nets.distributed import shares
 from nets.distributed.agree import Agreement
 from nets.distributed.alive import Watch, watched
 from nets.distributed.backward import Backward, local_statistics, weight
 from nets.distributed.buckets import Reducer
 from nets.distributed.shard import Scatterer, ShardedSGD
 from nets.distributed.sync_norm import SyncBatchNorm2d, synchronize
-from nets.distributed.world import World, join
-from nets.kernels import native
-from nets.kernels.native_forms import NormAct, fuse
+from nets.distributed.together import check_batch
+from nets.distributed.world import join
+from nets.kernels import lower, native
+from nets.kernels.native_forms import NormAct
 from nets.layers.norm import BatchNorm2d
 from nets.losses import CrossEntropyLoss, Performance
 from nets.optim.sgd import SGD
 from nets.training import config
 from nets.training.build import build
+from nets.training.feed import rank_part
 from nets.training.step import train_step
+from nets.training.world import World
 from tests import parallel_worker
 from tests.training.test_step import OnlyOn
 
@@ -128,13 +130,13 @@ def test_shares_are_whole_disjoint_and_alike(n, size, batch):
     assert max(counts) - min(counts) <= 1
     if batch < size:
         with pytest.raises(UsageError, match="train.batch_size"):
-            shares.check(batch, worlds[0])
+            check_batch(batch, worlds[0])
         return
-    shares.check(batch, worlds[0])
+    check_batch(batch, worlds[0])
     flip = torch.arange(n) % 3 == 0
     plan = sampler.EpochPlan(torch.randperm(n), flip=flip)
-    parts = [shares.part(plan, batch, w) for w in worlds]
-    rows = [shares.rows(batch, w) for w in worlds]
+    parts = [rank_part(plan, batch, w) for w in worlds]
+    rows = [w.count(batch) for w in worlds]
     assert sum(rows) == batch and min(rows) >= 1
     for i in range(n // batch):
         whole = plan.batch(i * batch, (i + 1) * batch)
@@ -147,13 +149,13 @@ def test_shares_are_whole_disjoint_and_alike(n, size, batch):
 def test_weights_add_up():
     mean, total = CrossEntropyLoss(), CrossEntropyLoss(reduction="sum")
     worlds = [World(rank, 4) for rank in range(4)]
-    assert sum(weight(mean, shares.rows(11, w), 11) for w in worlds) == pytest.approx(1)
+    assert sum(weight(mean, w.count(11), 11) for w in worlds) == pytest.approx(1)
     assert weight(total, 3, 11) == weight(Performance(), 3, 11) == 1
 
 
-def small_net(device="cpu", kernel="reference"):
+def small_net(device="cpu"):
     layers = [{"type": "Conv2d", "out_channels": 8, "kernel_size": 3}, "BatchNorm2d", "GELU", "GlobalAvgPool"]
-    return build([*layers, {"type": "Linear", "outputs": 3}], (3, 6, 6), kernel)[0].to(device)
+    return build([*layers, {"type": "Linear", "out_features": 3}], (3, 6, 6))[0].to(device)
 
 
 @pytest.mark.parametrize("wire", [None, torch.bfloat16], ids=["same", "bfloat16"])
@@ -170,8 +172,8 @@ def test_a_step_stays_on_a_fake_cuda_device(sharded, wire):
         step = train_step(net, loss, optimizer, backward=Backward(reducer, 0.5, 0.5, statistics))
         x, y = torch.rand(4, 3, 6, 6, device="cuda"), torch.randint(3, (4,), device="cuda")
         with OnlyOn("cuda"):
-            told = step(x, y, torch.ones((), device="cuda"))
-        assert len(reducer.buckets) > 2 and all(t.device.type == "cuda" for t in told)
+            result = step(x, y, torch.ones((), device="cuda"))
+        assert len(reducer.buckets) > 2 and all(t.device.type == "cuda" for t in result if t is not None)
 
 
 def test_buckets_are_sent_while_backward_runs(monkeypatch):
@@ -222,29 +224,32 @@ def test_a_synchronized_net_keeps_names_and_tensors():
 @pytest.mark.skipif(not native.available(torch.device("cpu"), torch.float32), reason="no kernels")
 def test_synchronized_norms_are_not_fused():
     """A stage would take its own rows' sums in backward."""
-    net = synchronize(small_net(kernel="native"), World())
-    kinds = [type(layer) for layer in fuse(net, torch.device("cpu"), torch.float32).walk()]
+    net = synchronize(small_net(), World())
+    kinds = [type(layer) for layer in lower(net, "native", "cpu", torch.float32).walk()]
     assert SyncBatchNorm2d in kinds and NormAct not in kinds
 
 
 def test_statistics_of_a_fused_net():
-    net = small_net(kernel="native")
-    assert [id(t) for t in local_statistics(net)] == [id(t) for t in net.buffers.values()]
+    """They are the tensors that its fused form updates."""
+    net = small_net()
+    fused = lower(net, "native", "cpu", torch.float32)
+    assert [id(t) for t in local_statistics(net)] == [id(t) for t in fused.buffers.values()]
+    assert len(fused.buffers) == 2
 
 
 def test_alone_everything_is_the_identity(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     world = join("cpu")
-    assert world == World() and world.first and not torch.distributed.is_initialized()
+    assert world == World() and world.is_main and not torch.distributed.is_initialized()
     x = torch.arange(3.0)
     assert torch.equal(world.sum(x.clone()), x) and torch.equal(world.gather(x, 3), x)
-    assert world.most(3, -1) == [3, -1] and world.every(x > -1).all()
-    world.same([x])
+    assert world.max(3, -1) == [3, -1] and world.all_true(x > -1).all()
+    world.broadcast([x])
     plan = sampler.EpochPlan(torch.randperm(7))
-    assert shares.part(plan, 3, world) is plan
-    assert torch.equal(shares.spread(lambda some: x[some], 3, world), x)
-    with world.in_turn(), watched(world):
+    assert rank_part(plan, 3, world) is plan
+    assert torch.equal(world.spread(lambda some: x[some], 3), x)
+    with world.local_main_first(), watched(world):
         agree = Agreement(world, seconds=1e9)
         said = [agree(step, step == 3, now=step == 3) for step in range(1, 5)]
         assert said == [(False,), (False,), (True,), None]
@@ -257,7 +262,7 @@ def test_alone_everything_is_the_identity(monkeypatch):
         ({"WORLD_SIZE": "0"}, "cpu", "WORLD_SIZE"),
         ({"WORLD_SIZE": "2", "RANK": "-1"}, "cpu", "RANK"),
         ({"WORLD_SIZE": "2"}, "cuda:1", "--device cuda:1"),
-        ({"WORLD_SIZE": "2", "RANK": "1"}, "cpu", "rank 1 can't meet the others"),
+        ({"WORLD_SIZE": "2", "RANK": "1"}, "cpu", "rank 1 can't connect to the others"),
     ],
 )
 def test_what_is_wrong_is_named(environment, name, words, monkeypatch):

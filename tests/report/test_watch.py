@@ -23,9 +23,9 @@ from nets.report import watch
 from nets.report.curves import panels
 from nets.report.progress import status
 from nets.training import config, log
-from nets.training.evaluate import report, toy_report
 from nets.training.log import Log
-from nets.training.trainer import Run
+from nets.training.metrics import metrics
+from nets.training.run import Run
 from tests.log_entries import facts, log_of, times, write
 
 ROOT = Path(__file__).parents[2]
@@ -138,8 +138,8 @@ def test_the_last_line_is_the_result_that_training_printed(run, capsys):
     torch.manual_seed(0)
     z, y = torch.randn(50, 7), torch.randint(7, (50,))
     few, target = torch.randn(50, 3), torch.randint(3, (50,))
-    toy = toy_report(torch.tensor([[0.2], [0.95]]), torch.tensor([[0.0], [1.0]]))
-    for found, classes in ((report(z, y), "abcdefg"), (report(few, target), "abc"), (toy, "")):
+    toy = metrics(torch.tensor([[0.2], [0.95]]), torch.tensor([[0.0], [1.0]]))
+    for found, classes in ((metrics(z, y), "abcdefg"), (metrics(few, target), "abc"), (toy, "")):
         (folder / "result.json").write_text(json.dumps(found.facts(classes) | {"name": "a", "seconds": 1}))
         assert look(folder, capsys=capsys).endswith(f"\n{found.line()}\n")
     for bad in ("", "{}", "[]", "3", '{"chance": {}}', '{"within": 3}', '{"chance": {"x": 1}}'):
@@ -166,7 +166,7 @@ def test_wrong_folders_and_arguments_are_one_line_errors(run, tmp_path, capsys):
 
 def test_a_real_run_is_shown(tmp_path, capsys):
     conf = config.load(ROOT / "configs/two_weight.toml", ["train.epochs=40", "log.every_steps=1"])
-    line = Run(conf, torch.device("cpu"), tmp_path / "a").train().line()
+    line = Run.from_config(conf, torch.device("cpu"), tmp_path / "a").train().line()
     shown = look(tmp_path / "a", "--png", tmp_path / "a.png", capsys=capsys)
     words = r"two_weight: 40 of 40 epochs, step 80, 0:00:\d\d so far,\s[\d,]+ samples/s, [\d,]+ MB\n"
     assert re.fullmatch(words + re.escape(line) + "\n", shown)
@@ -236,7 +236,7 @@ def test_the_terminal_is_redrawn_until_the_run_ends(run):
             for step in (2, 3):
                 write(to, [step])
                 wait(lambda step=step: reads(b"step %d," % step))
-            found = report(torch.eye(5), torch.arange(5))
+            found = metrics(torch.eye(5), torch.arange(5))
             (folder / "result.json").write_text(json.dumps(found.facts("abcde")))
             wait(lambda: reads(found.line().encode()))
             assert process.wait(60) == 0

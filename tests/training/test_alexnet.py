@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn import functional as F
 
 from nets.bench import same_curve
 from nets.commands import enlarge
@@ -16,13 +15,14 @@ from nets.commands import same_curve as command
 from nets.commands.targets import narrow
 from nets.common.errors import DataError, MismatchError, UsageError
 from nets.data import datasets as data
-from nets.data.augment import color_axes, color_jitter, crop_and_flip
-from nets.data.sampler import EpochPlan, epoch_plan
-from nets.data.tta import center_crop, predict_tta, ten_crop
-from nets.layers.init import restart
+from nets.data.augment import crop_and_flip
+from nets.data.sampler import epoch_plan
+from nets.layers.init import init_gaussian
 from nets.layers.linear import Linear
-from nets.training import config, make, trainer
+from nets.training import config, make
 from nets.training.predict import Trained
+from nets.training.run import Run
+from nets.training.step import train_step
 
 PATH = Path(__file__).parents[2] / "configs" / "alexnet.toml"
 CONF = config.load(PATH)
@@ -74,93 +74,18 @@ def test_start_values_are_a_gaussians_and_biases_constants():
     assert all(torch.equal(b, torch.full_like(b, float(i in ones))) for i, b in biases.items())
 
 
-def test_restart():
+def test_init_gaussian():
     params = {"weight": torch.ones(300, 300), "bias": torch.ones(3)}
-    restart(params)
+    init_gaussian(params)
     assert params["weight"].min() == params["bias"].min() == 1
-    restart(params, 0.0, 2)
+    init_gaussian(params, 0.0, 2)
     assert not params["weight"].any() and params["bias"].tolist() == [2, 2, 2]
-    restart(params, 3.0)
+    init_gaussian(params, 3.0)
     assert abs(params["weight"].std() - 3) < 0.05 and params["bias"].tolist() == [2, 2, 2]
-    with pytest.raises(ValueError, match="std must be at least 0"):
-        Linear(2, 2, std=-1.0)
-    with pytest.raises(ValueError, match="bias_start is for a layer that has a bias"):
-        Linear(2, 2, bias=False, bias_start=1.0)
-
-
-def test_random_crops_are_cut_from_anywhere_and_no_further():
-    conf, augment = config.Data(source="folder", size=9, crop_size=6), config.Augment(flip="random")
-    plan = epoch_plan(500, (3, 6, 6), conf, augment, 0, 0, "cpu")
-    assert sorted(set(plan.shift.flatten().tolist())) == [0, 1, 2, 3]
-    x = torch.randint(0, 256, (500, 9, 9, 3), dtype=torch.uint8)
-    got = crop_and_flip(x, plan, 6)
-    assert got.shape == (500, 6, 6, 3)
-    for k in range(20):
-        i, j = plan.shift[k].tolist()
-        want = x[plan.order[k], i : i + 6, j : j + 6]
-        assert torch.equal(got[k], want.flip(1) if plan.flip[k] else want)
-    one = EpochPlan(torch.tensor([3]), torch.tensor([[3, 0]]))
-    assert torch.equal(crop_and_flip(x, one, 6)[0], x[3, 3:, :6])
-
-
-def test_color_axes_are_the_covariances_eigenvectors():
-    mix = torch.tensor([[40.0, 10.0, 0.0], [30.0, -10.0, 5.0], [20.0, 5.0, -10.0]])
-    x = (torch.randn(6, 30, 40, 3) @ mix.T + 128).round().clamp(0, 255).to(torch.uint8)
-    axes = color_axes(x)
-    pixels = x.reshape(-1, 3).double() / 255
-    covariance = torch.cov(pixels.T, correction=0)
-    torch.testing.assert_close((axes @ axes.T).double(), covariance, rtol=1e-4, atol=1e-7)
-    apart = axes.T @ axes
-    assert (apart - apart.diag().diag()).abs().max() < 1e-5 * apart.max()
-    assert torch.equal(color_axes(x[:1].expand(6, -1, -1, -1), max_images=2), color_axes(x[:1]))
-
-
-def test_color_jitter_moves_a_whole_picture_along_the_axes():
-    parts = config.Data(source="folder"), config.Augment(color_jitter=0.1)
-    plan = epoch_plan(4000, (3, 2, 2), *parts, 0, 0, "cpu")
-    assert plan.color.shape == (4000, 3) and abs(plan.color.std() - 0.1) < 3e-3
-    again, other = (epoch_plan(4000, (3, 2, 2), *parts, 0, epoch, "cpu") for epoch in (0, 1))
-    assert torch.equal(plan.color, again.color) and not torch.equal(plan.color, other.color)
-    axes, std = (
-        torch.tensor([[1.0, 0.0, 0.2], [0.0, 2.0, 0.1], [0.5, 0.0, 0.3]]),
-        torch.tensor([0.2, 0.3, 0.4]),
-    )
-    x = torch.randn(2, 3, 4, 5)
-    y = color_jitter(x, torch.tensor([[0.1, -0.2, 0.3], [0.0, 0.0, 0.0]]), axes, std)
-    light = torch.tensor([0.1 + 0.06, -0.4 + 0.03, 0.05 + 0.09]) / std
-    torch.testing.assert_close(y[0], x[0] + light[:, None, None])
-    assert torch.equal(y[1], x[1])
-    assert color_jitter(x.bfloat16(), torch.randn(2, 3), axes, std).dtype == torch.bfloat16
-
-
-def test_ten_views_are_torchvisions():
-    from torchvision.transforms.functional import ten_crop as theirs
-
-    x = torch.randn(2, 3, 9, 11)  # torchvision rounds an odd rest up
-    want = theirs(x, 5)
-    order = [0, 1, 2, 3, 4, 6, 5, 8, 7, 9]  # torchvision cuts the mirrored picture, we mirror what was cut
-    assert all(torch.equal(mine, want[i]) for mine, i in zip(ten_crop(x, 5), order, strict=True))
-    assert torch.equal(center_crop(x, 5), ten_crop(x, 5)[4])
-
-
-class Mean:
-    """A net whose two outputs depend on what it sees."""
-
-    def forward(self, x):
-        self.shapes = [*getattr(self, "shapes", []), x.shape]
-        return torch.stack([x[:, 0, 0, 0], x.mean((1, 2, 3))], 1), None
-
-
-def test_answers_of_ten_views_are_averaged_after_the_softmax():
-    x, net = 3 * torch.randn(2, 3, 9, 8), Mean()
-    z = predict_tta(net, x, "ten_crop", 5)
-    want = torch.stack([F.softmax(Mean().forward(v)[0], 1) for v in ten_crop(x, 5)]).mean(0)
-    torch.testing.assert_close(F.softmax(z, 1), want)
-    torch.testing.assert_close(z.exp().sum(1), torch.ones(2))  # probabilities already
-    assert net.shapes == 10 * [(2, 3, 5, 5)]
-    torch.testing.assert_close(predict_tta(net, x, "none", 5), Mean().forward(center_crop(x, 5))[0])
-    assert torch.equal(predict_tta(net, x, "none"), Mean().forward(x)[0])
-    assert predict_tta(net, x.bfloat16(), "ten_crop", 5).dtype == torch.float32
+    with pytest.raises(ValueError, match="init_std must be at least 0"):
+        Linear(2, 2, init_std=-1.0)
+    with pytest.raises(ValueError, match="init_bias is for a layer that has a bias"):
+        Linear(2, 2, bias=False, init_bias=1.0)
 
 
 @pytest.mark.parametrize(
@@ -174,10 +99,10 @@ def test_answers_of_ten_views_are_averaged_after_the_softmax():
             "eval.tta=two",
             'eval.tta: "two" is not one of its values; known: none, flip, six_view, corners, ten_crop',
         ),
-        ("net.layers.23.outputs=3", "net.layers.23.outputs=3: 23 is no index in a list of 23"),
+        ("net.layers.23.out_features=3", "net.layers.23.out_features=3: 23 is no index in a list of 23"),
         ("net.layers.-24=3", "-24 is no index in a list of 23"),
-        ("net.layers.x.outputs=3", "x is no index in a list of 23"),
-        ("net.layers.1.outputs=3", "--set net.layers.1.outputs=3: 1 is a value, not a table"),
+        ("net.layers.x.out_features=3", "x is no index in a list of 23"),
+        ("net.layers.1.out_features=3", "--set net.layers.1.out_features=3: 1 is a value, not a table"),
     ],
 )
 def test_wrong_settings_are_named(override, message):
@@ -189,7 +114,7 @@ def test_wrong_settings_are_named(override, message):
 def test_color_jitter_of_gray_images_is_refused(tree):
     conf = config.load(PATH, overrides(tree, "data.channels=1"))
     with pytest.raises(UsageError, match="augment.color_jitter: gray images have no colors"):
-        trainer.Run(conf, torch.device("cpu"), tree)
+        Run.from_config(conf, torch.device("cpu"), tree)
 
 
 def test_normalize_and_num_classes_are_for_folders_alone():
@@ -236,20 +161,20 @@ def overrides(tree, *more):
     own = [
         "data.size=110",
         "data.num_classes=3",
-        "net.layers.-1.outputs=3",
+        "net.layers.-1.out_features=3",
         f"data.root={config.toml(str(tree))}",
     ]
     return [*narrow(PATH), *own, "train.batch_size=6", "train.epochs=2", "train.schedule=constant", *more]
 
 
 # enough fewer inputs a neuron that a Gaussian of 0.01 would let nothing through
-WIDE = [f"net.layers.{i}.std=0.15" for i in (4, 8, 10, 12, 17, 20, 22)]
+WIDE = [f"net.layers.{i}.init_std=0.15" for i in (4, 8, 10, 12, 17, 20, 22)]
 
 
 def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(tree, tmp_path, capsys):
     """The whole path: training, checkpoint, test again, and a guess for a picture of another size."""
     conf = config.load(PATH, overrides(tree))
-    run = trainer.Run(conf, torch.device("cpu"), tmp_path / "run")
+    run = Run.from_config(conf, torch.device("cpu"), tmp_path / "run")
     assert run.data.shape == (3, 99, 99) and run.data.train_x.shape[1:] == (110, 110, 3)
     assert run.data.std.tolist() == pytest.approx([1 / 255] * 3)
     plan = epoch_plan(run.feed.n, run.data.shape, conf.data, conf.augment, 0, 0, "cpu")
@@ -265,7 +190,7 @@ def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(tree, tmp_path, 
     assert math.isfinite(facts["top1"])
     trained = Trained(tmp_path / "run", torch.device("cpu"))
     assert trained.test().top1 == result.top1
-    torch.testing.assert_close(trained.ask(run.data.test_x), run.z, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(trained.ask(run.data.test_x), run.evaluator.z, rtol=1e-4, atol=1e-5)
     big = tmp_path / "big.png"
     Image.new("RGB", (300, 240), "red").save(big)
     pixels, z = trained.guess([big])
@@ -287,7 +212,7 @@ def test_twenty_steps_by_hand_and_by_autograd_have_the_same_loss(tree):
     conf = config.load(
         PATH, overrides(tree, *WIDE, "train.lr=0.003", "train.epochs=10", "train.schedule=step")
     )
-    run = trainer.Run(conf, torch.device("cpu"), tree)
+    run = Run.from_config(conf, torch.device("cpu"), tree)
     before = {k: p.clone() for k, p in run.net.params.items()}
     pairs = list(same_curve.curves(run, 20))
     assert pairs[-1][0] < 0.9 * pairs[0][0]
@@ -316,7 +241,7 @@ def test_a_curve_that_leaves_the_others_is_told(tree, monkeypatch, capsys):
 def test_the_curve_of_another_optimizer_has_no_twin(tree):
     conf = config.load(PATH, overrides(tree, "train.optimizer=muon"))
     with pytest.raises(UsageError, match="torch.optim has no equivalent of muon"):
-        next(same_curve.curves(trainer.Run(conf, torch.device("cpu"), tree), 1))
+        next(same_curve.curves(Run.from_config(conf, torch.device("cpu"), tree), 1))
 
 
 def test_the_residual_net_learns():
@@ -324,7 +249,7 @@ def test_the_residual_net_learns():
     path = PATH.with_name("cifar10_resnet.toml")
     conf = config.load(path, [*narrow(path), "train.lr=0.05"])
     net, loss = make.make_net(conf, (3, 32, 32), 10), make.make_loss(conf, True)
-    step = trainer.train_step(net, loss, make.make_optimizer(conf, net, loss))
+    step = train_step(net, loss, make.make_optimizer(conf, net, loss))
     target = torch.arange(30) % 10
     x = torch.randn(10, 3, 1, 1)[target] + 0.3 * torch.randn(30, 3, 32, 32)
     values = [step(x.bfloat16(), target, 1.0)[0].item() for _ in range(25)]

@@ -200,7 +200,7 @@ def test_an_override_may_have_spaces_and_numbers_as_people_write_them(tmp_path):
     assert config.load(path, ["name=a.1"]).name == "a.1"
 
 
-def test_a_layer_of_ones_own_is_no_business_of_the_config(tmp_path):
+def test_a_custom_layer_type_is_read(tmp_path):
     own = 'net.layers=["Flatten", { type = "mine:RMSNorm", eps = 1e-6 }]'
     conf = config.load(write(tmp_path, MINIMAL), [own])
     assert conf.net.layers[1] == {"type": "mine:RMSNorm", "eps": 1e-6}

@@ -24,11 +24,12 @@ from nets.common.device import memory_capacity
 from nets.common.errors import UsageError
 from nets.data import datasets as data
 from nets.layers.response_norm import LocalResponseNorm
-from nets.training import config, trainer
+from nets.training import config
 from nets.training import toml as toml_text
 from nets.training.build import LAYERS
 from nets.training.make import make_loss, make_net, make_optimizer
 from nets.training.renamed import RENAMED
+from nets.training.run import Run
 
 SHIPPED = [p.read_text() for p in sorted(Path(__file__).parents[2].glob("configs/*.toml"))]
 NUMBERS = [0, 1, -1, 2, 3, 7, 64, 255, 1000, 10**6, 10**9, 2**31, 2**62, 2**63 - 1, 2**63, 10**30, 16**5000]
@@ -325,7 +326,7 @@ def test_in_training_there_must_be_room_for_gradients_too(tmp_path, monkeypatch)
     monkeypatch.setattr("nets.training.make.memory_capacity", lambda: 2 * 650 * 4)
     make_net(conf, (1, 8, 8), 10, copies=2)
     with pytest.raises(UsageError, match="MB for the weights"):
-        trainer.Run(conf, torch.device("cpu"), tmp_path / "run")
+        Run.from_config(conf, torch.device("cpu"), tmp_path / "run")
 
 
 @pytest.mark.parametrize("size", [10**9, 2**62])

@@ -1,4 +1,4 @@
-"""A step that is captured and replayed, with a CUDA of our own making that replays by running it again."""
+"""Captured steps, with a fake CUDA that replays a graph by running the step again."""
 
 import contextlib
 import dataclasses
@@ -6,9 +6,9 @@ import dataclasses
 import pytest
 import torch
 
-from nets.training import state
 from nets.training.cuda_graph import Captured
-from nets.training.trainer import Run
+from nets.training.hooks import Capture
+from nets.training.run import Run
 from tests.training.test_recipe import CPU, recipe
 
 
@@ -67,7 +67,7 @@ def cuda(monkeypatch):
     return fake
 
 
-def test_a_captured_step_trains_what_the_step_trains(cuda):
+def test_a_captured_step_does_what_the_step_does(cuda):
     w, searching = torch.zeros(3), []
 
     def step(x, factor, weight):
@@ -91,7 +91,7 @@ def test_a_captured_step_trains_what_the_step_trains(cuda):
     assert captured(x, one, x)[1].tolist() == [1, 2, 3] and cuda.captures == 3
 
 
-def test_where_capture_fails_the_step_runs_as_it_is_after_one_warning(cuda):
+def test_a_step_that_cannot_be_captured_runs_after_one_warning(cuda):
     w = torch.zeros(())
 
     def step(x):
@@ -100,28 +100,35 @@ def test_where_capture_fails_the_step_runs_as_it_is_after_one_warning(cuda):
         return (w.add_(x),)
 
     captured = Captured(cuda.of(step), lambda: [w])
-    with pytest.warns(UserWarning, match="runs without: operation not permitted when stream is capturing$"):
+    with pytest.warns(
+        UserWarning, match="runs without one: operation not permitted when stream is capturing$"
+    ):
         assert captured(torch.ones(()))[0] == 1
     assert captured(torch.ones(()))[0] == 2 and cuda.replays == 0
 
 
 @pytest.mark.parametrize("skip", [0.5, 0.0])
-def test_a_run_meets_no_batch_that_was_not_captured_before_it(skip, cuda, tmp_path):
+def test_every_step_of_a_run_is_captured_before_the_first(skip, cuda, tmp_path, monkeypatch):
     """Two sizes of picture, and a parameter that becomes constant in the middle of an epoch."""
     conf = recipe()
     groups = ({"match": ["0.*"], "until_epoch": 0.6}, {"match": ["2.weight"], "until_epoch": 1.0})
     conf = dataclasses.replace(
         conf, train=dataclasses.replace(conf.train, param_groups=groups, skip_fraction=skip)
     )
-    plain = Run(conf, CPU, tmp_path / "plain")
+    plain = Run.from_config(conf, CPU, tmp_path / "plain")
     plain.train()
 
-    run = Run(conf, CPU, tmp_path / "captured")
-    run.feed.made = Captured(cuda.of(run.feed._made), list, lambda: run.feed.side)
-    standing = lambda: [*state.standing(run).values(), run.feed.selection.updated]  # noqa: E731
-    run.captured = run.learn = Captured(cuda.of(run.learn), standing, lambda: tuple(run.frozen))
-    prepare, ready = run._prepare, []
-    run._prepare = lambda: prepare() or ready.append((cuda.captures, cuda.replays))
+    run = Run.from_config(conf, CPU, tmp_path / "captured")
+    run.feed.make = Captured(cuda.of(run.feed._make), list, lambda: run.feed.side)
+    run.learner.capture()
+    run.learner.captured.step = cuda.of(run.learner.learn)
+    capture, ready = Capture.before_run, []
+
+    def captured(*args):
+        capture(*args)
+        ready.append((cuda.captures, cuda.replays))
+
+    monkeypatch.setattr(Capture, "before_run", captured)
     run.train()
     # batches of two sizes; steps of these, and of the first with the parameter that is constant later
     assert ready == [(5, 2)] and cuda.captures == 5  # with a batch of each size made

@@ -21,7 +21,7 @@ from nets.report.run_figures import Figures
 from nets.tools import survive
 from nets.training import checkpoint, config, lock, predict
 from nets.training.guard import Guard
-from nets.training.hooks import CheckpointHook, Evaluate, Hook
+from nets.training.hooks import Evaluate, Hook
 from nets.training.make import make_loss, make_net, make_optimizer
 from nets.training.metrics import RunningMetrics
 from nets.training.run import Run
@@ -448,7 +448,7 @@ def test_a_score_that_is_not_finite_is_never_the_best(tmp_path):
     conf = config.load(ROOT / "configs/two_weight.toml", [*over, layers])
     result = run_of(conf, tmp_path).train()
     assert not math.isfinite(result.score())
-    assert tensorfile.read(tmp_path / "last.safetensors")[1]["progress"]["best"] is None
+    assert tensorfile.read(tmp_path / "last.safetensors")[1]["hooks"]["evaluate"]["best"] is None
 
 
 def test_running_metrics_leave_out_steps_that_do_not_count():

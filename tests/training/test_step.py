@@ -1,5 +1,6 @@
 """The whole train step: without autograd, compiled whole, and on a (fake) CUDA device."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nets.commands.targets import narrow
 from nets.data import augment, sampler
 from nets.data import datasets as data
+from nets.layers.activations import ReLU
 from nets.layers.containers import Sequential
+from nets.layers.linear import Linear
+from nets.losses import CrossEntropyLoss
+from nets.optim.sgd import SGD
 from nets.training import config
 from nets.training.guard import Guard
 from nets.training.make import make_loss, make_net, make_optimizer
-from nets.training.step import hits, train_step
+from nets.training.step import num_correct, train_step
 from tests.helpers import CUDA, DEVICES
 
 CONFIGS = sorted(Path(__file__).parents[2].glob("configs/*.toml"))
@@ -92,8 +97,9 @@ def test_a_step_stays_on_a_fake_cuda_device(path, monkeypatch):
         assert x.device.type == "cuda"
         factor = torch.ones((), device="cuda")
         with OnlyOn("cuda"):
-            loss, hit, ok = step(x, target, factor)
-        assert loss.device.type == hit.device.type == ok.device.type == "cuda"
+            result = step(x, target, factor)
+        found = [t for t in result if t is not None]
+        assert len(found) == 3 and all(t.device.type == "cuda" for t in found)
         assert all(p.device.type == "cuda" for p in net.params.values())
 
 
@@ -151,9 +157,41 @@ def test_the_step_compiles_whole(path, options, device):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=atol, msg=lambda m: f"{k}: {m}")
 
 
-def test_the_step_does_not_ask_for_the_datas_gradient():
+def test_the_step_leaves_out_the_gradient_of_the_data(monkeypatch):
     step, x, target, net = set_up(CONFIGS[NAMES.index("digits")])
-    assert isinstance(net, Sequential) and not net.input_grad
+    asked, backward = [], type(net[0]).backward
+
+    def watched(self, saved, dy, input_grad=True):
+        asked.append((self is net[0], input_grad))
+        return backward(self, saved, dy, input_grad)
+
+    watched.__signature__ = inspect.signature(backward)
+    monkeypatch.setattr(type(net[0]), "backward", watched)
+    step(x, target, 1.0)
+    assert asked == [(False, True), (False, True), (True, False)]
+
+
+def test_the_step_changes_nothing_about_the_net():
+    """A backward after a step gives dx again, with all gradients."""
+    step, x, target, net = set_up(CONFIGS[NAMES.index("digits")])
+    step(x, target, 1.0, frozen=frozenset(["0.weight"]))
+    y, saved = net.forward(x)
+    dx, grads = net.backward(saved, torch.ones_like(y))
+    assert dx.shape == x.shape and grads.keys() == net.params.keys()
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_frozen_parameters_stay_as_they_are(guarded):
+    torch.manual_seed(0)
+    net, x, y = Sequential(Linear(4, 5), ReLU(), Linear(5, 3)), torch.randn(6, 4), torch.arange(6) % 3
+    guard = Guard("stop", "cpu") if guarded else None
+    step = train_step(net, CrossEntropyLoss(), SGD(net.params, 0.5, weight_decay=0.1), guard=guard)
+    before = {name: w.clone() for name, w in net.params.items()}
+    frozen = frozenset(["0.weight", "0.bias", "2.bias"])
+    step(x, y, 1.0, frozen=frozen)
+    assert {name for name, w in net.params.items() if torch.equal(w, before[name])} == frozen
+    step(x, y, 1.0)
+    assert not any(torch.equal(w, before[name]) for name, w in net.params.items())
 
 
 @CUDA
@@ -167,7 +205,7 @@ def test_every_config_learns_on_a_real_cuda_device(path):
     assert values[-1] > values[0] if values[0] < 0 else values[-1] < values[0]
 
 
-def test_hits():
+def test_num_correct():
     z = torch.tensor([[0.1, 0.9], [0.8, 0.2]])
-    assert hits(z, torch.tensor([1, 1])) == 1
-    assert hits(z, torch.tensor([[0.15, 0.95], [0.8, 0.4]])) == 1
+    assert num_correct(z, torch.tensor([1, 1])) == 1
+    assert num_correct(z, torch.tensor([[0.15, 0.95], [0.8, 0.4]])) == 1

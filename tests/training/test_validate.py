@@ -14,7 +14,8 @@ from nets.layers.conv import Conv2d
 from nets.layers.linear import Flatten, Linear
 from nets.layers.norm import BatchNorm2d
 from nets.layers.whiten import Whiten2d
-from nets.training import config, trainer, validate
+from nets.training import config, validate
+from nets.training.run import Run
 
 DIGITS = config.load("digits")
 ADAPTIVE = {
@@ -224,7 +225,7 @@ def test_a_net_is_tried_without_memory_and_stays_as_it_is(dtype):
 
 def test_a_run_validates_before_it_writes(tmp_path):
     with pytest.raises(UsageError, match="gray images have no colors"):
-        trainer.Run(changed({"augment.color_jitter": 0.1}), torch.device("cpu"), tmp_path / "run")
+        Run.from_config(changed({"augment.color_jitter": 0.1}), torch.device("cpu"), tmp_path / "run")
     with pytest.raises(UsageError, match=r"train\.progressive_sizes: the net can't take 3 × 3: a window"):
-        trainer.Run(changed({"train.progressive_sizes": (3,)}), torch.device("cpu"), tmp_path / "run")
+        Run.from_config(changed({"train.progressive_sizes": (3,)}), torch.device("cpu"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
