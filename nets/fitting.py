@@ -159,7 +159,7 @@ def _config(net, loss, optimizer, train, keys: dict, augment, backend: str, seed
     """The arguments as a config. UsageError names a wrong key."""
     if not isinstance(net, Layer):
         raise UsageError(f"net must be a layer of nets, not {type(net).__name__}")
-    if getattr(loss, "maximize", False) != getattr(optimizer, "maximize", False):
+    if loss.maximize != getattr(optimizer, "maximize", loss.maximize):
         raise UsageError(f"optimizer: {type(loss).__name__} needs maximize={loss.maximize}")
     tables: dict[str, dict] = {section: {} for section in SECTIONS}
     for name, value in keys.items():

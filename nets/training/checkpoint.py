@@ -20,7 +20,7 @@ from nets.training.toml import check_plain, dumps
 FORMAT = 3
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test
 # keys that don't change the result
-FREE = {"data.root", "data.memory_limit_mb", "data.num_workers", "log", "checkpoint"}
+FREE = {"name", "data.root", "data.memory_limit_mb", "data.num_workers", "log", "checkpoint"}
 FREE |= {"distributed.shard_optimizer", "distributed.bucket_mb"}
 
 
