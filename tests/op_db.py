@@ -1,6 +1,6 @@
 """PyTorch's own cases: the inputs that it tests its operators with, through our layers.
 
-    python -m tests.op_db
+    python -m tests.op_db            # --write puts the table and the reasons into docs/torch-cases.md
 
 prints, for each operator that a layer of ours serves, how many inputs torch offers, how many the
 layer takes and how many of these pass: in float64, forward and backward, against autograd of the
@@ -11,9 +11,13 @@ An adapter below has its operator's signature and says which layer does the same
 """
 
 import inspect
+import re
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 from unittest import mock
 
 import torch
@@ -22,6 +26,7 @@ from torch import Tensor
 
 from nets.common.errors import Problem
 from nets.gradcheck import compare
+from nets.kernels import BACKENDS, lower
 from nets.layers.activations import GELU, ReLU, Sigmoid, SiLU, Tanh
 from nets.layers.adaptive_pool import AdaptiveAvgPool2d
 from nets.layers.base import Layer
@@ -38,6 +43,7 @@ with mock.patch("torch.backends.disable_global_flags"):  # else nobody may set a
     from torch.testing._internal.common_methods_invocations import op_db
 settings.load_profile(PROFILE)
 
+PAGE = Path(__file__).parents[1] / "docs" / "torch-cases.md"
 FORWARD, BACKWARD = 1e-12, 1e-10
 REFUSED = (ValueError, TypeError, Problem)
 
@@ -189,8 +195,8 @@ def named(adapter, sample) -> dict:
     return bound.arguments
 
 
-def forward(adapter, sample, kernel: str):
-    """(case, y, saved) by our layer with the sample's own parameters; a loss saves its gradient."""
+def forward(adapter, sample, backend: str):
+    """(case, y, saved) by our layer, in a backend's form, with the sample's parameters; a loss saves dz."""
     case = adapter(sample.input, *sample.args, **sample.kwargs)
     if not isinstance(case.layer, Layer):
         return case, *case.layer(case.x, case.target)
@@ -198,14 +204,13 @@ def forward(adapter, sample, kernel: str):
         for name, ours in tensors.items():
             given = named(adapter, sample).get(name)
             tensors[name] = ours.to(case.x.dtype) if given is None else given.clone()
-    if hasattr(case.layer, "kernel"):
-        case.layer.kernel = kernel
+    case.layer = lower(case.layer, backend, "cpu", torch.float64)
     return case, *case.layer.forward(case.x)
 
 
-def differences(op, adapter, sample, kernel: str):
+def differences(op, adapter, sample, backend: str):
     """Yield (what, ours, torch's, allowed relative difference); or raise one of REFUSED at once."""
-    case, y, saved = forward(adapter, sample, kernel)
+    case, y, saved = forward(adapter, sample, backend)
     is_layer = isinstance(case.layer, Layer)
     params, buffers = (case.layer.params, case.layer.buffers) if is_layer else ({}, {})
 
@@ -247,23 +252,24 @@ def shown(sample) -> str:
     return ", ".join(map(str, words))
 
 
-def examine(name: str) -> Outcome:
-    """Take every case of an operator through our layer: by each of its kernels, if it has two."""
+def examine(name: str, every: int = 1) -> Outcome:
+    """Take every case of an operator, or every k-th, through our layer: in each of its forms."""
     torch.manual_seed(0)
     op, adapter, outcome = OPS[name], ADAPTERS[name], Outcome()
-    for sample in op.reference_inputs("cpu", torch.float64):
+    for sample in islice(op.reference_inputs("cpu", torch.float64), 0, None, every):
         outcome.offered += 1
-        wrong = []
+        wrong, forms = [], {}
         try:
-            case = forward(adapter, sample, KERNELS[0])[0]
+            for backend in BACKENDS:
+                forms.setdefault(type(forward(adapter, sample, backend)[0].layer), backend)
         except REFUSED as e:
             outcome.refused[str(e).split(", not ")[0]] += 1
             continue
-        for kernel in KERNELS if hasattr(case.layer, "kernel") else KERNELS[:1]:
-            for what, ours, theirs, allowed, floor in differences(op, adapter, sample, kernel):
+        for backend in forms.values():
+            for what, ours, theirs, allowed, floor in differences(op, adapter, sample, backend):
                 relative = compare(ours, theirs, floor)[1]
                 if not relative <= allowed:
-                    wrong.append(f"{shown(sample)}: {what} ({kernel}) off by {relative:.1e}")
+                    wrong.append(f"{shown(sample)}: {what} ({backend}) off by {relative:.1e}")
         outcome.wrong += wrong
         outcome.passed += not wrong
     return outcome
@@ -280,6 +286,19 @@ def report(outcomes: dict[str, Outcome]) -> str:
     return "\n".join(lines)
 
 
+def write(text: str):
+    """Put the table and the reasons into the page, in the place of those that it has."""
+    page = PAGE.read_text(encoding="utf-8")
+    table, _, reasons = text.partition("\n\n")
+    version = torch.__version__.split("+")[0]
+    page = re.sub(r"torch \d+\.\d+\.\d+", f"torch {version}", page)
+    page = re.sub(r"^\| operator .*?(?=\n\n)", lambda _: table, page, flags=re.M | re.S)
+    page = re.sub(r"^- `.*?(?=\n\n)", lambda _: reasons, page, flags=re.M | re.S)
+    PAGE.write_text(page, encoding="utf-8")
+
+
 if __name__ == "__main__":
     outcomes = {name: examine(name) for name in ADAPTERS}
     print(report(outcomes), *(w for o in outcomes.values() for w in o.wrong), sep="\n")
+    if "--write" in sys.argv[1:]:
+        write(report(outcomes))

@@ -83,7 +83,7 @@ def main(folder: Path):
     torch.set_num_threads(1)
     results = []
     for name, size, settings, event in RUNS:
-        codes, lines, _ = fork(size, lambda _: work(folder, name, settings, event))  # noqa: B023
+        codes, lines, _ = fork(size, lambda _: work(folder, name, settings, event))
         results.append([name, codes, [line for some in lines for line in some]])
     print(json.dumps(results))
 

@@ -129,6 +129,13 @@ def test_links_lead_to_files(page):
             assert ((ROOT / page).parent / link).exists(), link
 
 
+def test_files_that_pages_name_exist():
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    names = set(re.findall(r"`((?:nets|tests|configs|examples)/[\w/]+(?:\.\w+)?)/?`", text))
+    assert len(names) > 20
+    assert [name for name in sorted(names) if not (ROOT / name).exists()] == []
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--run"]:
         page, target = map(Path, sys.argv[2:])

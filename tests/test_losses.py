@@ -8,14 +8,13 @@ from torch.nn import functional as F
 
 from nets.common.errors import BatchError
 from nets.gradcheck import compare
-from nets.gradcheck import reference as twin
-from nets.losses import CrossEntropyLoss, MSELoss, Performance
+from nets.losses import CrossEntropyLoss, Loss, MSELoss, Performance
 from nets.training import config, make
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
-def test_cross_entropy(smoothing, reduction):
+def test_cross_entropy_agrees_with_torch(smoothing, reduction):
     z = (torch.randn(7, 5, dtype=torch.float64) * 10).requires_grad_()
     target = torch.randint(5, (7,))
     want = F.cross_entropy(z, target, label_smoothing=smoothing, reduction=reduction)
@@ -38,13 +37,13 @@ def test_cross_entropy_of_huge_logits_stays_finite():
     assert loss == 2e4 and torch.equal(dz, torch.tensor([[1.0, -1.0]]))
 
 
-def test_a_class_that_is_ruled_out_costs_nothing():
+def test_a_class_with_a_logit_of_minus_infinity_costs_nothing():
     z = torch.tensor([[0.5, float("-inf"), 0.0]])
     loss, dz = CrossEntropyLoss()(z, torch.tensor([0]))
     assert loss == F.cross_entropy(z, torch.tensor([0])) and dz[0, 1] == 0
 
 
-def test_performance():
+def test_performance_is_the_lectures_measure():
     """P = −½‖d − z‖²: the lecture's, climbed."""
     z = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     d = torch.randn(4, 3, dtype=torch.float64)
@@ -57,7 +56,7 @@ def test_performance():
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("shape", [(4, 3), (5,), (), (2, 3, 4, 5)])
-def test_mean_squared_error(shape, reduction):
+def test_mean_squared_error_agrees_with_torch(shape, reduction):
     z = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     d = torch.randn(shape, dtype=torch.float64)
     want = F.mse_loss(z, d, reduction=reduction)
@@ -83,7 +82,7 @@ def test_performance_of_bfloat16_is_summed_in_float32():
 
 @pytest.mark.parametrize("target", [[2, 0, 1, 1], [1, 0, 0, 1]])  # the last class may be missing
 @pytest.mark.parametrize("loss", [Performance(), MSELoss(), MSELoss("sum")])
-def test_wanted_outputs_from_classes(loss, target):
+def test_classes_are_taken_as_one_hot_outputs(loss, target):
     z, target = torch.rand(4, 3), torch.tensor(target)
     for many in (z, torch.rand(2, 4, 3)):
         classes = target.expand(many.shape[:-1])
@@ -95,11 +94,11 @@ LOSSES = {"cross_entropy": CrossEntropyLoss, "performance": Performance, "mse": 
 
 
 @pytest.mark.parametrize("loss", [*(cls() for cls in LOSSES.values()), MSELoss("sum")])
-def test_the_twin_knows_every_loss(loss):
+def test_torch_loss_is_the_same_number(loss):
     z, classes = torch.randn(4, 3, dtype=torch.float64), torch.tensor([2, 0, 1, 1])
     targets = [classes] if isinstance(loss, CrossEntropyLoss) else [classes, torch.rand(4, 3).double()]
     for target in targets:
-        assert compare(loss(z, target)[0], twin.loss_value(loss, z, target))[1] < 1e-12
+        assert compare(loss(z, target)[0], loss.torch_loss(z, target))[1] < 1e-12
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -111,7 +110,7 @@ def test_a_config_chooses_the_loss(name):
 @pytest.mark.parametrize("loss", [Performance(), MSELoss()])
 @pytest.mark.parametrize("target", [torch.rand(4, 1), torch.rand(3), torch.rand(4), torch.tensor([1, 2])])
 def test_a_target_must_have_the_shape_of_the_output(loss, target):
-    """It isn't broadcast: the loss would be of something else."""
+    """It isn't broadcast: that would be another loss."""
     with pytest.raises(BatchError, match=r"shaped as the output, .*not .* for \(4, 3\)"):
         loss(torch.rand(4, 3), target)
 
@@ -134,9 +133,35 @@ def test_cross_entropy_takes_logits_and_classes(z, target):
 @pytest.mark.parametrize(
     "wrong", [dict(reduction="none"), dict(label_smoothing=1.5), dict(label_smoothing=-0.5)]
 )
-def test_bad_options(wrong):
+def test_wrong_options_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         CrossEntropyLoss(**wrong)
     if "reduction" in wrong:
         with pytest.raises(ValueError, match="reduction"):
             MSELoss(**wrong)
+
+
+@pytest.mark.parametrize(
+    "loss", [Performance(), MSELoss(), CrossEntropyLoss(0.1)], ids=lambda v: type(v).__name__
+)
+def test_dz_is_the_slope_of_the_loss(loss):
+    """By central differences, along random directions."""
+    z, target = torch.randn(4, 3, dtype=torch.float64), torch.tensor([2, 0, 1, 1])
+    _, dz = loss(z, target)
+    for _ in range(5):
+        direction = torch.randn_like(z)
+        slope = (loss(z + 1e-6 * direction, target)[0] - loss(z - 1e-6 * direction, target)[0]) / 2e-6
+        assert slope.item() == pytest.approx((dz * direction).sum().item(), rel=1e-6, abs=1e-8)
+
+
+def test_a_loss_of_ones_own_is_differentiated_by_its_formula():
+    class Absolute(Loss):
+        def __call__(self, z, target):
+            return (z - target).abs().sum(), (z - target).sign()
+
+    z, target = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3)
+    Absolute().torch_loss(z, target).backward()
+    assert torch.equal(z.grad, Absolute()(z.detach(), target)[1])
+    assert not Absolute.maximize and Absolute.reduction == "sum"
+    with pytest.raises(NotImplementedError, match="Loss has no formula"):
+        Loss()(z, target)

@@ -13,9 +13,9 @@ from torch.nn.functional import conv2d, conv_transpose2d
 from nets.data import datasets as data
 from nets.gradcheck.trace import Call, Trace
 from nets.kernels import native
-from nets.kernels.fused import NativeConv2d
-from nets.kernels.library import TorchConv2d
+from nets.kernels.native_forms import NativeConv2d
 from nets.kernels.registry import Target
+from nets.kernels.torch_forms import TorchConv2d
 from nets.layers.conv import Conv2d
 from nets.report.tables import grid, number
 from nets.training import config

@@ -7,21 +7,7 @@ from torch import Tensor
 
 from nets.bench.forms import now
 from nets.common.device import keep_freed_memory
-from nets.layers import activations, conv, dropout, linear, norm, response_norm, whiten
 from nets.layers.containers import Net
-
-# elementwise layers: computed while a neighbor reads or writes
-FREE = (
-    activations.Sigmoid, activations.Tanh, activations.ReLU, activations.GELU, activations.SiLU,
-    activations.Scale, dropout.Dropout, linear.Flatten,
-)  # fmt: skip
-PRODUCTS = (conv.Conv2d, whiten.Whiten2d, linear.Linear)
-READ_AGAIN = (
-    conv.Conv2d,
-    linear.Linear,
-    norm.BatchNorm2d,
-    response_norm.LocalResponseNorm,
-)  # their backward reads x
 
 
 def useful_flops(net, x: Tensor) -> int:
@@ -33,8 +19,8 @@ def useful_flops(net, x: Tensor) -> int:
     """
     total = 0
     for layer, layer_x, y in _calls(net, x):
-        if isinstance(layer, PRODUCTS):
-            weight = (layer.params | layer.buffers)["weight"]
+        weight = (layer.params | layer.buffers).get("weight")
+        if weight is not None and weight.dim() > 1:
             times = 1 + ("weight" in layer.params) + layer_x.requires_grad
             total += 2 * y.numel() * weight[0].numel() * times
     return total
@@ -43,12 +29,12 @@ def useful_flops(net, x: Tensor) -> int:
 def fewest_bytes(net, x: Tensor, momentum: bool) -> int:
     """Bytes between memory and processor if every tensor moves once each time that it is needed.
 
-    An elementwise layer (FREE) is computed on the way and moves nothing. Any other layer, from x
+    An elementwise layer is computed on the way and moves nothing. Any other layer, from x
     to y:
 
         forward   reads x, writes y
         backward  reads dy, writes dx where it is needed, and reads x again if its gradients depend
-                  on x (READ_AGAIN)
+                  on x, which it then saves
 
     A parameter is read in forward, read in backward, and read and written by the update. Its
     gradient is written and read, and so is its momentum. Fused layers, which write nothing in
@@ -56,8 +42,8 @@ def fewest_bytes(net, x: Tensor, momentum: bool) -> int:
     """
     total = (8 if momentum else 6) * sum(p.nbytes for p in net.params.values())
     for layer, layer_x, y in _calls(net, x):
-        if not isinstance(layer, FREE):
-            reads = 1 + layer_x.requires_grad + isinstance(layer, READ_AGAIN)
+        if not layer.elementwise:
+            reads = 1 + layer_x.requires_grad + layer.saves_input()
             total += layer_x.nbytes * reads + 2 * y.nbytes
     return total
 

@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UsageError("train.optimizer: adaptive has no autograd form; only --forms manual can be timed")
     name = device.device_name(where)
     facts = {"config": conf.name, "device": name, "batch": conf.train.batch_size, "dtype": conf.train.dtype}
-    facts |= {"kernel": conf.net.backend, "recompute": conf.net.recompute, "allocator": args.allocator}
+    facts |= {"backend": conf.net.backend, "recompute": conf.net.recompute, "allocator": args.allocator}
     facts["versions"] = device.versions()
     if args.scaling:
         facts["scaling"] = scaling(task, field, args.rounds, args.steps)

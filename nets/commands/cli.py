@@ -87,11 +87,12 @@ def load_config(args: argparse.Namespace, before=(), after=()):
     before, after: more overrides "a.b=v", which --set overrides, and which override --set.
     """
     from nets.training import config
+    from nets.training.toml import toml
 
     overrides = [*before, *args.set, *after]
     if getattr(args, "data_root", None) is not None:
-        overrides.append(f"data.root={config.toml(args.data_root)}")
-    return config.load(config.find_config(args.config), overrides)
+        overrides.append(f"data.root={toml(args.data_root)}")
+    return config.load(args.config, overrides)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ def parser():
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     machines = {name: Machine(rate=args.rate, link=link, hop=hop) for name, (link, hop) in LINKS.items()}
-    configs = (config.load(config.find_config(name)) for name in ("cifar10", "alexnet"))
+    configs = (config.load(name) for name in ("cifar10", "alexnet"))
     cifar10, alexnet = map(picture.work, configs)
     plans = [(cifar10, 2000), (alexnet, 128), (alexnet, 8192), (billion(), 65536)]
     for work, batch in plans:

@@ -2,9 +2,10 @@
 
 from nets.commands import cli
 from nets.common import device
-from nets.convert import pretrained
+from nets.convert.pretrained import PREFIX
 from nets.report import figure
 from nets.training import predict
+from nets.training.pretrained import Pretrained
 
 DETAILS = """Without pictures: top-1 and top-5 accuracy on the test set, every class, and the pairs most often
 confused. With pictures: the five best guesses for each, also drawn as guesses.png in the run's folder.
@@ -32,8 +33,8 @@ def parser():
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     where = device.select_device(args.device)
-    if args.run.startswith(pretrained.PREFIX):
-        trained = pretrained.Pretrained(args.run, where)
+    if args.run.startswith(PREFIX):
+        trained = Pretrained(args.run, where)
     else:
         trained = predict.Trained(args.run, where, args.best)
     if args.images:

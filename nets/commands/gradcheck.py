@@ -1,5 +1,6 @@
 """The command `nets gradcheck`."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _check(targets, named, where, dtype, args, facts) -> list[str]:
     todo = [(target, case) for target in targets for case in named(target, args.seed)]
-    bad, drawn = [], {}
+    bad, drawn = [], set()
     with tqdm(total=2 * len(todo), unit="check", disable=None, leave=False) as bar:
         for target, case in todo:
             bar.set_description(case.name)
@@ -103,10 +104,11 @@ def _check(targets, named, where, dtype, args, facts) -> list[str]:
                     tqdm.write(f"\n{case.name}, {report.table()}")
                 before = report
                 if not report.ok and not same:
-                    wrong = report.first_bad or report.breaches[0]
+                    wrong = report.problem
                     bad.append(f"{case.name}, {report.mode} mode, first at {wrong}")
             if args.plot and target not in drawn:
-                drawn[target] = _plot(args.plot, target, case, where, len(targets) > 1)
+                drawn.add(target)
+                _plot(args.plot, target, case, where, len(targets) > 1)
     if not bad:
         tensors = sum(len(t["rows"]) for t in facts["targets"])
         print(f"every gradient agrees: {len(todo)} cases in two modes, {tensors} tensors")
@@ -119,13 +121,13 @@ def _one(case: Case, samples: int, seed: int, **options):
         options["module"] = case.module if wide else None
         return check(case.layer, case.x, None, case.loss, case.target, samples, seed, **options)
     except Exception as e:
-        if not case.tolerant:
+        if not case.external:
             raise
         raise UsageError(f"{case.name}: {describe(e)}") from None
 
 
-def _plot(file, target, case: Case, where, several: bool) -> Path:
-    """Draw a case in training mode, in each dtype that the device is good at."""
+def _plot(file, target, case: Case, where, several: bool):
+    """Draw a case in training mode, in each dtype; float16 only on CUDA."""
     found = {}
     for name in DTYPES:
         if name == "float16" and where.type != "cuda":
@@ -138,7 +140,6 @@ def _plot(file, target, case: Case, where, several: bool) -> Path:
     if several:
         path = path.with_stem(f"{path.stem}-{Path(target).stem.replace(':', '-')}")
     picture.draw(path, f"{case.name}: manual and autograd gradients", found)
-    return path
 
 
 def _precision(targets, named, where, dtype, seeds, facts) -> list[str]:
@@ -147,22 +148,20 @@ def _precision(targets, named, where, dtype, seeds, facts) -> list[str]:
     with tqdm(total=2 * seeds * len(counts), unit="check", disable=None, leave=False) as bar:
         for target, n in counts:
             for training in (True, False):
-                rows = precision.ratios(
-                    lambda seed, target=target, n=n: named(target, seed)[n],
-                    where,
-                    dtype,
-                    seeds,
-                    training,
-                    bar,
-                )
+                case = functools.partial(_nth_case, named, target, n)
+                rows = precision.ratios(case, where, dtype, seeds, training, bar)
                 name = f"{rows[0].case}, {rows[0].mode} mode"
                 tqdm.write(f"\n{name}: errors against a float64 truth, medians of {seeds} seeds")
                 tqdm.write(precision.table(rows))
                 facts["targets"].append({"target": target, "ratios": [vars(r) | {"ok": r.ok} for r in rows]})
                 bad += [f"{name}, {r.tensor}: {r.ratio:.2f} times autograd's error" for r in rows if not r.ok]
     if not bad:
-        print(f"no manual gradient is further from the truth than {precision.MOST} times autograd's")
+        print(f"no manual gradient is further from the truth than {precision.MAX_RATIO} times autograd's")
     return bad
+
+
+def _nth_case(named, target: str, n: int, seed: int) -> Case:
+    return named(target, seed)[n]
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -45,7 +45,7 @@ NARROW = {
 
 
 def narrow(path) -> list[str]:
-    """The overrides that make a config small enough to check, [] where it is small as it stands."""
+    """The overrides that make a large config small enough to check, [] for a small config."""
     return [f"{key}={value}" for key, value in NARROW.get(Path(path).stem, {}).items()]
 
 
@@ -63,14 +63,15 @@ def everything() -> list[str]:
 
 
 def cases(target: str, overrides=(), batch: int = 4, seed: int | None = None, shape=None) -> list[Case]:
-    """What a target names, in float64 on the CPU. UsageError where it names nothing.
+    """The cases of a target, in float64 on the CPU. UsageError if it names nothing that can be checked.
 
-    overrides  "a.b=v", for configs, of which some are checked narrower than they are trained (NARROW)
-    shape      of the input, where `module:callable` gives a layer alone; a torchvision model's
+    overrides  "a.b=v", for configs; large configs are made narrower too (NARROW)
+    shape      of the input, if `module:callable` returns a layer alone, or of a torchvision model's
     """
-    if target in LAYERS or target in LOSSES:
-        torch.manual_seed(seed or 0)
-        return [_loss_case(target, batch)] if target in LOSSES else list(_layer_cases(target))
+    if target in LOSSES:
+        return [_loss_case(target, batch, seed or 0)]
+    if target in LAYERS:
+        return _layer_cases(target, seed or 0)
     if target in config.shipped_configs() or target.endswith(".toml") or Path(target).is_file():
         path = config.find_config(target)
         return [_config_case(config.load(path, [*narrow(path), *overrides]), batch, seed)]
@@ -78,19 +79,19 @@ def cases(target: str, overrides=(), batch: int = 4, seed: int | None = None, sh
         torch.manual_seed(seed or 0)
         module = pretrained.model(target)
         x = torch.randn(shape or MODEL_INPUT, dtype=torch.float64)
-        return [Case(target, from_torch(module), x, tolerant=True, module=module)]
+        return [Case(target, from_torch(module), x, external=True, module=module)]
     if ":" in target:
-        return _own_cases(target, seed or 0, shape)
+        return _user_cases(target, seed or 0, shape)
     known = [*config.shipped_configs(), *LAYERS, *LOSSES]
     raise UsageError(f'"{target}" is not a config, layer, loss or module:callable{nearest(target, known)}')
 
 
 def _config_case(conf, batch, seed) -> Case:
-    """A config's whole net, its loss included, on random pictures or numbers."""
+    """A config's whole net with its loss, on random numbers."""
     seed = conf.seed if seed is None else seed
     shape, n_outputs = data.shapes(conf.data)
     net = make_net(conf, shape, n_outputs, seed)
-    classes = len(shape) == 3  # pictures have them, the toy sets want outputs
+    classes = len(shape) == 3  # the targets of pictures are classes, those of the toy sets numbers
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, *shape, generator=generator, dtype=torch.float64)
     if classes and conf.train.channels_last:
@@ -102,18 +103,24 @@ def _config_case(conf, batch, seed) -> Case:
     return Case(conf.name, net, x, make_loss(conf, classes), target)
 
 
-def _layer_cases(name):
-    for text, layer, shape in examples(LAYERS[name]):
-        yield Case(text, layer, torch.randn(shape, dtype=torch.float64))
+def _layer_cases(name: str, seed: int) -> list[Case]:
+    torch.manual_seed(seed)
+    made = examples(LAYERS[name])
+    found = [Case(text, layer, torch.randn(shape, dtype=torch.float64)) for text, layer, shape in made]
+    if not found:
+        raise UsageError(f"{name}: has no examples to check")
+    return found
 
 
-def _loss_case(name, batch) -> Case:
-    """A loss needs something before it: a layer that does nothing."""
+def _loss_case(name: str, batch: int, seed: int) -> Case:
+    """A loss after a layer that changes nothing, as a case needs a layer."""
+    torch.manual_seed(seed)
     z = torch.randn(batch, 5, dtype=torch.float64)
     return Case(name, Scale(1.0), z, LOSSES[name](), torch.randint(5, (batch,)))
 
 
-def _own_cases(target, seed, shape) -> list[Case]:
+def _user_cases(target: str, seed: int, shape) -> list[Case]:
+    """The layer or torch.nn model that a user's module:callable returns."""
     module, _, name = target.partition(":")
     sys.path.insert(0, os.getcwd())
     torch.manual_seed(seed)
@@ -126,12 +133,10 @@ def _own_cases(target, seed, shape) -> list[Case]:
     if module is not None:
         layer = from_torch(module)
     if not all(callable(getattr(layer, what, None)) for what in ("forward", "backward")):
-        raise UsageError(f"{target}: gives no layer, with a forward and a backward, nor (layer, x)")
+        raise UsageError(f"{target}: must return a layer, with forward and backward, or (layer, x)")
     if not isinstance(layer, Layer):
-        raise UsageError(
-            f"{target}: {type(layer).__name__} isn't a nets.layers.base.Layer; derive it from that"
-        )
+        raise UsageError(f"{target}: {type(layer).__name__} must be a subclass of nets.layers.base.Layer")
     if x is None and shape is None:
-        raise UsageError(f"{target}: what does it take? Return (layer, x), or give --shape, such as 4,3,8,8")
+        raise UsageError(f"{target}: needs an input; return (layer, x) or give --shape, such as 4,3,8,8")
     x = torch.randn(shape, dtype=torch.float64) if x is None else x.detach()
-    return [Case(target, layer, x, tolerant=True, module=module)]
+    return [Case(target, layer, x, external=True, module=module)]

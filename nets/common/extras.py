@@ -8,7 +8,7 @@ from nets.common.errors import UsageError
 def require(module: str, extra: str, purpose: str):
     """The imported module of an extra. UsageError, which names the extra, if it isn't installed.
 
-    purpose: what needs it, as the start of the error.
+    purpose: what needs it, the start of the error.
     """
     try:
         return importlib.import_module(module)

@@ -1,8 +1,8 @@
-"""Bring your own model: a torch.nn module becomes layers of ours, with the same weights.
+"""Conversion from torch: a torch.nn module becomes a net of this project's layers, with the same weights.
 
-A module that has a layer here becomes it, and nn.Sequential a Sequential. The forward of any other
-module is traced (torch.fx): what it calls in a row is a Sequential, and a sum of two ways from one
-place a Residual (paths.py).
+A module that a layer lists in torch_types becomes that layer, and nn.Sequential becomes a Sequential. The
+forward of any other module is traced (torch.fx): consecutive calls become a Sequential, and a sum of two
+paths becomes a Residual (paths.py).
 
     from nets.convert.from_torch import from_torch
     net = from_torch(torchvision.models.resnet18())
@@ -24,7 +24,7 @@ from nets.layers.registry import is_size
 
 
 class _Proxy(fx.Proxy):
-    """x += y as what it is: torch.fx takes it for x = x + y."""
+    """A proxy that records x += y and x *= y as writes in place. torch.fx records them as x = x + y."""
 
     def __iadd__(self, other):
         return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
@@ -34,8 +34,8 @@ class _Proxy(fx.Proxy):
 
 
 class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m, name):
-        return True  # each is asked by itself
+    def is_leaf_module(self, m, module_qualified_name):
+        return True  # every child is converted by itself
 
     def proxy(self, node):
         return _Proxy(node, self)
@@ -43,60 +43,71 @@ class _Tracer(fx.Tracer):
 
 @dataclass
 class _Part:
-    """A module's layer, None for y = x; and whether y is, or may be, x's memory, or is written there."""
+    """The conversion of a module or call."""
 
-    layer: Layer | None
-    same: bool = False
-    writes: bool = False
+    layer: Layer | None  # None for y = x
+    shares_memory: bool = False  # whether y can share the memory of x
+    writes: bool = False  # whether it writes to x
 
 
 def from_torch(module: nn.Module) -> Layer:
-    """A torch.nn module as one of our layers or nets, with clones of its weights and statistics.
+    """A torch.nn module as a layer or net, with clones of its weights and buffers.
 
-    Known are the modules that the layers list in torch_types, nn.Sequential, and any module whose forward is made of known
-    modules, of the calls in torch_calls and of sums, and can be traced; torchvision's AlexNet, VGGs and
-    ResNets are. Each part's training or evaluation mode is kept, and what is shared stays shared.
-    All parameters are trained here, those too that ask for no gradient there.
+    Supported are the modules in the layers' torch_types, nn.Sequential, and modules with a forward that can
+    be traced and consists of supported modules, of the calls in torch_calls, and of sums. Examples are
+    torchvision's AlexNet, VGGs and ResNets. Every part keeps its training or evaluation mode. Shared
+    modules and tensors stay shared. All parameters are trained, even those with requires_grad=False.
 
-    The net's `torch_names` says what each of its params and buffers is called in the module.
-    ModuleError, a ValueError, names every part that no layer is for.
+    The net's `torch_names` maps the names of its params and buffers to the names in the module.
+    ModuleError, a ValueError, names every part that isn't supported.
     """
     if not isinstance(module, nn.Module):
         raise ModuleError(f"{module!r} is no torch.nn.Module")
-    made = _Maker()
-    layer = made.part(module, "").layer or Scale(1.0)
-    if made.problems:
-        parts = "; ".join(f"{what} ({', '.join(where)})" for what, where in made.problems.items())
+    converter = _Converter()
+    layer = converter.part(module, "").layer or Scale(1.0)
+    if converter.problems:
+        parts = "; ".join(f"{what} ({', '.join(names)})" for what, names in converter.problems.items())
         raise ModuleError(f"no layer here is for these parts of {type(module).__name__}: {parts}")
-    layer.torch_names = {name: made.names[id(t)] for name, t in (layer.params | layer.buffers).items()}
+    tensors = layer.params | layer.buffers
+    layer.torch_names = {name: converter.names[id(t)] for name, t in tensors.items()}
     return layer
 
 
-class _Maker:
+class _Converter:
+    """Converts a module and its children, and collects all problems on the way.
+
+    problems  what isn't supported -> names of the modules, in order (a dict as an ordered set)
+    names     id of a layer's tensor -> its name in the module
+    """
+
     def __init__(self):
-        self.problems: dict[str, dict[str, None]] = {}  # what -> where, in order
-        self.names: dict[int, str] = {}  # id of one of our tensors -> its name in torch
-        self.parts, self.clones = {}, {}  # by id of a module, of a tensor
+        self.problems: dict[str, dict[str, None]] = {}
+        self.names: dict[int, str] = {}
+        self.parts: dict[int, _Part] = {}  # by id of a module
+        self.clones: dict[int, Tensor] = {}  # by id of a tensor
         self.modules, self.calls = modules(), calls()
 
-    def problem(self, what, name: str):
+    def problem(self, what: str | Exception, name: str):
+        """Add a problem of the module `name`."""
         self.problems.setdefault(str(what), {})[name or "itself"] = None
 
     def _count(self) -> int:
+        """The number of problems."""
         return sum(map(len, self.problems.values()))
 
     def part(self, module: nn.Module, name: str) -> _Part:
+        """The conversion of a module. A module with tensors is converted once and then shared."""
         if id(module) not in self.parts:
             part = self._new(module, name)
             if part.layer is None or not (part.layer.params or part.layer.buffers):
-                return part  # two layers without weights may as well be two
+                return part  # without tensors, nothing has to be shared
             self.parts[id(module)] = part
         return self.parts[id(module)]
 
-    def _new(self, module, name) -> _Part:
+    def _new(self, module: nn.Module, name: str) -> _Part:
         if module._forward_hooks or module._forward_pre_hooks:
             self.problem(f"{type(module).__name__} with hooks", name)
-        if "forward" in vars(module):  # not its class's
+        if "forward" in vars(module):  # on the instance, in place of the class's
             self.problem(f"{type(module).__name__} with a forward put into it", name)
         if type(module) in self.modules:
             return self._leaf(module, name)
@@ -107,9 +118,10 @@ class _Maker:
             return _Part(None)
         return self._traced(module, name)
 
-    def _leaf(self, module, name) -> _Part:
+    def _leaf(self, module: nn.Module, name: str) -> _Part:
+        """A module that one layer replaces."""
         try:
-            with torch.device("meta"):  # its start values are never seen
+            with torch.device("meta"):  # no memory for initial values that are replaced
                 layer = self.modules[type(module)](module)
         except ValueError as e:
             self.problem(e, name)
@@ -117,7 +129,7 @@ class _Maker:
         for tensors in () if layer is None else (layer.params, layer.buffers):
             for key in tensors:
                 tensors[key] = self._clone(getattr(module, key), _under(name, key))
-        writes = getattr(module, "inplace", False)
+        writes = bool(getattr(module, "inplace", False))
         layer = layer and paths.in_mode(layer, module.training)
         return _Part(layer, isinstance(module, SAME) or writes, writes)
 
@@ -127,25 +139,30 @@ class _Maker:
             self.names[id(clone)] = name
         return self.clones[id(t)]
 
-    def _row(self, module, name) -> _Part:
-        found, same, writes = [], True, False
-        for key, child in module._modules.items():  # one that stands there twice, too, twice
+    def _row(self, module: nn.Module, name: str) -> _Part:
+        """An nn.Sequential."""
+        layers, shares_memory, writes = [], True, False
+        for key, child in module._modules.items():  # unlike named_children, this repeats a repeated child
+            if child is None:
+                self.problem("None", _under(name, key))
+                continue
             part = self.part(child, _under(name, key))
-            found += [part.layer] if part.layer else []
-            writes |= same and part.writes
-            same &= part.same
-        return _Part(paths.row(found, module.training), same, writes)
+            layers += [part.layer] if part.layer else []
+            writes |= shares_memory and part.writes
+            shares_memory &= part.shares_memory
+        return _Part(paths.row(layers, module.training), shares_memory, writes)
 
-    def _traced(self, module, name) -> _Part:
+    def _traced(self, module: nn.Module, name: str) -> _Part:
+        """A module with a forward of its own."""
         what = f"{type(module).__name__}, whose forward"
         try:
             graph, other = _trace(module)
-        except Exception as e:  # a forward may do anything with what isn't a tensor
+        except Exception as e:  # a forward can raise anything when its input isn't a tensor
             reason = str(e).splitlines()[0] if str(e) else repr(e)
             self.problem(f"{what} can't be traced: {reason}", name)
             return _Part(None)
         before = self._count()
-        if _calls(graph) != _calls(other):
+        if _comparable(graph) != _comparable(other):
             self.problem(f"{what} isn't the same in training and evaluation", name)
         calls, part = self._calls(module, name, graph)
         if self._count() > before:
@@ -157,94 +174,104 @@ class _Maker:
             self.problem(f"{what} is of another form: {e}", name)
         return part
 
-    def _calls(self, module, name, graph):
-        """Each node of a traced forward: what it is made from, and its layer; and whether x is written to.
+    def _calls(self, module: nn.Module, name: str, graph: fx.Graph) -> tuple[paths.Calls, _Part]:
+        """The calls of a traced forward, and a _Part without layer that says how it uses x's memory.
 
-        A write changes what others see that have the same memory. `home` is the node whose memory a
-        node has, `seen` how often that had been written to by then: who is read later than a write
-        that came after it would be read with other numbers than ours, and is refused.
+        A write in place changes all nodes that share the memory. Layers don't write in place, so a node
+        that is read after such a write would have other values here. This is refused. It is found with
+        `owner`, node -> the node that its memory belongs to; `writes`, owner -> number of writes so far;
+        and `seen`, node -> number of writes to its memory when it was made.
         """
         start, *nodes, end = graph.nodes
-        home, seen, writes, calls = {start: start}, {start: 0}, {start: 0}, {}
+        owner, seen, writes = {start: start}, {start: 0}, {start: 0}
+        calls: paths.Calls = {}
         for node in nodes:
             if is_size(node):
                 continue
-            read, part, text = [start], _Part(None), node.name
+            inputs, part, text = [start], _Part(None), node.name
             try:
-                read, part, text = self._node(module, name, node)
+                inputs, part, text = self._node(module, name, node)
             except Unsupported as e:
                 self.problem(e, name)
-            read = [x if x in home else start for x in read]  # a size, say: has been named above
-            if any(seen[x] < writes[home[x]] for x in read):
+            inputs = [x if x in owner else start for x in inputs]  # the others are problems already
+            if any(seen[x] < writes[owner[x]] for x in inputs):
                 self.problem(f"{text} reads what was written to in place", name)
-            writes[home[read[0]]] += part.writes
-            home[node] = home[read[0]] if part.same else node
-            seen[node] = writes.setdefault(home[node], 0)
-            calls[node] = read, part.layer
+            writes[owner[inputs[0]]] += part.writes
+            owner[node] = owner[inputs[0]] if part.shares_memory else node
+            seen[node] = writes.setdefault(owner[node], 0)
+            calls[node] = inputs, part.layer
         result = end.args[0]
-        if not isinstance(result, fx.Node) or result not in home:
+        if not isinstance(result, fx.Node) or result not in owner:
             self.problem("a forward that gives anything but one tensor", name)
             return calls, _Part(None)
-        if seen[result] < writes[home[result]]:
+        if seen[result] < writes[owner[result]]:
             self.problem("an output that was written to in place", name)
-        return calls, _Part(None, home[result] is start, writes[start] > 0)
+        return calls, _Part(None, owner[result] is start, writes[start] > 0)
 
-    def _node(self, module, name, node) -> tuple[list[fx.Node], _Part, str]:
-        """(what it is made from, its part, its name)"""
+    def _node(self, module: nn.Module, name: str, node: fx.Node) -> tuple[list[fx.Node], _Part, str]:
+        """(the nodes that it is made from, its conversion, its name). Unsupported if no layer does it."""
         if node.op == "call_module":
             if len(node.args) != 1 or node.kwargs or not isinstance(node.args[0], fx.Node):
                 raise Unsupported(f"{node.target} of anything but one tensor")
-            path = _under(name, node.target)
-            return [node.args[0]], self.part(module.get_submodule(node.target), path), path
+            path = _under(name, str(node.target))
+            return [node.args[0]], self.part(module.get_submodule(str(node.target)), path), path
         if node.op == "get_attr":
             raise Unsupported(f"{node.target} in its forward")
         call = call_name(node)
         if call in ADD:
             if len(node.args) != 2 or node.kwargs or not all(isinstance(a, fx.Node) for a in node.args):
                 raise Unsupported(f"{call} of anything but two tensors")
-            return list(node.args), _Part(None, ADD[call], ADD[call]), call
+            return [a for a in node.args if isinstance(a, fx.Node)], _Part(None, ADD[call], ADD[call]), call
         if call not in self.calls:
             raise Unsupported(call)
         nodes = [x for x in node.all_input_nodes if not is_size(x)]
         try:
-            stand_in = self.calls[call](*node.args, **node.kwargs)
+            equivalent = self.calls[call](*node.args, **node.kwargs)
         except TypeError:
-            stand_in = None
-        if stand_in is None or len(nodes) != 1:
+            equivalent = None
+        if equivalent is None or len(nodes) != 1:
             raise Unsupported(f"{call} with {', '.join(map(str, node.args[1:]))}")
-        part = self._leaf(stand_in.train(module.training), name)
+        part = self._leaf(equivalent.train(module.training), name)
         if call in WRITE:
-            part.same = part.writes = True
+            part.shares_memory = part.writes = True
         return nodes, part, call
 
 
 def _under(name: str, key: str) -> str:
+    """The name of a module's child."""
     return f"{name}.{key}" if name else key
 
 
 def _trace(module: nn.Module) -> tuple[fx.Graph, fx.Graph]:
-    """What a module's own forward calls, in its own mode and in the other one."""
+    """The calls in a module's forward: (in its current mode, in the other mode).
+
+    ValueError unless forward has exactly one required input. The other inputs get their defaults.
+    """
     inputs = inspect.signature(module.forward).parameters.values()
-    needed = [p for p in inputs if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-    if len(needed) != 1:
-        raise ValueError(f"it takes {len(needed)} inputs")
-    given = {p.name: p.default for p in inputs if p.default is not p.empty}
-    mode, graphs = module.training, []
+    required = [p for p in inputs if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    if len(required) != 1:
+        raise ValueError(f"it takes {len(required)} inputs")
+    defaults = {p.name: p.default for p in inputs if p.default is not p.empty}
+    mode = module.training
     try:
-        for module.training in (mode, not mode):
-            graphs.append(_Tracer().trace(module, given))
+        graph = _Tracer().trace(module, defaults)
+        module.training = not mode
+        other = _Tracer().trace(module, defaults)
     finally:
         module.training = mode
-    for graph in graphs:
-        for node in [node for node in graph.nodes if node.op == "placeholder"][1:]:
-            for user in [*node.users]:  # what asserts that it is given as it was here
+    for traced in (graph, other):
+        for node in [node for node in traced.nodes if node.op == "placeholder"][1:]:
+            for user in [*node.users]:  # torch.fx adds assertions that the input has its default
                 for last in [*user.users, user]:
-                    graph.erase_node(last)
-            graph.erase_node(node)
-    return tuple(graphs)
+                    traced.erase_node(last)
+            traced.erase_node(node)
+    return graph, other
 
 
-def _calls(graph: fx.Graph) -> list:
-    """A graph, to compare with another one. F.dropout is refused anyway, with a better reason."""
-    some = (n for n in graph.nodes if call_name(n) != "dropout")
-    return [(n.op, n.target, str(n.args), str(n.kwargs)) for n in some]
+def _comparable(graph: fx.Graph) -> list[tuple]:
+    """The nodes of a graph in a form that can be compared with another graph's.
+
+    F.dropout is left out: it differs between the modes, and is refused elsewhere with a clearer reason.
+    """
+    nodes = (n for n in graph.nodes if call_name(n) != "dropout")
+    return [(n.op, n.target, str(n.args), str(n.kwargs)) for n in nodes]

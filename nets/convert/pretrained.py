@@ -1,4 +1,4 @@
-"""Published weights: a model of torchvision as our layers, asked about any picture."""
+"""torchvision's models by name, and their published weights."""
 
 import contextlib
 import hashlib
@@ -9,28 +9,23 @@ import socket
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from nets.common.device import keep_freed_memory
 from nets.common.errors import CheckpointError, DataError, UsageError, nearest
 from nets.common.extras import require
 from nets.convert.from_torch import from_torch
-from nets.data.images import decode
+from nets.layers.base import Layer
 
 PREFIX = "torchvision:"
-SOME = 8  # pictures at a time
-PATIENCE = 30  # seconds without a byte
-LONG = 100  # a picture longer than this many times its breadth is scaled to more than memory holds
+TIMEOUT = 30  # seconds without a byte
 
 
 def model(target: str) -> nn.Module:
-    """The model that "torchvision:resnet18" names, with start values. UsageError where none has that name."""
+    """The model that "torchvision:resnet18" names, with initial weights. UsageError for an unknown name."""
     models = require("torchvision.models", "vision", target)  # takes a second to import
-
     name, known = target.removeprefix(PREFIX), models.list_models(module=models)
     if name not in known:
         raise UsageError(f'torchvision has no model "{name}"{nearest(name, known)}')
@@ -38,78 +33,49 @@ def model(target: str) -> nn.Module:
         return models.get_model(name, weights=None)
 
 
-class Pretrained:
-    """torchvision's default weights of a model, its own preparation of pictures, its categories.
+def pretrained(target: str) -> tuple[Layer, Any]:
+    """(net in evaluation mode, weights): the model that target names, with torchvision's default weights.
 
-    UsageError where there is no such model, ModuleError where no layers here make it,
-    DataError where its weights can't be had, CheckpointError where they are damaged.
+    weights: torchvision's entry, with `meta` (the categories) and `transforms()` (how to prepare an image).
+    UsageError if there is no such model, ModuleError if it has parts without a layer, DataError if the
+    weights can't be downloaded, CheckpointError if they are damaged.
     """
-
-    def __init__(self, target: str, device: torch.device):
-        self.target, self.device = target, device
-        self.run = Path("runs") / target.replace(":", "-")  # for what is drawn
-        module = model(target).eval()
-        from_torch(module)  # complains before anything is downloaded
-        models = require("torchvision.models", "vision", target)
-        self.weights = models.get_model_weights(target.removeprefix(PREFIX)).DEFAULT
-        self.classes, self.prepare = tuple(self.weights.meta["categories"]), self.weights.transforms()
-        try:
-            module.load_state_dict(_download(self.weights))
-        except (RuntimeError, TypeError):
-            raise CheckpointError(f"{_file(self.weights)}: holds other weights than {target}'s") from None
-        if device.type == "cpu":
-            keep_freed_memory()
-        self.net = from_torch(module).to(device)
-
-    def test(self, root=None):
-        raise UsageError(f"{self.target}: which pictures? Name their files")
-
-    def ask(self, x: Tensor, bar: bool = False) -> Tensor:
-        """Logits (N, K) on the CPU for prepared pictures x (N, 3, H, W)."""
-        parts = []
-        for xs in tqdm(x.split(SOME), "evaluate", disable=None if bar else True, leave=False):
-            parts.append(self.net.forward(xs.to(self.device))[0].cpu())
-        return torch.cat(parts)
-
-    def guess(self, paths) -> tuple[list, Tensor]:
-        """Picture files of any size: (pixels as the net sees them, logits (N, K) on the CPU)."""
-        x = torch.stack([self._prepared(p) for p in tqdm(paths, "read", disable=None, leave=False)])
-        mean, std = (torch.tensor(t)[:, None, None] for t in (self.prepare.mean, self.prepare.std))
-        pixels = ((x * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-        return list(pixels), self.ask(x, bar=True)
-
-    def _prepared(self, path) -> Tensor:
-        pixels = decode(path)
-        if max(pixels.shape[:2]) > LONG * min(pixels.shape[:2]):
-            size = f"{pixels.shape[1]} × {pixels.shape[0]}"
-            raise DataError(f"{path}: {size} pixels are too long and narrow to be made a square of")
-        return self.prepare(Image.fromarray(pixels))
+    module = model(target).eval()
+    from_torch(module)  # raises its error before the download
+    models = require("torchvision.models", "vision", target)
+    weights = models.get_model_weights(target.removeprefix(PREFIX)).DEFAULT
+    try:
+        module.load_state_dict(_download(weights))
+    except (RuntimeError, TypeError):
+        raise CheckpointError(f"{_file(weights)}: holds other weights than {target}'s") from None
+    return from_torch(module), weights
 
 
 def _file(weights) -> Path:
-    """Where torch.hub keeps a download."""
+    """The file that torch.hub saves a download in."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
 
 
 def _published(file: Path) -> bool:
+    """Whether the file's SHA-256 starts with the digits in its name. True if the name has none."""
     digits = torch.hub.HASH_REGEX.search(file.name)
     with open(file, "rb") as f:
         return not digits or hashlib.file_digest(f, "sha256").hexdigest().startswith(digits[1])
 
 
 def _download(weights) -> dict[str, Tensor]:
-    """The tensors, from torch.hub's folder or else from their address; nothing else is unpickled.
+    """The tensors from torch.hub's folder, or else from their URL. Only tensors are unpickled.
 
-    A file is read only if it is the published one, whose SHA-256 its name begins to tell; torch.hub asks
-    that of a download alone.
+    The checksum of a file in the folder is compared here, because torch.hub checks only downloads.
     """
-    file, before = _file(weights), socket.getdefaulttimeout()
+    file, timeout = _file(weights), socket.getdefaulttimeout()
     if file.exists() and not _published(file):
         raise CheckpointError(f"{file}: not the published weights; delete it to have them downloaded")
-    options = dict(progress=sys.stderr.isatty(), check_hash=True, map_location="cpu", weights_only=True)
-    socket.setdefaulttimeout(PATIENCE)
+    options: dict[str, Any] = dict(check_hash=True, map_location="cpu", weights_only=True)
+    options["progress"] = sys.stderr.isatty()
+    socket.setdefaulttimeout(TIMEOUT)
     try:
-        # torch.hub tells stdout what it does, and that is for guesses
+        # torch.hub prints messages on stdout, which is for results
         with contextlib.redirect_stdout(sys.stderr if options["progress"] else io.StringIO()):
             return weights.get_state_dict(**options)
     except (OSError, http.client.HTTPException) as e:
@@ -117,7 +83,7 @@ def _download(weights) -> dict[str, Tensor]:
         raise DataError(f"{weights.url} can't be downloaded ({reason}); it belongs at {file}") from None
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError):
         if file.exists():
-            raise CheckpointError(f"{file}: no weights; if it is deleted, it is downloaded anew") from None
-        raise DataError(f"{weights.url}: what came isn't what was published") from None
+            raise CheckpointError(f"{file}: no weights; delete it to have them downloaded") from None
+        raise DataError(f"{weights.url}: the download isn't what was published") from None
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(timeout)

@@ -1,4 +1,4 @@
-"""The way back: a net of ours as a torch.nn module, or its weights under the names of the module it came from."""
+"""Conversion to torch: a net as a torch.nn module, or its tensors under the names of its original module."""
 
 from torch import Tensor, nn
 
@@ -7,14 +7,14 @@ from nets.layers.to_module import to_module
 
 
 def to_torch(layer: Layer) -> nn.Module:
-    """The layer or net as a torch.nn module, with clones of its weights and statistics: see to_module."""
+    """The layer or net as a torch.nn module, with clones of its weights and buffers: see to_module."""
     return to_module(layer)
 
 
 def torch_state(net: Layer) -> dict[str, Tensor]:
     """The tensors of a net that from_torch made, under the names of the module's own state_dict.
 
-    ValueError where from_torch didn't make the net.
+    ValueError if from_torch didn't make the net.
     """
     names = getattr(net, "torch_names", None)
     if names is None:

@@ -1,4 +1,4 @@
-"""The parts of torch.nn that have a layer here: modules, and calls in a forward. The layers list them."""
+"""The modules and calls of torch that from_torch converts. The layers list theirs."""
 
 import operator
 from collections.abc import Callable
@@ -12,24 +12,26 @@ from nets.layers.base import Layer
 
 
 def modules() -> dict[type[nn.Module], Callable[[nn.Module], Layer | None]]:
-    """Module class -> what makes the layer, or None for y = x. Exactly these: a subclass may do something else."""
+    """Class of a module -> function that makes the layer, or None for y = x.
+
+    Subclasses of these classes aren't included: they may compute something else.
+    """
     found = {kind: cls.from_torch for cls in LAYERS.values() for kind in cls.torch_types}
     return {nn.Identity: lambda module: None, **found}
 
 
 def calls() -> dict[str, Callable[..., nn.Module]]:
-    """Name of a call in a forward -> what makes the module that does the same."""
+    """Name of a call in a forward -> function of its arguments that makes the equivalent module."""
     return {name: make for cls in LAYERS.values() for name, make in cls.torch_calls.items()}
 
 
-ADD = {"add": False, "iadd": True, "add_": True}  # does it write to what it adds to?
-WRITE = ("relu_", "imul", "mul_")
-# y may be x itself, or another view of it
-SAME = (nn.Identity, nn.Dropout, nn.Flatten)
+ADD = {"add": False, "iadd": True, "add_": True}  # name of a sum -> whether it writes to its first operand
+WRITE = ("relu_", "imul", "mul_")  # other calls that write to their first argument
+SAME = (nn.Identity, nn.Dropout, nn.Flatten)  # modules whose y can share the memory of x
 
 
 def call_name(node: fx.Node) -> str:
-    """What a node calls, by torch's name for it."""
+    """torch's name of the function or method that a node calls."""
     if not callable(node.target):
         return node.target
     name = getattr(node.target, "__name__", str(node.target))

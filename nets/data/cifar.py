@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from nets.common.errors import DataError
+from nets.common.extras import require
 
 MAX_FILE_BYTES = 2**28  # the largest file has 155 MB
 
@@ -70,7 +71,8 @@ def load(root: Path, archive: Archive) -> tuple[Tensor, Tensor, Tensor, Tensor, 
     """Read root/archive.folder: (train_x, train_y, test_x, test_y, class names).
 
     x uint8 (N, 32, 32, 3), y int64 (N). A missing folder is downloaded.
-    DataError if the download fails, or if a file is not the published one.
+    DataError if the download fails, or if a file is not the published one. UsageError if a download
+    needs torchvision and it is not installed.
     """
     folder = root / archive.folder
     if not folder.exists():
@@ -86,17 +88,11 @@ def load(root: Path, archive: Archive) -> tuple[Tensor, Tensor, Tensor, Tensor, 
 
 
 def _download(root: Path, archive: Archive):
-    try:
-        from torchvision.datasets.utils import download_and_extract_archive
-    except ImportError:
-        raise DataError(
-            f"{root / archive.folder}: no such folder;"
-            " to download it: pip install 'handwritten-backprop[vision]'"
-        ) from None
+    utils = require("torchvision.datasets.utils", "vision", f"the download of {archive.folder}")
     existed = root.exists()
     try:
         filename = archive.url.rsplit("/", 1)[1]
-        download_and_extract_archive(archive.url, str(root), filename=filename, md5=archive.md5)
+        utils.download_and_extract_archive(archive.url, str(root), filename=filename, md5=archive.md5)
     except (OSError, RuntimeError) as e:
         if not existed and root.is_dir() and not any(root.iterdir()):
             root.rmdir()

@@ -43,8 +43,8 @@ class Dataset:
         """The net's input for one sample: (C, H, W) for images, else the sample's own shape."""
         if self.mean is None:
             return tuple(self.train_x.shape[1:])
-        c, *sides = sample_shape(self.train_x)
-        return (c, *([self.crop_size] * 2 if self.crop_size else sides))
+        _, h, w, c = self.train_x.shape
+        return (c, self.crop_size, self.crop_size) if self.crop_size else (c, h, w)
 
     @property
     def num_outputs(self) -> int:
@@ -55,14 +55,6 @@ class Dataset:
         """The same data set with its tensors on `device`."""
         fields = vars(self).items()
         return dataclasses.replace(self, **{k: v.to(device) if hasattr(v, "to") else v for k, v in fields})
-
-
-def sample_shape(x: Tensor | ImageStream) -> tuple[int, ...]:
-    """One sample of x: (C, H, W) of images (N, H, W, C), or (D,) of (N, D)."""
-    if x.dim() == 4:
-        _, h, w, c = x.shape
-        return c, h, w
-    return tuple(x.shape[1:])
 
 
 def image_dataset(train_x, train_y, test_x, test_y, classes, sample=None, skipped=None) -> Dataset:
@@ -142,7 +134,7 @@ def cifar100(config, random_crop: float = 0.0) -> Dataset:
 def _cifar(config, random_crop: float, name: str) -> Dataset:
     """The published archive if root has it, else an image tree in root or root/name, else a download."""
     archive = cifar.ARCHIVES[name]
-    root = Path(config.root).expanduser()
+    root = Path(config.root)
     if not (root / archive.folder).exists():
         for path in (root, root / name):
             if (path / "train").is_dir():

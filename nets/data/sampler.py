@@ -5,6 +5,7 @@ every device sees the same batches, and a resumed run can repeat the draws of an
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ class EpochPlan:
 
     def select(self, positions: slice | Tensor) -> "EpochPlan":
         """The draws at these positions: a slice, a bool mask (N), or int64 indices."""
-        fields = {name: None if t is None else t[positions] for name, t in vars(self).items()}
+        fields: dict[str, Any] = {name: None if t is None else t[positions] for name, t in vars(self).items()}
         return EpochPlan(**fields)
 
 
@@ -70,6 +71,6 @@ def epoch_plan(n: int, shape, data, augment, seed: int, epoch: int, device) -> E
         hole = torch.stack([torch.randint(s, (n,), generator=generator) for s in shape[1:]], 1)
     if augment.color_jitter:
         color = torch.randn(n, 3, generator=generator) * augment.color_jitter
-    fields = {"order": order, "shift": shift, "flip": flip, "hole": hole, "color": color}
+    fields: dict[str, Any] = {"order": order, "shift": shift, "flip": flip, "hole": hole, "color": color}
     fields = {name: None if t is None else t.to(device, non_blocking=True) for name, t in fields.items()}
     return EpochPlan(**fields)

@@ -99,7 +99,7 @@ class SyncBatchNorm2d(BatchNorm2d):
 def synchronize(net: Net, world: World) -> Net:
     """Put a SyncBatchNorm2d in the place of every BatchNorm2d of a net, which keeps all names and tensors.
 
-    Before nets.kernels.lower: its stages leave these norms alone.
+    Call it before nets.kernels.lower, whose forms leave these norms as they are.
     """
     new = {}
     for layer in net.walk():

@@ -1,12 +1,12 @@
-"""Are hand-written gradients right? Manual against autograd against finite differences.
+"""Checks hand-written gradients against autograd and against finite differences.
 
-    check(layer, x)             a Report: its table, its rows, who is guilty
-    assert_gradients(layer, x)  the same in a test: fails with the table
-    breaches(layer, x)          the contract alone: sentences on what a layer does wrong
+    check(layer, x)             a Report: its table, its rows, the tensors that are wrong
+    assert_gradients(layer, x)  the same for a test: AssertionError with the table
+    breaches(layer, x)          only the contract of a layer: sentences that say how it is broken
 
-`nets gradcheck --help` is the command. Read measure.py (how far apart is too far),
-differences.py, contract.py, report.py, alone.py, module.py and check.py, then precision.py, targets.py,
-picture.py.
+The command is `nets gradcheck`. A reading order: measure.py (how large a difference rounding can explain),
+differences.py, reference.py, trace.py, report.py, contract.py, single_layer.py, check.py, torch_module.py,
+precision.py.
 """
 
 from nets.gradcheck.check import check
@@ -18,11 +18,11 @@ __all__ = ["Report", "Row", "assert_gradients", "breaches", "check", "compare"]
 
 
 def assert_gradients(layer, x, **options):
-    """For a test of a layer of your own: AssertionError with the report's table where it is off.
+    """AssertionError with the report's table unless check(layer, x, **options) is ok. For tests.
 
-    x and options as in `check`; call it for each mode (layer.train(), layer.eval()).
+    One call checks one mode: call it after layer.train() and again after layer.eval().
     """
-    __tracebackhide__ = True  # pytest then shows the test's line, and the table
+    __tracebackhide__ = True  # pytest then shows the line of the test instead of this one
     report = check(layer, x, **options)
     if not report.ok:
         raise AssertionError("\n" + report.table())

@@ -1,32 +1,44 @@
-"""A case: one thing to check, on what input, and with which loss."""
+"""A case: one layer or net to check, with an input and, if there is one, a loss."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from nets.layers.base import Layer
+from nets.losses import Loss
 
 
 @dataclass
 class Case:
-    """One thing to check: a layer, on what, and the loss that ends it if there is one."""
+    """A layer or net to check.
+
+    name      of the case, for the report
+    layer     the layer or net
+    x         its input, with a leading batch axis
+    loss      the loss behind it, with its target, if there is one
+    external  True: the layer is a user's, and an exception in it is reported in one line
+    module    the torch module that from_torch made the layer from, if it did
+    """
 
     name: str
     layer: Layer
     x: Tensor
-    loss: object = None
+    loss: Loss | None = None
     target: Tensor | None = None
-    tolerant: bool = field(default=False)  # an error in it is its author's, and told in one line
-    module: nn.Module | None = None  # what the layer was made from, if from_torch made it
+    external: bool = False
+    module: nn.Module | None = None
 
-    def to(self, where: torch.device, dtype: torch.dtype) -> "Case":
-        """The same case elsewhere: numbers in dtype, parameters in float32 at least."""
-        self.layer.to(where, torch.promote_types(dtype, torch.float32))
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Case":
+        """The case on another device and in another dtype. Its layer and module are converted in place.
+
+        x and a floating target get dtype. Parameters get at least float32.
+        """
+        weights = torch.promote_types(dtype, torch.float32)
+        self.layer.to(device, weights)
+        if self.module is not None:
+            self.module.to(device, weights)
         target = self.target
         if target is not None:
-            target = target.to(where, dtype if target.is_floating_point() else target.dtype)
-        x = self.x.to(where, dtype)
-        if self.module is not None:
-            self.module.to(where, torch.promote_types(dtype, torch.float32))
-        return Case(self.name, self.layer, x, self.loss, target, self.tolerant, self.module)
+            target = target.to(device, dtype if target.is_floating_point() else target.dtype)
+        return replace(self, x=self.x.to(device, dtype), target=target)

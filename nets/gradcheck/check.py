@@ -1,45 +1,53 @@
-"""Compare a layer's or net's hand-written gradients with autograd's and with finite differences."""
+"""Compare the hand-written gradients of a layer or net with autograd and with finite differences."""
 
 import copy
 from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from nets.gradcheck import differences, reference
-from nets.gradcheck import module as torch_module
-from nets.gradcheck.alone import alone, largest
+from nets.gradcheck import differences, reference, torch_module
 from nets.gradcheck.contract import breaches
 from nets.gradcheck.report import Report, Row
+from nets.gradcheck.single_layer import check_call, largest
 from nets.gradcheck.trace import Call, Trace, named_layers
+from nets.layers.base import Layer
 from nets.layers.containers import Net, Sequential
+from nets.losses import Loss
+
+Watch = Callable[[Row, Tensor | None, Tensor], None]
 
 
 def check(
-    layer,
+    layer: Layer,
     x: Tensor,
     dy: Tensor | None = None,
-    loss=None,
+    loss: Loss | None = None,
     target: Tensor | None = None,
     samples: int = 4,
     seed: int = 0,
     contract: bool = True,
-    watch=None,
+    watch: Watch | None = None,
     module: torch.nn.Module | None = None,
 ) -> Report:
-    """Compare a layer's or net's gradients at x with autograd's and with finite differences.
+    """Compare the gradients of a layer or net at x with autograd and with finite differences.
 
-    dy        the gradient at its output; drawn at random by default
-    loss      instead of dy, with target: a loss of nets.losses that ends the net
-    samples   entries a tensor that finite differences are made for (in float64; else none)
-    contract  also call every layer in all the ways that the contract allows (see `breaches`)
-    watch     called with (row, manual, autograd) for every row, the tensors too
-    module    what `from_torch` made the net from: then the oracle is autograd of that itself
+    dy        the gradient at its output; random by default
+    loss      with target, instead of dy: the loss behind the net
+    samples   entries per tensor that are checked by finite differences; only in float64
+    contract  whether to check the contract of every layer, too (see `breaches`)
+    watch     called with (row, manual, autograd) for every row; manual is None if backward didn't return it
+    module    the torch module that from_torch made the net from: the oracle is then its autograd
 
-    Every layer is compared twice: as it stands in the net, and by itself, given the x and dy
-    that it was given. What is off by itself is wrong; what else differs is infected. A layer
-    of your own needs no twin: autograd then differentiates its forward, and finite differences
-    check that. The layer is left as it was, and so are torch's random numbers.
+    Every layer is compared twice: as a part of the net, and by itself on the x and dy that it has in the
+    net. A tensor that differs by itself is WRONG. One that differs only in the net is infected. A layer
+    without a torch module is its own reference: autograd differentiates its forward, and finite differences
+    check that forward.
+
+    A report without any finite number to compare is not ok. The layer and torch's random state are left
+    unchanged.
     """
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
         return _check(layer, x, dy, loss, target, samples, seed, contract, watch, module)
@@ -47,8 +55,10 @@ def check(
 
 def _check(layer, x, dy, loss, target, samples, seed, contract, watch, module) -> Report:
     layer, untouched, x = copy.deepcopy(layer), copy.deepcopy(layer), x.detach().clone()
+    if x.dtype == torch.float64:  # float32 weights would round their gradients
+        layer.to(x.dtype), untouched.to(x.dtype)
     if loss is None and dy is None:
-        torch.manual_seed(seed + 2)  # not the numbers that x is likely to have been drawn as
+        torch.manual_seed(seed + 2)  # another seed than x was probably drawn with
         dy = torch.randn_like(layer.forward(x)[0])
 
     with Trace(layer) as trace:
@@ -65,64 +75,78 @@ def _check(layer, x, dy, loss, target, samples, seed, contract, watch, module) -
     oracle = reference.differentiate(layer, x, objective=objective)
     report = Report("training" if layer.training else "evaluation", str(x.dtype).removeprefix("torch."))
     if loss is not None:
-        report.rows.append(_loss(loss, y, dy, target))
+        report.rows.append(_loss_row(loss, y, dy, target))
     if module is not None:
         torch.manual_seed(seed + 1)
-        theirs = torch_module.differentiate(layer, module, x, objective)
-        oracle.dx, oracle.grads = theirs.dx, theirs.grads
-        report.rows += torch_module.rows(untouched, module, x, theirs, seed + 1)
+        of_module = torch_module.differentiate(layer, module, x, objective)
+        oracle.dx, oracle.grads = of_module.dx, of_module.grads
+        report.rows += torch_module.rows(untouched, module, x, of_module, seed + 1)
 
-    apart = x.detach().clone()
-    most = largest(dx, *grads.values())
+    moved_x = x.detach().clone()
+    largest_gradient = largest(dx, *grads.values())
 
-    def difference(name, manual):
-        """Finite differences through the whole net, for its input or a parameter."""
-        t = apart if name == "input" else layer.params[name]
-        if not samples or x.dtype != torch.float64 or manual is None or manual.shape != t.shape:
+    def difference(name: str, manual: Tensor | None) -> float | None:
+        """Finite differences of the whole net, for its input or a parameter: the relative difference."""
+        t = moved_x if name == "input" else layer.params[name]
+        if not samples or x.dtype != torch.float64 or not t.numel():
+            return None
+        if manual is None or manual.shape != t.shape:
             return None
 
         def value():
             torch.manual_seed(seed + 1)
-            return objective(layer.forward(apart)[0]).item()
+            return objective(layer.forward(moved_x)[0]).item()
 
-        gap, kinks = differences.sampled(value, t, manual, samples, 1e-3 * most, seed)
+        relative, kinks = differences.sampled(value, t, manual, samples, 1e-3 * largest_gradient, seed)
         report.corners += kinks
-        return gap
+        return relative
 
-    report.rows += _rows(layer, trace, grads, oracle, difference, watch)
+    report.rows += _rows(layer, trace.calls, grads, oracle, difference, watch)
     for row in report.rows:
         if row.verdict == "differs":
             row.verdict = "infected" if report.guilty or report.kinks else "WRONG"
     if contract:
-        given = {call.name: call.x for call in trace.calls}
+        inputs = {call.name: call.x for call in trace.calls}
         for name, inner in named_layers(untouched):
-            if name in given and not isinstance(inner, Sequential):
-                report.breaches += [f"{name} {b}" for b in breaches(inner, given[name], seed)]
+            if name in inputs and not isinstance(inner, Sequential):
+                report.breaches += [f"{name} {breach}" for breach in breaches(inner, inputs[name], seed)]
     return report
 
 
-def _loss(loss, y, dy, target) -> Row:
+def _loss_row(loss: Loss, y: Tensor, dy: Tensor, target: Tensor) -> Row:
+    """The row of the loss's own gradient."""
     z = y.detach().clone().requires_grad_()
     (dz,) = torch.autograd.grad(loss.torch_loss(z, target), z)
     return Row.of(f"loss ({type(loss).__name__})", "dy", dy, dz, y.dtype, terms=y.shape[-1])
 
 
-def _rows(net, trace: Trace, grads: dict, oracle: reference.Answer, difference, watch) -> list[Row]:
-    """Each layer's tensors as they stand in the net, or by themselves where the layer is wrong."""
+def _rows(
+    net: Layer,
+    calls: list[Call],
+    grads: dict[str, Tensor],
+    oracle: reference.Answer,
+    difference: Callable[[str, Tensor | None], float | None],
+    watch: Watch | None,
+) -> list[Row]:
+    """The rows of all layers, in the order of backward.
+
+    A row is about a tensor of the whole net, unless its layer is wrong by itself: then it shows that.
+    A row that differs in the net alone has the verdict "differs".
+    """
     rows, wrong, sizes = [], set(), {}
-    terms, depth = max(call.dy.numel() for call in trace.calls), len(net.leaves())
-    for call, standing in zip(trace.calls, _standing(net, trace.calls, grads, oracle)):
-        by_itself = {row.tensor: row for row in alone(call, sizes)}
-        scales = {name: row.scale for name, row in by_itself.items()}
-        off = {name: row for name, row in by_itself.items() if row.verdict != "ok"}
+    terms, depth = max(call.dy.numel() for call in calls), len(net.leaves())
+    for call, tensors in zip(calls, _tensors_in_net(net, calls, grads, oracle)):
+        by_itself = {row.tensor: row for row in check_call(call, sizes)}
+        not_ok = {name: row for name, row in by_itself.items() if row.verdict != "ok"}
         if any(id(inner) in wrong for inner in call.layer.walk() if inner is not call.layer):
-            off = {}  # it has a wrong layer inside, and so can't be right
-        elif off:
+            not_ok = {}  # the wrong layer inside explains it
+        elif not_ok:
             wrong.add(id(call.layer))
-        for tensor, name, manual, autograd in standing:
-            row = off.pop(tensor, None)
+        for tensor, name, manual, autograd in tensors:
+            row = not_ok.pop(tensor, None)
             if row is None:
-                row = Row.of(call.name, tensor, manual, autograd, call.x.dtype, terms, depth, scales[tensor])
+                scale = by_itself[tensor].scale
+                row = Row.of(call.name, tensor, manual, autograd, call.x.dtype, terms, depth, scale)
                 row.verdict = "ok" if row.ok else "differs"
             if name:
                 row.difference = difference(name, manual)
@@ -131,31 +155,42 @@ def _rows(net, trace: Trace, grads: dict, oracle: reference.Answer, difference, 
             rows.append(row)
             if watch:
                 watch(row, manual, autograd)
-        rows += off.values()
+        rows += not_ok.values()
     return rows
 
 
-def _standing(net, calls: list[Call], grads: dict, oracle: reference.Answer):
-    """For each call, (tensor, its name in the net or None, manual, autograd) of the whole net.
+class NetTensor(NamedTuple):
+    """One gradient of the whole net."""
 
-    A parameter that is used more than once stands with the net, which adds its gradients up.
+    tensor: str  # the name in its layer
+    name: str | None  # the name in the net, None if it is neither a parameter nor the input of the net
+    manual: Tensor | None
+    autograd: Tensor
+
+
+def _tensors_in_net(
+    net: Layer, calls: list[Call], grads: dict[str, Tensor], oracle: reference.Answer
+) -> Iterator[list[NetTensor]]:
+    """For each call, its layer's gradients in the whole net.
+
+    A parameter that several layers use belongs to the call of the net, which adds its gradients.
     """
     root, names = calls[-1], {id(t): name for name, t in net.params.items()}
     leaves = [call for call in calls if not isinstance(call.layer, Net)]
-    used = Counter(id(t) for call in leaves for t in call.layer.params.values())
-    inside = {}  # a layer's dx by autograd, for each time that it was used
+    uses = Counter(id(t) for call in leaves for t in call.layer.params.values())
+    dxs = {}  # id of a layer -> its dx by autograd, one for each use
     for layer, dx in oracle.inputs:
-        inside.setdefault(id(layer), []).append(dx)
+        dxs.setdefault(id(layer), []).append(dx)
     for call in calls:
-        own = names.items() if call is root else ((id(t), k) for k, t in call.layer.params.items())
-        once = not isinstance(call.layer, Net)
+        params = names.items() if call is root else ((id(t), k) for k, t in call.layer.params.items())
+        is_leaf = not isinstance(call.layer, Net)
         found = [
-            (k, names[i], grads.get(names[i]), oracle.grads[names[i]])
-            for i, k in own
-            if (used[i] == 1) == once and (once or call is root)
+            NetTensor(k, names[i], grads.get(names[i]), oracle.grads[names[i]])
+            for i, k in params
+            if (uses[i] == 1) == is_leaf and (is_leaf or call is root)
         ]
         if call is root:
-            found.append(("input", "input", call.dx, oracle.dx))
-        elif once and inside.get(id(call.layer)) and call.dx is not root.dx:
-            found.append(("input", None, call.dx, inside[id(call.layer)].pop()))
+            found.append(NetTensor("input", "input", call.dx, oracle.dx))
+        elif is_leaf and dxs.get(id(call.layer)) and call.dx is not root.dx:
+            found.append(NetTensor("input", None, call.dx, dxs[id(call.layer)].pop()))
         yield found

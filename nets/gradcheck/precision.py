@@ -1,24 +1,27 @@
-"""In fewer bits, who is nearer the truth: the manual gradient or autograd's?
+"""In a lower precision, is the manual gradient as close to the truth as autograd's?
 
-The truth is autograd in float64, on the same numbers: the weights and inputs are first rounded
-to the lower precision. An error is the length of the difference over the length of the truth.
+The truth is autograd in float64 on the same numbers: weights and inputs are first rounded to the lower
+precision. The error of a tensor is the norm of its difference from the truth, divided by the truth's norm.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
 import torch
+from torch import Tensor
+from tqdm import tqdm
 
 from nets.gradcheck.case import Case
 from nets.gradcheck.check import check
 
-MOST = 1.1  # the manual gradient may be this much further from the truth than autograd's
+MAX_RATIO = 1.1  # of the manual gradient's error to autograd's
 
 
 @dataclass
 class Ratio:
-    """One tensor's errors, medians over seeds."""
+    """The errors of one tensor: medians over seeds."""
 
     case: str
     mode: str
@@ -26,61 +29,81 @@ class Ratio:
     manual: float
     autograd: float
     ratio: float
-    low: float  # the ratio's least and largest over the seeds
+    low: float  # smallest and largest ratio over the seeds
     high: float
 
     @property
     def ok(self) -> bool:
-        return self.ratio <= MOST
+        """Whether the manual gradient is at most MAX_RATIO times as far from the truth as autograd's."""
+        return self.ratio <= MAX_RATIO
 
 
-def errors(case: Case, where, dtype, seed: int) -> dict[str, tuple[float, float]]:
-    """tensor -> (error of manual, error of autograd)."""
-    few = case.to(where, dtype)
-    many = copy.deepcopy(few).to(where, torch.float64)
-    found, truth, dy = {}, {}, None
-    if few.loss is None:  # the same dy for both, rounded once
+def errors(case: Case, device: torch.device, dtype: torch.dtype, seed: int) -> dict[str, tuple[float, float]]:
+    """Name of a tensor -> (error of manual, error of autograd). The case's layer is converted to dtype."""
+    lower = case.to(device, dtype)
+    higher = copy.deepcopy(lower).to(device, torch.float64)
+    dy = None
+    if lower.loss is None:  # the same dy for both, rounded to the lower precision
         torch.manual_seed(seed + 2)
-        y, _ = copy.deepcopy(few.layer).forward(few.x)
+        y, _ = copy.deepcopy(lower.layer).forward(lower.x)
         dy = torch.randn(y.shape, dtype=torch.float64).to(y)
-    for case, kept in ((many, truth), (few, found)):
-
-        def watch(row, manual, autograd, kept=kept):
-            kept[row.name] = (manual, autograd)
-
-        given = None if dy is None else dy.to(case.x.dtype)
-        options = dict(samples=0, seed=seed, contract=False, watch=watch)
-        check(case.layer, case.x, given, case.loss, case.target, **options)
+    truth = _gradients(higher, dy, seed)
     result = {}
-    for name, pair in found.items():
+    for name, pair in _gradients(lower, dy, seed).items():
         true = truth[name][1].double()
-        # an error of a hundredth of a rounding can't be told from none
-        least = 0.01 * torch.finfo(dtype).eps * true.norm().item() or 1e-300
+        # errors below a hundredth of a rounding count as that: they are as good as none
+        smallest = 0.01 * torch.finfo(dtype).eps * true.norm().item() or 1e-300
         result[name] = tuple(
-            max((t.double() - true).norm().item(), least) / (true.norm().item() or 1) for t in pair
+            max((t.double() - true).norm().item(), smallest) / (true.norm().item() or 1) for t in pair
         )
     return result
 
 
-def ratios(make, where, dtype, seeds: int, training: bool, bar=None) -> list[Ratio]:
-    """Medians over seeds; make(seed) -> Case."""
-    runs = []
+def _gradients(case: Case, dy: Tensor | None, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Name of a tensor -> (manual gradient, autograd's gradient)."""
+    found = {}
+
+    def watch(row, manual, autograd):
+        found[row.name] = (manual, autograd)
+
+    dy = None if dy is None else dy.to(case.x.dtype)
+    check(case.layer, case.x, dy, case.loss, case.target, 0, seed, contract=False, watch=watch)
+    return found
+
+
+def ratios(
+    make: Callable[[int], Case],
+    device: torch.device,
+    dtype: torch.dtype,
+    seeds: int,
+    training: bool,
+    bar: tqdm | None = None,
+) -> list[Ratio]:
+    """One Ratio per tensor of a case, over the seeds 0 to seeds − 1.
+
+    make      seed -> the case
+    training  True for training mode, False for evaluation
+    bar       a tqdm bar that is advanced by one per seed
+    """
+    runs, name = [], ""
     for seed in range(seeds):
         case = make(seed)
         case.layer.train(training)
-        runs.append(errors(case, where, dtype, seed))
+        name = case.name
+        runs.append(errors(case, device, dtype, seed))
         if bar is not None:
             bar.update()
     mode, rows = "training" if training else "evaluation", []
-    for name in runs[0]:
-        manual, autograd = zip(*(run[name] for run in runs))
-        each = [m / a for m, a in zip(manual, autograd)]
-        middle = (median(manual), median(autograd), median(each))
-        rows.append(Ratio(case.name, mode, name, *middle, min(each), max(each)))
+    for tensor in runs[0]:
+        manual, autograd = zip(*(run[tensor] for run in runs))
+        found = [m / a for m, a in zip(manual, autograd)]
+        medians = (median(manual), median(autograd), median(found))
+        rows.append(Ratio(name, mode, tensor, *medians, min(found), max(found)))
     return rows
 
 
 def table(rows: list[Ratio]) -> str:
+    """The ratios as text, one line per tensor. A tensor that isn't ok has the word "further"."""
     head = ("tensor", "manual's error", "autograd's error", "ratio", "least to largest", "")
     lines = [head] + [
         (

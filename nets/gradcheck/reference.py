@@ -1,9 +1,10 @@
-"""The reference: the same net as a torch.nn module, which autograd can differentiate.
+"""The reference: the net as a torch.nn module, which autograd can differentiate.
 
-It is the oracle that hand-written gradients are compared with; nothing trains on it. A layer without
-a module of its own is its own reference: autograd differentiates its forward.
+Hand-written gradients are compared with it. It isn't used in training. A layer without a torch.nn module
+is its own reference: autograd differentiates its forward.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from nets.layers.to_module import ModuleBuilder
 
 
 class OwnForward(nn.Module):
-    """A layer's own forward as a module. Its backward is checked in full, its forward only by differences."""
+    """A layer's own forward as a module. With it, only finite differences can find an error in forward."""
 
     def __init__(self, layer: Layer, tensors: dict[int, Tensor]):
         super().__init__()
@@ -25,11 +26,11 @@ class OwnForward(nn.Module):
         return self._copy(self.layer).forward(x)[0]
 
     def _copy(self, layer: Layer) -> Layer:
-        """The layer with autograd's parameters in the place of its own."""
+        """The layer with autograd's parameters instead of its own."""
         copy = object.__new__(type(layer))
         copy.__dict__ = {k: v for k, v in vars(layer).items() if k not in ("forward", "backward")}
         if isinstance(layer, Net):
-            copy.children = {name: self._copy(child) for name, child in layer.children.items()}  # type: ignore
+            copy.__dict__["children"] = {name: self._copy(child) for name, child in layer.children.items()}
         else:
             copy.params = {k: self.tensors[id(v)] for k, v in layer.params.items()}
             copy.buffers = {k: self.tensors[id(v)] for k, v in layer.buffers.items()}
@@ -38,17 +39,22 @@ class OwnForward(nn.Module):
 
 @dataclass
 class Answer:
-    """Autograd's gradients of one layer or net."""
+    """Autograd's result for one layer or net."""
 
     y: Tensor
     dx: Tensor
     grads: dict[str, Tensor]
     buffers: dict[str, Tensor]  # after the forward
-    inputs: list[tuple[Layer, Tensor]]  # (layer, dx) of every layer inside, in the order of forward
+    inputs: list[tuple[Layer, Tensor]]  # (layer, dx) for every layer inside, in the order of forward
 
 
-def differentiate(layer: Layer, x: Tensor, dy: Tensor | None = None, objective=None) -> Answer:
-    """Autograd's answer, from dy, the gradient at y, or for objective: y -> scalar."""
+def differentiate(
+    layer: Layer,
+    x: Tensor,
+    dy: Tensor | None = None,
+    objective: Callable[[Tensor], Tensor] | None = None,
+) -> Answer:
+    """Autograd's gradients at x, for dy, the gradient at y, or for an objective, y -> scalar."""
     builder = ModuleBuilder()
     builder.make = lambda layer, **children: _module(layer, builder.tensors, children)
     module, inputs = builder.build(layer), []
@@ -58,12 +64,12 @@ def differentiate(layer: Layer, x: Tensor, dy: Tensor | None = None, objective=N
     params = {k: builder.tensors[id(v)] for k, v in layer.params.items()}
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     y = module(x)
-    wanted = [x, *params.values(), *(t for _, t in inputs)]
+    tensors = [x, *params.values(), *(t for _, t in inputs)]
     if objective is None:
-        found = torch.autograd.grad(y, wanted, dy, allow_unused=True)
+        found = torch.autograd.grad(y, tensors, dy, allow_unused=True)
     else:
-        found = torch.autograd.grad(objective(y), wanted, allow_unused=True)
-    found = [torch.zeros_like(w) if g is None else g for g, w in zip(found, wanted)]
+        found = torch.autograd.grad(objective(y), tensors, allow_unused=True)
+    found = [torch.zeros_like(t) if g is None else g for g, t in zip(found, tensors)]
     n = 1 + len(params)
     buffers = {k: builder.tensors[id(v)].detach() for k, v in layer.buffers.items()}
     dxs = [(inner, dx) for (inner, _), dx in zip(inputs, found[n:])]
@@ -75,7 +81,7 @@ def _module(layer: Layer, tensors: dict[int, Tensor], children: dict[str, nn.Mod
 
 
 def _record(layer: Layer, inputs: list):
-    """A hook that records what a layer gets, as a tensor of its own: x on two paths has a gradient on each."""
+    """A hook that records a layer's input as a new tensor, so that each use of x has its own gradient."""
 
     def hook(module, args):
         x = args[0].view_as(args[0])
@@ -86,5 +92,5 @@ def _record(layer: Layer, inputs: list):
 
 
 def is_own(layer: Layer) -> bool:
-    """Is this layer its own reference? Then autograd can't tell whether its forward is right."""
+    """Whether the layer is its own reference. Autograd then can't find an error in its forward."""
     return not layer.has_torch()

@@ -1,23 +1,27 @@
-"""A report: one row a tensor, from the loss backwards, and who is guilty."""
+"""The report of a check: one row per tensor, from the loss backwards, and the first that is wrong."""
 
 from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
 
+from nets.common.errors import MismatchError
 from nets.gradcheck.measure import compare, cosine, tolerance, ulps
 
 HEAD = ("tensor", "shape", "dtype", "max abs", "max rel", "allowed", "cosine", "ULPs", "worst ULPs")
 HEAD += ("worst at", "manual", "autograd", "finite difference", "")
+NOTHING_COMPARED = "nothing was checked: no gradient has a finite number"
 
 
 @dataclass
 class Row:
-    """One tensor, manual against autograd (and against finite differences).
+    """One tensor: manual against autograd, and against finite differences.
 
-    verdict is "ok"; "WRONG": the layer by itself is off, given what it was given; "kink": it is
-    off at corners of the forward only, with a slope that lies between their two sides; or
-    "infected": the layer is right, and what reached it was off.
+    verdict is one of
+    "ok"        manual and autograd agree
+    "WRONG"     they differ, and the layer by itself differs on the same x and dy, too
+    "kink"      they differ only at kinks of the forward, and manual is between the slopes of both sides
+    "infected"  they differ, but the layer by itself is right: its dy or x was already wrong
     """
 
     layer: str
@@ -25,22 +29,36 @@ class Row:
     shape: tuple[int, ...]
     dtype: str
     absolute: float  # largest |manual − autograd|
-    relative: float  # that over `scale`
-    tolerance: float  # the relative difference that rounding explains
-    scale: float  # the largest |autograd|, or what it would be if the sums didn't cancel
+    relative: float  # absolute / scale
+    tolerance: float  # the relative difference that rounding can explain
+    scale: float  # the largest |autograd|, or its size if the terms of its sums didn't cancel
     cosine: float
     ulp_median: float
     ulp_worst: float
-    worst: tuple[int, ...]  # where the difference is largest
+    worst: tuple[int, ...]  # index of the largest difference
     manual: float  # both values there
     autograd: float
-    difference: float | None = None  # the relative measure against finite differences
+    difference: float | None = None  # largest relative difference from finite differences
     verdict: str = "ok"
+    compared: int = 0  # entries of autograd's tensor that are finite
 
     @classmethod
-    def of(cls, layer, tensor, manual: Tensor | None, autograd: Tensor, dtype, terms, layers=1, floor=0.0):
-        """Measure: dtype, terms and layers as in `tolerance`, floor as in `compare`."""
-        if manual is None:  # nothing was given back
+    def of(
+        cls,
+        layer: str,
+        tensor: str,
+        manual: Tensor | None,
+        autograd: Tensor,
+        dtype: torch.dtype,
+        terms: int,
+        layers: int = 1,
+        floor: float = 0.0,
+    ) -> "Row":
+        """The row of one comparison. dtype, terms and layers as in `tolerance`, floor as in `compare`.
+
+        manual: None if backward didn't return this gradient.
+        """
+        if manual is None:
             manual = torch.full((), float("nan"), dtype=autograd.dtype)
         gap = compare(manual, autograd, floor)
         row = cls(
@@ -48,19 +66,23 @@ class Row:
             *(gap.absolute, gap.relative, tolerance(dtype, terms, layers)),
             max(autograd.abs().max().item() if autograd.numel() else 0.0, floor),
             *(cosine(manual, autograd), *ulps(manual, autograd, dtype), gap.at, gap.manual, gap.oracle),
+            compared=int(autograd.isfinite().sum()),
         )
         row.verdict = "ok" if row.relative <= row.tolerance else "WRONG"
         return row
 
     @property
     def name(self) -> str:
+        """Layer and tensor, such as "0 (Linear), weight"."""
         return f"{self.layer}, {self.tensor}"
 
     @property
     def ok(self) -> bool:
+        """Whether the verdict is "ok" or "kink"."""
         return self.verdict in ("ok", "kink")
 
     def cells(self) -> tuple[str, ...]:
+        """The row as texts, in the order of HEAD."""
         return (
             *(self.name, "×".join(map(str, self.shape)), self.dtype),
             *(f"{self.absolute:.1e}", f"{self.relative:.1e}", f"{self.tolerance:.1e}"),
@@ -72,33 +94,55 @@ class Row:
 
 @dataclass
 class Report:
-    """What a check found: rows in backward order, and breaches of the contract, as sentences."""
+    """The result of a check.
+
+    mode      "training" or "evaluation"
+    dtype     of the input, such as "float64"
+    rows      in the order of backward
+    breaches  of the contract, a sentence each
+    corners   entries at which finite differences found a kink
+    """
 
     mode: str
     dtype: str
     rows: list[Row] = field(default_factory=list)
     breaches: list[str] = field(default_factory=list)
-    corners: int = 0  # sampled entries at which finite differences met a kink
+    corners: int = 0
 
     @property
     def ok(self) -> bool:
-        return not self.breaches and not self.guilty
+        """Whether no tensor is wrong, the contract is kept, and at least one finite number was compared."""
+        return not self.problem
+
+    @property
+    def problem(self) -> str:
+        """The first problem: a tensor that is wrong, a breach, or that nothing was compared. "" if ok."""
+        if self.guilty or self.breaches:
+            return [*self.guilty, *self.breaches][0]
+        return "" if any(row.compared for row in self.rows) else NOTHING_COMPARED
 
     @property
     def guilty(self) -> list[str]:
+        """The names of the tensors that are WRONG."""
         return [row.name for row in self.rows if row.verdict == "WRONG"]
 
     @property
     def kinks(self) -> list[str]:
+        """The names of the tensors that differ only at kinks."""
         return [row.name for row in self.rows if row.verdict == "kink"]
 
     @property
     def first_bad(self) -> str:
-        """The first tensor, from the loss backwards, whose layer is off by itself, or ""."""
+        """The name of the first tensor that is WRONG, from the loss backwards, or ""."""
         return next(iter(self.guilty), "")
 
+    def raise_if_wrong(self):
+        """MismatchError with the table unless the report is ok."""
+        if not self.ok:
+            raise MismatchError(f"{self.problem}\n{self.table()}")
+
     def line(self, name: str) -> str:
-        """The report of a check that passed, in one line."""
+        """The report of a check that passed, in one line. name: of what was checked."""
         used = max((row.relative / row.tolerance for row in self.rows), default=0.0)
         gaps = [row.difference for row in self.rows if row.difference is not None]
         finite = f", finite differences within {max(gaps):.0e}" if gaps else ""
@@ -109,6 +153,7 @@ class Report:
         return text + finite
 
     def table(self) -> str:
+        """The report as text: a line per tensor, and what is wrong."""
         lines = [HEAD, *(row.cells() for row in self.rows)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
         text = [f"{self.mode} mode, {self.dtype}: manual against autograd, from the loss backwards"]
@@ -117,16 +162,18 @@ class Report:
             text.append(f"first wrong, from the loss backwards: {self.first_bad}")
         infected = sum(row.verdict == "infected" for row in self.rows)
         if infected:
-            text.append(f"infected: {infected} tensors, right by themselves, behind what is off")
+            text.append(f"infected: {infected} tensors differ only because an earlier one is wrong")
         if self.kinks:
-            text.append(f"at kinks, not errors: {', '.join(self.kinks)} take another of the slopes there")
+            text.append(f"at kinks, not errors: {', '.join(self.kinks)} have another of the slopes there")
         if self.corners:
             text.append(
-                f"finite differences met {self.corners} kinks; there the gradient lies between both slopes"
+                f"finite differences met {self.corners} kinks; the gradient is between the slopes there"
             )
         text += [f"contract: {breach}" for breach in self.breaches]
+        if self.problem == NOTHING_COMPARED:
+            text.append(NOTHING_COMPARED)
         return "\n".join(text)
 
     def facts(self) -> dict:
-        """For JSON."""
+        """The report as a dict, for JSON."""
         return asdict(self) | {"ok": self.ok, "first_bad": self.first_bad, "kinks": self.kinks}

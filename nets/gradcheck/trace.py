@@ -1,6 +1,7 @@
-"""A trace: what every layer of a net got and gave, so that each can be looked at alone."""
+"""A trace: the inputs and results of every layer in one forward and backward of a net."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -11,25 +12,30 @@ from nets.layers.to_module import named_layers
 
 @dataclass
 class Call:
-    """What one layer got and gave in one forward and its backward."""
+    """One forward and its backward of one layer."""
 
     name: str
     layer: Layer
-    draws: Tensor  # the state of the random numbers before
-    buffers: tuple[dict, dict]  # the layer's, before and after the forward
+    random_state: Any  # of x's device, before the forward
+    buffers: tuple[dict[str, Tensor], dict[str, Tensor]]  # copies from before and after the forward
     x: Tensor
     y: Tensor
-    dy: Tensor | None = None
-    dx: Tensor | None = None
-    grads: dict = field(default_factory=dict)
+    dy: Tensor
+    dx: Tensor | None
+    grads: dict[str, Tensor]
 
 
 class Trace:
-    """Watch a net work: what every layer in it got and gave, in the order of backward."""
+    """Context manager that records a Call for every layer in a net, and for the net itself.
 
-    def __init__(self, net):
-        self.calls: list[Call] = []  # one each backward
-        self._net, self._own = net, {}
+    calls: in the order of backward. While the context is open, the layers' forward and backward are
+    replaced on the instances.
+    """
+
+    def __init__(self, net: Layer):
+        self.calls: list[Call] = []
+        self._net = net
+        self._overridden: dict[int, dict[str, Any]] = {}  # id of a layer -> its own instance attributes
 
     def __enter__(self):
         for name, layer in named_layers(self._net):
@@ -38,30 +44,30 @@ class Trace:
 
     def __exit__(self, *_):
         for _, layer in named_layers(self._net):
-            for name, own in self._own.pop(id(layer)).items():
-                delattr(layer, name)  # the class's is left, or what the layer had for its own
-                if own is not None:
-                    setattr(layer, name, own)
+            for name, attribute in self._overridden.pop(id(layer)).items():
+                delattr(layer, name)
+                if attribute is not None:  # the method was replaced on the instance before, too
+                    setattr(layer, name, attribute)
 
-    def _watch(self, name, layer):
-        forward, backward, seen = layer.forward, layer.backward, []
-        self._own[id(layer)] = {k: vars(layer).get(k) for k in ("forward", "backward")}
+    def _watch(self, name: str, layer: Layer):
+        forward, backward = layer.forward, layer.backward
+        open_calls: list[tuple[Any, tuple, Tensor, Tensor]] = []  # forwards without a backward so far
+        self._overridden[id(layer)] = {k: vars(layer).get(k) for k in ("forward", "backward")}
 
         def watched_forward(x):
-            draws, before = generator_state(x.device), copied(layer.buffers)
+            random_state, before = generator_state(x.device), copied(layer.buffers)
             y, saved = forward(x)
-            seen.append(Call(name, layer, draws, (before, copied(layer.buffers)), x, y))
+            open_calls.append((random_state, (before, copied(layer.buffers)), x, y))
             return y, saved
 
         def watched_backward(saved, dy, **options):
             dx, grads = backward(saved, dy, **options)
-            call = seen.pop()
-            call.dy, call.dx, call.grads = dy, dx, grads
-            self.calls.append(call)
+            self.calls.append(Call(name, layer, *open_calls.pop(), dy, dx, grads))
             return dx, grads
 
         layer.forward, layer.backward = watched_forward, watched_backward
 
 
-def copied(tensors: dict) -> dict:
+def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of the tensors, by name."""
     return {k: v.clone() for k, v in tensors.items()}

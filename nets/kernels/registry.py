@@ -1,13 +1,13 @@
 """The registry of fast forms, and `lower`, which puts them in the place of a net's layers.
 
-A form obeys the contract of a layer. It has the parameters of the layers that it replaces, under the
-same names, and gives the same results but for rounding. A backend is a list of forms in order of
-preference; each form tells which consecutive layers it can do, on which device and in which dtype.
+A form replaces one or more consecutive layers. It obeys the contract of a layer, has the parameters of the
+layers that it replaces, under the same names, and gives the same results except for rounding. A backend is
+a list of forms in order of preference. Each form defines for which layers, device and dtype it is used.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar, cast
 
 import torch
 from torch import nn
@@ -15,22 +15,27 @@ from torch import nn
 from nets.layers.base import Layer
 from nets.layers.containers import Residual, Sequential
 
-# "reference": the layers' own formulas, in tensor code
-# "torch": the library's backward kernels, where it has them
-# "native": kernels of this project, else the library's
+# "reference": the layers' own formulas
+# "torch": the library's backward kernels, for layers that have one
+# "native": this project's kernels, and "torch" for the other layers
 BACKENDS = ("reference", "torch", "native")
+FirstLayer = TypeVar("FirstLayer", bound=Layer)
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a net will run."""
+    """The device and dtype that a net will run with."""
 
     device: torch.device
     dtype: torch.dtype
 
 
-class Form(Layer):
-    """One or more consecutive layers as one. The first may have parameters, the others have none."""
+class Form(Layer, Generic[FirstLayer]):
+    """One or more consecutive layers as one layer.
+
+    Only the first of them may have parameters and buffers; the form has the same tensors under the same
+    names. A subclass is registered with `class MyForm(Form[Conv2d], backend="native")`.
+    """
 
     FORMS: ClassVar[dict[str, list[type["Form"]]]] = {backend: [] for backend in BACKENDS}
 
@@ -44,7 +49,13 @@ class Form(Layer):
         self.params, self.buffers = layers[0].params, layers[0].buffers
 
     @property
-    def training(self) -> bool:  # type: ignore[override]
+    def first(self) -> FirstLayer:
+        """The first of the layers, which has the parameters."""
+        return cast(FirstLayer, self.layers[0])
+
+    @property
+    def training(self) -> bool:
+        """The mode of the layers, which the form has no copy of."""
         return self.layers[0].training
 
     @training.setter
@@ -54,7 +65,7 @@ class Form(Layer):
 
     @classmethod
     def count(cls, layers: Sequence[Layer], target: Target) -> int:
-        """How many of these consecutive layers the form can do as one; 0: none."""
+        """How many of these consecutive layers, from the first on, the form can replace. 0 if it can't."""
         raise NotImplementedError
 
     @classmethod
@@ -68,24 +79,27 @@ class Form(Layer):
         return self._module("to_reference")
 
     def _module(self, method: str) -> nn.Module:
-        """The layers' modules in a row, with the first one's tensors under their own names."""
+        """The modules of the layers one after another. The first one's tensors keep their names."""
         first, *others = (getattr(layer, method)() for layer in self.layers)
-        return Row(first, others) if others else first
+        return ModuleRow(first, others) if others else first
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
 
 
-class Row(nn.Module):
-    """Modules in a row, of which the first has all parameters and buffers: they are this module's own."""
+class ModuleRow(nn.Module):
+    """Modules one after another. The first has all parameters and buffers, and this module has the same."""
+
+    first: nn.Module
 
     def __init__(self, first: nn.Module, others: Sequence[nn.Module]):
         super().__init__()
-        self.__dict__["first"] = first  # not a submodule: its tensors have no prefix
+        self.__dict__["first"] = first  # not a submodule, so that the tensors' names have no prefix
         self._parameters, self._buffers = first._parameters, first._buffers
         self.others = nn.ModuleList(others)
 
     def train(self, mode: bool = True):
+        """Set the mode of all modules."""
         self.first.train(mode)
         return super().train(mode)
 
@@ -97,7 +111,7 @@ class Row(nn.Module):
 
 
 def forms(backend: str) -> list[type[Form]]:
-    """A backend's forms, the preferred first. ValueError names an unknown backend."""
+    """A backend's forms in order of preference. ValueError for an unknown backend."""
     if backend not in BACKENDS:
         raise ValueError(f'backend is "reference", "torch" or "native", not "{backend}"')
     chain = BACKENDS[: BACKENDS.index(backend) + 1]
@@ -107,7 +121,8 @@ def forms(backend: str) -> list[type[Form]]:
 def lower(net: Layer, backend: str, device: torch.device | str, dtype: torch.dtype) -> Layer:
     """The net with a backend's forms in the place of its layers: the same parameters under the same names.
 
-    The net itself is unchanged. A layer without a form stays as it is.
+    The net itself isn't changed. The result shares its tensors, and the layers that have no form.
+    device, dtype: of the net's input.
     """
     known = forms(backend)
     return _lower(net, known, Target(torch.device(device), dtype)) if known else net

@@ -43,6 +43,7 @@ class Scale(Layer):
     A small s gives later layers smaller inputs and earlier layers smaller gradients.
     """
 
+    elementwise = True
     examples = [((5, 6), dict(factor=0.3))]
     torch_types = (ScaleModule,)
     torch_calls = dict.fromkeys(("mul", "imul", "mul_"), _mul)
@@ -73,6 +74,7 @@ class Sigmoid(Layer):
     Source: MIT 6.034, lecture 12a, "Neural nets".
     """
 
+    elementwise = True
     examples = EXAMPLES
     torch_types = (nn.Sigmoid,)
     torch_calls = {"sigmoid": lambda x: nn.Sigmoid()}
@@ -96,6 +98,7 @@ class Tanh(Layer):
     The product is more accurate than 1 − y² for y near ±1, because y² is rounded before the subtraction.
     """
 
+    elementwise = True
     examples = EXAMPLES
     torch_types = (nn.Tanh,)
     torch_calls = {"tanh": lambda x: nn.Tanh()}
@@ -119,6 +122,7 @@ class ReLU(Layer):
     saved is the mask x <= 0, one byte per number. A NaN in x stays NaN in y, and its dy passes unchanged.
     """
 
+    elementwise = True
     examples = EXAMPLES
     torch_types = (nn.ReLU,)
     torch_calls = {
@@ -150,6 +154,7 @@ class GELU(SavesInput, Layer):
     Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units".
     """
 
+    elementwise = True
     examples = [((5, 6), dict(approximate=a)) for a in ("none", "tanh")]
     torch_types = (nn.GELU,)
     torch_calls = {"gelu": lambda x, approximate="none": nn.GELU(approximate)}
@@ -202,6 +207,7 @@ class SiLU(SavesInput, Layer):
     Source: Elfwing, Uchibe and Doya 2017, "Sigmoid-weighted linear units".
     """
 
+    elementwise = True
     examples = EXAMPLES
     torch_types = (nn.SiLU,)
     torch_calls = {"silu": lambda x, inplace=False: nn.SiLU(inplace)}

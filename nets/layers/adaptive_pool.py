@@ -7,7 +7,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from nets.common.errors import BatchError, Unsupported
 from nets.layers.base import Layer, check_pictures, sum_dtype
 from nets.layers.registry import register
-from nets.layers.windows import pair
+from nets.layers.windows import IntOrPair, pair
 
 
 @register
@@ -31,7 +31,7 @@ class AdaptiveAvgPool2d(Layer):
     torch_types = (nn.AdaptiveAvgPool2d,)
     torch_calls = {"adaptive_avg_pool2d": lambda x, output_size: nn.AdaptiveAvgPool2d(output_size)}
 
-    def __init__(self, output_size):
+    def __init__(self, output_size: IntOrPair):
         super().__init__()
         self.output_size = pair(output_size, "output_size", 1)
 

@@ -35,6 +35,8 @@ class Layer:
     inferred: ClassVar[dict[str, int]] = {}
     # Whether the layer takes only images (N, C, H, W).
     takes_pictures: ClassVar[bool] = False
+    # Whether a number of y depends on one number of x alone: the bench counts no memory traffic for it.
+    elementwise: ClassVar[bool] = False
     # Options of __init__ that are lists of layers.
     nested: ClassVar[tuple[str, ...]] = ()
     # What gradcheck checks: (input shape, options of __init__), or (input shape, function that returns it).
@@ -46,6 +48,8 @@ class Layer:
     torch_calls: ClassVar[dict[str, Callable[..., nn.Module]]] = {}
     # Parameters of backward after saved and dy. Filled in for every subclass.
     backward_options: ClassVar[frozenset[str]] = frozenset()
+    # Name of each tensor -> its name in the torch module. Set by from_torch on the layers that it returns.
+    torch_names: dict[str, str]
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -82,7 +86,7 @@ class Layer:
         return self.to_torch(**children)
 
     @classmethod
-    def from_torch(cls, module: nn.Module) -> "Layer | None":
+    def from_torch(cls, module: Any) -> "Layer | None":
         """The layer for a module of `torch_types`, or None for y = x. Its tensors may have any values.
 
         Unsupported if the module has an option that the layer lacks.
@@ -205,10 +209,12 @@ class SavesInput:
         return x
 
 
-def run_backward(layer: Layer, saved, dy: Tensor, input_grad: bool = True, keep: bool = False):
+def run_backward(
+    layer: Layer, saved: Any, dy: Tensor, input_grad: bool = True, keep: bool = False
+) -> tuple[Any, dict[str, Tensor]]:
     """layer.backward(saved, dy) with the options that this layer's backward has.
 
-    input_grad  False: dx isn't needed
+    input_grad  False: dx isn't needed, and may be None
     keep        True: a net leaves saved unchanged, so that backward can be called again
     """
     options = {}

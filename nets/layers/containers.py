@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from nets.common.errors import SavedError
 from nets.layers.base import Layer, run_backward
-from nets.layers.registry import LAYERS, register
+from nets.layers.linear import Linear
+from nets.layers.registry import register
 
 
 class Net(Layer):
@@ -110,7 +111,7 @@ class Sequential(Net):
     """
 
     nested = ("layers",)
-    examples = [((5, 6), lambda: Sequential(LAYERS["Linear"](6, 5), LAYERS["Linear"](5, 3)))]
+    examples = [((5, 6), lambda: Sequential(Linear(6, 5), Linear(5, 3)))]
 
     def __init__(self, *layers: Layer, recompute: bool = False):
         super().__init__(**{str(i): layer for i, layer in enumerate(layers)})
@@ -210,8 +211,8 @@ class Residual(Net):
 
     nested = ("body", "shortcut")
     examples = [
-        ((5, 6), lambda: Residual(LAYERS["Linear"](6, 3), LAYERS["Linear"](6, 3))),
-        ((5, 6), lambda: Residual(LAYERS["Linear"](6, 6))),
+        ((5, 6), lambda: Residual(Linear(6, 3), Linear(6, 3))),
+        ((5, 6), lambda: Residual(Linear(6, 6))),
     ]
 
     def __init__(self, body: Layer, shortcut: Layer | None = None):

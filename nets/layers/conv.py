@@ -10,7 +10,7 @@ from nets.common.errors import Unsupported
 from nets.layers.base import Layer, SavesInput, blocks, sum_dtype
 from nets.layers.init import init_gaussian, uniform
 from nets.layers.registry import register, require
-from nets.layers.windows import EXAMPLES, Windows
+from nets.layers.windows import EXAMPLES, IntOrPair, Windows
 
 
 class Conv2dModule(nn.Conv2d):
@@ -56,10 +56,10 @@ class Conv2d(SavesInput, Layer):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size,
-        stride=1,
-        padding=0,
-        dilation=1,
+        kernel_size: IntOrPair,
+        stride: IntOrPair = 1,
+        padding: IntOrPair = 0,
+        dilation: IntOrPair = 1,
         groups: int = 1,
         bias: bool = True,
         init_dirac: bool = False,

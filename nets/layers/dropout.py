@@ -12,13 +12,13 @@ class SameDraws(nn.Dropout):
     """nn.Dropout that drops the same numbers as the layer if both start from the same seed."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p in (0, 1):
+        if not self.training:
             return super().forward(x)
         keep = torch.rand_like(x, dtype=torch.float32) >= self.p
-        return torch.where(keep, x, 0) / (1 - self.p)
+        return torch.where(keep, x, 0) / (1 - self.p or 1)
 
 
-def _dropout(x, p=0.5, training=True, inplace=False):
+def _dropout(x, *args, **options):
     raise Unsupported("F.dropout (nn.Dropout, which knows the mode, is known)")
 
 
@@ -31,6 +31,7 @@ class Dropout(Layer):
     Source: Srivastava et al. 2014, "Dropout", with the scale moved from test to training.
     """
 
+    elementwise = True
     examples = [((5, 6), dict(p=0.3))]
     torch_types = (nn.Dropout, SameDraws)
     torch_calls = {"dropout": _dropout}

@@ -95,6 +95,7 @@ def _view(x, *shape):
 class Flatten(Layer):
     """x (N, C, H, W) -> y (N, C·H·W), or any x (N, …). Backward only restores the shape."""
 
+    elementwise = True
     examples = [((3, 4, 7, 8), {})]
     torch_types = (nn.Flatten,)
     torch_calls = {

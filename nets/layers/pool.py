@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 from nets.common.errors import BatchError, Unsupported
 from nets.layers.base import Layer, check_pictures
 from nets.layers.registry import register, require
-from nets.layers.windows import EXAMPLES, Windows
+from nets.layers.windows import EXAMPLES, IntOrPair, Windows
 
 PICTURES = (3, 4, 7, 8)
 
@@ -96,7 +96,7 @@ class AvgPool2d(Layer):
     torch_types = (nn.AvgPool2d,)
     torch_calls = {"avg_pool2d": lambda x, *args, **options: nn.AvgPool2d(*args, **options)}
 
-    def __init__(self, kernel_size, stride=None, padding=0):
+    def __init__(self, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0):
         super().__init__()
         self.windows = Windows.pool(kernel_size, stride, padding)
 
@@ -148,7 +148,13 @@ class MaxPool2d(Layer):
     torch_types = (nn.MaxPool2d,)
     torch_calls = {"max_pool2d": _max_pool2d}
 
-    def __init__(self, kernel_size, stride=None, padding=0, dilation=1):
+    def __init__(
+        self,
+        kernel_size: IntOrPair,
+        stride: IntOrPair | None = None,
+        padding: IntOrPair = 0,
+        dilation: IntOrPair = 1,
+    ):
         super().__init__()
         self.windows = Windows.pool(kernel_size, stride, padding, dilation)
 

@@ -18,7 +18,7 @@ LayerClass = TypeVar("LayerClass", bound=type[Layer])
 def register(cls: LayerClass) -> LayerClass:
     """Class decorator: add a layer to LAYERS under its class name. ValueError if the name is taken."""
     if LAYERS.setdefault(cls.__name__, cls) is not cls:
-        raise ValueError(f"there are two layers with the name {cls.__name__}")
+        raise ValueError(f"two layers are called {cls.__name__}")
     return cls
 
 
@@ -44,9 +44,9 @@ def is_size(node: fx.Node) -> bool:
     """Whether a node of a traced forward is x.size(…), x.shape or one of its entries: no layer's output."""
     if node.op == "call_function" and node.target is operator.getitem:
         return isinstance(node.args[0], fx.Node) and is_size(node.args[0])
-    return (node.op, node.target) == ("call_method", "size") or (
-        node.op == "call_function" and node.target is getattr and node.args[1] == "shape"
-    )
+    if node.op == "call_function":
+        return bool(node.target is getattr and node.args[1] == "shape")
+    return node.op == "call_method" and node.target == "size"
 
 
 def is_batch_size(size: Any, x: fx.Node) -> bool:
@@ -55,5 +55,5 @@ def is_batch_size(size: Any, x: fx.Node) -> bool:
         return False
     if size.target is operator.getitem:
         shape, index = size.args
-        return index == 0 and isinstance(shape, fx.Node) and shape.args[0] is x
-    return size.target == "size" and (*size.args, size.kwargs.get("dim"))[:2] == (x, 0)
+        return bool(index == 0) and isinstance(shape, fx.Node) and shape.args[0] is x
+    return bool(size.target == "size" and (*size.args, size.kwargs.get("dim"))[:2] == (x, 0))

@@ -7,7 +7,7 @@ from torch.nn.functional import conv2d, conv_transpose2d
 from nets.layers.base import Layer, sum_dtype
 from nets.layers.conv import Conv2dModule
 from nets.layers.registry import register
-from nets.layers.windows import Windows
+from nets.layers.windows import IntOrPair, Windows
 
 
 @register
@@ -30,7 +30,7 @@ class Whiten2d(Layer):
     inferred = {"in_channels": 1}
     examples = [((3, 4, 7, 8), dict(in_channels=4))]
 
-    def __init__(self, in_channels: int, kernel_size=2, eps: float = 5e-4):
+    def __init__(self, in_channels: int, kernel_size: IntOrPair = 2, eps: float = 5e-4):
         super().__init__()
         if eps <= 0:
             raise ValueError(f"eps must be over 0, not {eps}")

@@ -5,13 +5,14 @@ For a kernel of kh × kw there are kh·kw views. View (i, j) holds, for every ou
 dilation d). Forward reads through the views. Backward is the adjoint: it adds through them.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nets.common.errors import BatchError
-from nets.layers.base import check_pictures, sum_dtype
+from nets.layers.base import Layer, check_pictures, sum_dtype
 
 # Options where mistakes are likely: odd sizes, windows that overlap, and windows that leave a rest.
 EXAMPLES = [
@@ -21,7 +22,10 @@ EXAMPLES = [
 ]
 
 
-def pair(value, name: str, least: int) -> tuple[int, int]:
+IntOrPair = int | list[int] | tuple[int, ...]
+
+
+def pair(value: IntOrPair, name: str, least: int) -> tuple[int, int]:
     """An int, or two of them, as (rows, columns). ValueError unless each is at least `least`."""
     both = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
     if len(both) != 2 or any(type(v) is not int or v < least for v in both):
@@ -40,7 +44,7 @@ class Windows:
     dilation: tuple[int, int] = (1, 1)
 
     @classmethod
-    def of(cls, size, stride, padding, dilation=1) -> "Windows":
+    def of(cls, size: IntOrPair, stride: IntOrPair, padding: IntOrPair, dilation: IntOrPair = 1) -> "Windows":
         """From numbers or pairs of them. ValueError for values that are no valid sizes."""
         return cls(
             pair(size, "kernel_size", 1),
@@ -50,14 +54,16 @@ class Windows:
         )
 
     @classmethod
-    def pool(cls, size, stride, padding, dilation=1) -> "Windows":
+    def pool(
+        cls, size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair, dilation: IntOrPair = 1
+    ) -> "Windows":
         """For a pool: the stride is the size by default. ValueError if padding exceeds half a window."""
         win = cls.of(size, size if stride is None else stride, padding, dilation)
         if any(2 * p > k for p, k in zip(win.padding, win.size)):  # torch's limit, for any dilation
             raise ValueError(f"padding must be at most half a window, not {padding}")
         return win
 
-    def check(self, layer, x: Tensor):
+    def check(self, layer: Layer, x: Tensor):
         """BatchError unless x is images that are, with padding, at least as large as a window."""
         check_pictures(layer, x)
         if min(self.out_size(x.shape)) < 1:
@@ -77,7 +83,7 @@ class Windows:
         (kh, kw), (dh, dw) = self.size, self.dilation
         return dh * (kh - 1) + 1, dw * (kw - 1) + 1
 
-    def _steps(self, shape) -> tuple[tuple[int, int], tuple[int, int]]:
+    def _steps(self, shape: Sequence[int]) -> tuple[tuple[int, int], tuple[int, int]]:
         """For rows and for columns: (steps from the first window to the last, places left over after it)."""
         (h, w), (rows, columns) = shape[2:], self.reach()
         (sh, sw), (ph, pw) = self.stride, self.padding
@@ -87,12 +93,12 @@ class Windows:
         """Whether no input is in two windows."""
         return all(s >= reach for s, reach in zip(self.stride, self.reach()))
 
-    def out_size(self, shape) -> tuple[int, int]:
+    def out_size(self, shape: Sequence[int]) -> tuple[int, int]:
         """Output rows and columns for an input of shape (N, C, H, W)."""
         (rows, _), (columns, _) = self._steps(shape)
         return rows + 1, columns + 1
 
-    def left_over(self, shape) -> tuple[int, int]:
+    def left_over(self, shape: Sequence[int]) -> tuple[int, int]:
         """Rows and columns after the last window: `output_padding` of the transposed convolution."""
         (_, rows), (_, columns) = self._steps(shape)
         return rows, columns
@@ -102,7 +108,7 @@ class Windows:
         (ph, pw) = self.padding
         return torch.nn.functional.pad(x, (pw, pw, ph, ph)) if ph or pw else x
 
-    def views(self, padded: Tensor, out: tuple[int, int]):
+    def views(self, padded: Tensor, out: Sequence[int]) -> Iterator[tuple[int, int, Tensor]]:
         """Yield (i, j, view) with view (N, C, *out), for every kernel offset in row order."""
         (kh, kw), (sh, sw), (dh, dw) = self.size, self.stride, self.dilation
         (oh, ow) = out
@@ -112,7 +118,7 @@ class Windows:
                 cols = slice(j * dw, j * dw + sw * (ow - 1) + 1, sw)
                 yield i, j, padded[:, :, rows, cols]
 
-    def patches(self, x: Tensor, out: tuple[int, int]) -> Tensor:
+    def patches(self, x: Tensor, out: Sequence[int]) -> Tensor:
         """Every window of x, padded with zeros, as one view: (N, *out, kh, kw, C)."""
         x = self.pad(x)
         (kh, kw), (sh, sw), (dh, dw) = self.size, self.stride, self.dilation
@@ -120,7 +126,7 @@ class Windows:
         size = (len(x), *out, kh, kw, x.shape[1])
         return x.as_strided(size, (n, sh * row, sw * col, dh * row, dw * col, c))
 
-    def scatter_add(self, like: Tensor, shape, part) -> Tensor:
+    def scatter_add(self, like: Tensor, shape: Sequence[int], part: Callable[[int, int], Tensor]) -> Tensor:
         """The adjoint of reading through the views: a sum of shape `shape`, in the dtype of like.
 
         part: (i, j) -> tensor (N, C, oh, ow) that is added through view (i, j) to zeros. The padding is

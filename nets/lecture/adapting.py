@@ -75,8 +75,8 @@ def adaptive_rate(
         "A rate that adapts itself",
         "The rate constant need not be guessed. Cut it when performance falls or hardly rises. Raise it when"
         " performance rises.",
-        f"ρ = rise ÷ promised rise<br>ρ &lt; {MIN_GAIN:g}: step back, r ← {rule.shrink:g}·r<br>else: r ← r / (1"
-        f" − ρ), at most {rule.grow:g}·r",
+        f"ρ = rise ÷ promised rise<br>ρ &lt; {MIN_GAIN:g}: step back, r ← {rule.shrink:g}·r<br>else: r ← r /"
+        f" (1 − ρ), at most {rule.grow:g}·r",
         slowest <= medians[k] and lost == 0,
         [
             f"With first rates from {rates[0]:g} to {rates[-1]:g}, the median is {quickest} to {slowest}"
@@ -99,9 +99,9 @@ def adaptive_rate(
         " both samples at once, so that P before and after it can be compared. Every evaluation counts as one"
         " iteration, also when the step is taken back. The same rule is <code>train.optimizer ="
         ' "adaptive"</code>, for training on all samples at once. No step moves a weight by more than'
-        f" {MAX_MOVE:g}, and no rate of a net is over {rule.max_ratio:,g} times its smallest. Without these two"
-        " limits, some starts end on a plateau for ever. The constants were chosen on this very task, with"
-        " many seeds. For other tasks they are no guarantee.",
+        f" {MAX_MOVE:g}, and no rate of a net is over {rule.max_ratio:,g} times its smallest. Without these"
+        " two limits, some starts end on a plateau for ever. The constants were chosen on this very task,"
+        " with many seeds. For other tasks they are no guarantee.",
     )
 
 

@@ -18,7 +18,9 @@ def result_line(run: Path) -> str | None:
         if "within" in facts:
             return OutputMetrics(facts["largest_error"], facts["within"], facts["count"]).line()
         k = max(int(name.removeprefix("top")) for name in facts["chance"])
-        return Metrics(facts["top1"], facts[f"top{k}"], k, list(facts["per_class"]), [], facts["count"]).line()
+        return Metrics(
+            facts["top1"], facts[f"top{k}"], k, list(facts["per_class"]), [], facts["count"]
+        ).line()
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as e:

@@ -88,15 +88,13 @@ class Train:
     param_groups: tuple = ()  # tables: match = ["*.bias"], and any of GROUP_KEYS
     schedule: str = key("constant", among=tuple(SCHEDULES))  # of the learning rate
     warmup_epochs: float = key(0.0, least=0, most=10**6)  # the learning rate rises from 0 to lr
-    min_lr: float = key(0.0, least=0)  # the schedule goes no lower; in units of lr
-    dtype: str = key(
-        "float32", among=("float32", "bfloat16", "float64")
-    )  # of activations; weights have float32 at least
+    min_lr: float = key(0.0, least=0)  # the lowest learning rate of the schedule
+    dtype: str = key("float32", among=("float32", "bfloat16", "float64"))  # weights: float32 at least
     channels_last: bool = True  # memory layout of images
     eval_every: int = key(1, least=1)  # epochs between tests
     on_nonfinite: str = key(
         "stop", among=("stop", "skip", "ignore")
-    )  # at a loss or gradient that isn't finite
+    )  # at an infinite or NaN loss or gradient
     max_nonfinite_steps: int = key(10, least=0)  # steps that may be skipped
 
 
@@ -149,13 +147,8 @@ class Config:
 
 
 # the keys of a table in train.param_groups; `lr_scale` multiplies train.lr
-GROUP_KEYS = {
-    "match": tuple,
-    "lr_scale": float,
-    "momentum": float,
-    "weight_decay": float,
-    "until_epoch": float,
-}
+GROUP_NUMBERS = ("lr_scale", "momentum", "weight_decay", "until_epoch")
+GROUP_KEYS: dict[str, type] = {"match": tuple, **dict.fromkeys(GROUP_NUMBERS, float)}
 
 
 def load(path, overrides=()) -> Config:
@@ -196,7 +189,9 @@ def find_config(name_or_path) -> Path:
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
     hint = nearest(path.stem, shipped)
-    raise UsageError(f"config {name_or_path}: no such file, and no shipped config has this name{hint}")
+    if path.suffix or len(path.parts) > 1:  # meant as a path
+        raise UsageError(f"config {path}: no such file{hint if 'did you mean' in hint else ''}")
+    raise UsageError(f"config {path}: no such file, and no shipped config has this name{hint}")
 
 
 def fill(cls, table, where: str):

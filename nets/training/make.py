@@ -64,7 +64,7 @@ def _check_memory(config: Config, shape, copies: int):
     sizes = {name: t.nbytes for name, t in (net.params | net.buffers).items()}
     size = copies * sum(sizes.values())
     if size > memory_capacity():
-        largest = max(sizes, key=sizes.get)
+        largest = max(sizes, key=lambda name: sizes[name])
         raise UsageError(
             f"net.layers: {size / 1e6:,.0f} MB for the weights, most of them in {largest}, are more than"
             f" this machine's memory, {memory_capacity() / 1e6:,.0f} MB"

@@ -129,7 +129,7 @@ def test_a_damaged_run_is_refused_in_one_line(digits, tmp_path, damage, message)
 def test_missing_runs_and_unreadable_pictures(digits, tmp_path):
     assert "no such run" in shell("eval", tmp_path / "none", code=4)
     (tmp_path / "x.png").write_text("no picture")
-    assert "x.png: not a picture" in shell("eval", digits[0], tmp_path / "x.png", code=3)
+    assert "x.png: not a readable image" in shell("eval", digits[0], tmp_path / "x.png", code=3)
     assert "y.png: no such file" in shell("eval", digits[0], tmp_path / "y.png", code=3)
     assert not (digits[0] / "guesses.png").exists()
 

@@ -13,7 +13,8 @@ from nets.commands.gradcheck import main
 from nets.commands.targets import LOSSES, cases, everything
 from nets.common.errors import MismatchError, Problem, UsageError
 from nets.gradcheck import check
-from nets.training import build, config
+from nets.layers.registry import LAYERS
+from nets.training import config
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(ROOT.glob("configs/*.toml"))
@@ -63,7 +64,7 @@ def test_a_flipped_sign_is_found_and_its_layer_named(path, name, monkeypatch):
 
 def flip(monkeypatch, name):
     """Turn the sign of every gradient of a class's parameters, or of dx where it has none."""
-    cls = build.LAYERS[name]
+    cls = LAYERS[name]
     right = cls.backward
 
     def wrong(self, saved, dy, *keep):
@@ -104,15 +105,21 @@ def test_all_without_a_single_config_fails(monkeypatch):
             command(*args, "--device", "cpu")
 
 
+def test_a_layer_without_examples_fails(monkeypatch):
+    monkeypatch.setattr(LAYERS["Tanh"], "examples", ())
+    with pytest.raises(UsageError, match="Tanh: has no examples to check"):
+        command("Tanh", "--device", "cpu")
+
+
 SHIPPED = [p.stem for p in CONFIGS]
 
 
 def test_everything_is_every_config_layer_and_loss():
-    assert everything() == [*SHIPPED, *build.LAYERS, *LOSSES]
+    assert everything() == [*SHIPPED, *LAYERS, *LOSSES]
     assert {"CrossEntropyLoss", "Performance"} <= LOSSES.keys()
 
 
-@pytest.mark.parametrize("name", [*build.LAYERS, *LOSSES])
+@pytest.mark.parametrize("name", [*LAYERS, *LOSSES])
 def test_a_layer_by_its_name(name, capsys):
     command(name, "--device", "cpu", "--samples", 2)
     out = capsys.readouterr().out
@@ -190,10 +197,10 @@ def test_a_layer_of_ones_own(own, capsys):
 @pytest.mark.parametrize(
     "args, told",
     [
-        (["mine_:right"], "or give --shape"),
+        (["mine_:right"], "give --shape"),
         (["mine_:right", "--shape", "2,3,4"], r"ValueError: rows only \(mine_.py, line 11\)"),
         (["mine_:broken"], r"ZeroDivisionError: division by zero \(mine_.py, line 23\)"),
-        (["mine_:number"], "gives no layer"),
+        (["mine_:number"], "must return a layer"),
         (["mine_:nothing"], "has no attribute 'nothing'"),
         (["nowhere_:x"], "No module named 'nowhere_'"),
         (["conv2d"], 'did you mean "Conv2d"'),
@@ -243,7 +250,7 @@ def test_a_formula_that_loses_digits_is_told(monkeypatch):
     def poor(self, y, dy):
         return dy * (1 - y * y), {}
 
-    monkeypatch.setattr(build.LAYERS["Tanh"], "backward", poor)
+    monkeypatch.setattr(LAYERS["Tanh"], "backward", poor)
     command("Tanh", "--device", "cpu")
     with pytest.raises(MismatchError, match=r"Tanh, input: \S+ times autograd's error"):
         command("Tanh", "--device", "cpu", "--dtype", "bfloat16", "--seeds", 20)

@@ -1,13 +1,10 @@
-"""from_torch: somebody's torch.nn model and our net of it give the same numbers and gradients.
+"""from_torch: a torch.nn model and our net of it give the same numbers and gradients.
 
-    python -m pytest tests/test_from_torch.py --every-model
-
-checks all of torchvision's AlexNet, VGGs and ResNets, at their full depth; by default there is one
-of each family. Classifiers are narrow: 4,096 wide, in float64, they would take 8 GB.
+By default one model of each of torchvision's families is checked; --deep checks all of its AlexNet, VGGs
+and ResNets, at their full depth. Classifiers are narrow: 4,096 wide, in float64, they would take 8 GB.
 """
 
 import copy
-import sys
 
 import pytest
 import torch
@@ -15,17 +12,13 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from nets.commands.gradcheck import main
-from nets.common.errors import MismatchError, ModuleError, UsageError
-from nets.convert import torch_parts
+from nets.common.errors import ModuleError, UsageError
 from nets.convert.from_torch import from_torch
 from nets.convert.to_torch import to_torch
-from nets.gradcheck import breaches, check
+from nets.gradcheck import breaches
 from nets.gradcheck.trace import named_layers
-from nets.layers.activations import Tanh
 from nets.layers.base import Layer
 from nets.layers.containers import Residual, Sequential
-from nets.layers.conv import Conv2d
 from tests.helpers import DEVICES, near
 
 FORWARD, BACKWARD = 1e-12, 1e-9
@@ -85,17 +78,26 @@ def narrow(model, width=24):
     return model
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_torchvisions_models(name, request):
-    full = request.config.getoption("--every-model")
-    if not full and name not in ("alexnet", "vgg11_bn", "resnet18", "resnet50"):
-        pytest.skip("one of each family; --every-model checks them all")
-    model = torchvision.models.get_model(name, weights=None)
-    if name == "resnet50" and not full:  # its blocks, not its depth
-        model.layer2, model.layer3 = model.layer2[:1], nn.Identity()
-        model.layer4, model.fc = nn.Identity(), nn.Linear(512, 24)
-    model = moved(narrow(model))
-    both_modes(model, torch.randn(2, 3, 64, 64, dtype=torch.float64))
+def agrees(model):
+    both_modes(moved(narrow(model)), torch.randn(2, 3, 64, 64, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg11_bn", "resnet18"])
+def test_a_model_of_each_of_torchvisions_families_agrees(name):
+    agrees(torchvision.models.get_model(name, weights=None))
+
+
+def test_the_bottleneck_blocks_of_resnet50_agree():
+    model = torchvision.models.resnet50(weights=None)
+    model.layer2, model.layer3 = model.layer2[:1], nn.Identity()
+    model.layer4, model.fc = nn.Identity(), nn.Linear(512, 24)
+    agrees(model)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in ("alexnet", "vgg11_bn", "resnet18")])
+def test_every_other_model_of_torchvisions_families_agrees(name):
+    agrees(torchvision.models.get_model(name, weights=None))
 
 
 def test_structure_and_names_of_a_resnet():
@@ -108,7 +110,7 @@ def test_structure_and_names_of_a_resnet():
 
 
 class Pre(nn.Module):
-    """A pre-activation block, with a way inside a way, and the calls that people write."""
+    """A pre-activation block, with a way inside a way, and the usual calls."""
 
     def __init__(self, c=4):
         super().__init__()
@@ -146,13 +148,13 @@ class Calls(nn.Module):
 
 
 @pytest.mark.parametrize("end", ["mean", "size", "shape", "method", "function"])
-def test_a_forward_of_ones_own(end):
+def test_a_users_forward_is_traced_and_agrees(end):
     net = both_modes(moved(Calls(end)), torch.randn(3, 4, 8, 9, dtype=torch.float64))
     assert breaches(net, torch.randn(3, 4, 8, 9, dtype=torch.float64)) == []
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_plain_sequential_of_every_part(device):
+def test_a_plain_sequential_of_every_known_module_agrees(device):
     same = nn.Linear(7, 7)
     tied = nn.Linear(7, 7)
     tied.weight = same.weight
@@ -202,7 +204,7 @@ def test_the_type_of_the_weights_is_kept(dtype):
     assert {t.dtype for t in (net.params | net.buffers).values()} == {dtype}
 
 
-def test_nothing_is_still_a_layer():
+def test_a_module_that_does_nothing_becomes_a_layer():
     for module in (nn.Identity(), nn.Sequential(), nn.Sequential(nn.Sequential(), nn.Identity())):
         net, x = from_torch(module), torch.randn(2, 3)
         assert isinstance(net, Layer) and torch.equal(net.forward(x)[0], x)
@@ -217,7 +219,7 @@ def forward(of, **parts):
     return module
 
 
-def test_all_that_is_unsupported_is_named_at_once():
+def test_every_unsupported_part_is_named_in_one_error():
     module = nn.Sequential(
         *(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.Softplus(), nn.Softplus()),
         *(nn.BatchNorm2d(4, momentum=None), nn.BatchNorm2d(4, track_running_stats=False)),
@@ -284,7 +286,7 @@ TANGLES["ways that cross"] = (crossed, "a is on more than one way to a sum")
 
 
 @pytest.mark.parametrize("of, words", TANGLES.values(), ids=[k.replace(" ", "-") for k in TANGLES])
-def test_what_no_layer_is_for(of, words):
+def test_a_forward_that_no_layer_describes_is_refused(of, words):
     module = forward(of, a=nn.Linear(4, 4)).eval()
     with pytest.raises(ModuleError) as error:
         from_torch(nn.Sequential(nn.Tanh(), module))
@@ -292,7 +294,7 @@ def test_what_no_layer_is_for(of, words):
     assert not module.training
 
 
-def test_what_is_no_module_at_all():
+def test_a_class_in_place_of_a_module_is_refused():
     with pytest.raises(ModuleError, match="no torch.nn.Module"):
         from_torch(nn.ReLU)
 
@@ -317,7 +319,7 @@ def nested(self, x):
 
 
 @pytest.mark.parametrize("of", [alias, shortcut, sum_in_place, nested])
-def test_a_write_in_place_that_others_would_see_is_refused(of):
+def test_a_write_in_place_that_another_part_reads_is_refused(of):
     """Where nothing is in place, the same forward is taken, and right."""
     x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
 
@@ -335,7 +337,7 @@ def test_a_write_in_place_that_others_would_see_is_refused(of):
         from_torch(make(True))
 
 
-def test_a_write_in_place_that_nobody_sees_is_taken():
+def test_a_write_in_place_that_no_other_part_reads_is_taken():
     def of(self, x):
         h = self.conv(self.act(self.conv(x)))  # as in torchvision's blocks
         h += x
@@ -345,93 +347,8 @@ def test_a_write_in_place_that_nobody_sees_is_taken():
     agree(module, torch.randn(2, 3, 4, 4, dtype=torch.float64))
 
 
-# nets gradcheck of a torch model
-
-OWN = """
-import torch
-from torch import nn
-
-def small():
-    head = nn.Dropout(0.3), nn.Flatten(), nn.Linear(64, 3)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(True), *head)
-
-def with_input():
-    return small(), torch.randn(2, 3, 6, 6)
-
-def strange():
-    return nn.Sequential(nn.Softplus(), nn.ELU())
-"""
-
-
-def gradcheck(*args):
-    main([*args, "--device", "cpu"])
-
-
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    (tmp_path / "torch_own_.py").write_text(OWN)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield
-    sys.modules.pop("torch_own_", None)
-
-
-def test_a_model_of_torchvision_by_its_name(monkeypatch, capsys):
-    def little():
-        model = torchvision.models.resnet18(num_classes=5)
-        model.layer2, model.layer3, model.layer4 = model.layer2[:1], nn.Identity(), nn.Identity()
-        model.fc = nn.Linear(128, 5)
-        return model
-
-    models = {"resnet18": little}
-    monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: models[name]())
-    gradcheck("torchvision:resnet18", "--shape", "2,3,33,32", "--samples", "0")
-    out = capsys.readouterr().out
-    assert "2×3×33×32" in out and "every gradient agrees: 1 cases in two modes" in out
-    for row in ("torch's ResNet, output", "torch's ResNet, 5.0.shortcut.1.running_var", "0 (Conv2d), weight"):
-        assert row in out
-    with pytest.raises(UsageError, match='no model "resnet17"; did you mean "resnet1'):
-        gradcheck("torchvision:resnet17")
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
-def test_a_torch_model_of_ones_own(dtype, own, capsys):
-    gradcheck("torch_own_:small", "--shape", "2,3,6,6", "--dtype", dtype)
-    gradcheck("torch_own_:with_input", "--dtype", dtype)
-    out = capsys.readouterr().out
-    assert out.count("every gradient agrees") == 2
-    assert ("torch's Sequential, output" in out) == (dtype != "bfloat16")
-    with pytest.raises(UsageError, match="give --shape"):
-        gradcheck("torch_own_:small")
-    with pytest.raises(UsageError, match=r"Softplus \(0\); ELU \(1\)"):
-        gradcheck("torch_own_:strange", "--shape", "2,3")
-
-
-def test_the_oracle_is_the_model_itself(own, monkeypatch):
-    """A wrong layer whose backward is right is found, as is a right one whose backward is wrong."""
-    with monkeypatch.context() as patch:
-        patch.setitem(torch_parts.MODULES, nn.ReLU, lambda m: Tanh())
-        with pytest.raises(MismatchError, match="first at torch's Sequential, output"):
-            gradcheck("torch_own_:with_input", "--samples", "0")
-
-    def wrong(*args, right=Conv2d.backward):
-        dx, grads = right(*args)
-        return dx, {k: -g for k, g in grads.items()}
-
-    monkeypatch.setattr(Conv2d, "backward", wrong)
-    with pytest.raises(MismatchError, match=r"first at 0 \(Conv2d\), weight"):
-        gradcheck("torch_own_:with_input", "--samples", "0")
-
-
-def test_check_takes_the_module_in_code():
-    module = moved(Calls("size"))
-    x = torch.randn(3, 4, 8, 9, dtype=torch.float64)
-    report = check(from_torch(module), x, module=module)
-    assert report.ok and report.rows[0].name == "torch's Calls, output"
-
-
 @pytest.mark.parametrize("written", ["module", "call"])
-def test_local_response_norm_either_way(written):
+def test_local_response_norm_is_known_as_module_and_as_call(written):
     class Net(nn.Module):
         def __init__(self):
             super().__init__()

@@ -16,6 +16,7 @@ from PIL import Image
 
 from nets.common.errors import CheckpointError, DataError
 from nets.convert import pretrained
+from nets.training.pretrained import Pretrained
 from tests.shell import shell
 
 HASHES, ANY = torch.hub.HASH_REGEX, re.compile("(nothing)")  # where a file's name tells its hash
@@ -60,7 +61,7 @@ def colors(width, height, mode="RGB"):
     return small.resize((width, height), Image.Resampling.BICUBIC).convert(mode)
 
 
-def test_the_five_best_are_torchvisions(home, hub):
+def test_the_five_best_guesses_are_torchvisions(home, hub):
     colors(400, 300).save(home / "a.png")
     colors(90, 260).save(home / "b.png")
     found = json.loads(evaluate(MODEL, home / "a.png", home / "b.png", "--device", "cpu", "--json"))
@@ -80,9 +81,9 @@ def test_the_five_best_are_torchvisions(home, hub):
         assert image.width > 150 and len(image.getcolors(2**24)) > 100
 
 
-def test_pictures_of_every_mode(home, hub):
+def test_pictures_of_every_mode_are_read_as_rgb(home, hub):
     """Each as the same picture in plain RGB; what is drawn is what the net saw."""
-    net = pretrained.Pretrained(MODEL, torch.device("cpu"))
+    net = Pretrained(MODEL, torch.device("cpu"))
     plain = colors(300, 280)
     plain.save(home / "rgb.png")
     plain.convert("CMYK").save(home / "cmyk.jpg", quality=100, subsampling=0)
@@ -112,7 +113,7 @@ def exif(orientation):
 
 
 @pytest.mark.parametrize(
-    "write, told",
+    "write, message",
     [
         (lambda path: path.write_bytes(b"no picture"), "not a readable image"),
         (lambda path: path.write_bytes(png()[:400]), "not a readable image"),
@@ -121,10 +122,10 @@ def exif(orientation):
         (lambda path: path.mkdir(), "a folder"),
     ],
 )
-def test_what_is_no_picture_is_named(write, told, home):
+def test_a_file_that_is_no_picture_is_named(write, message, home):
     write(home / "x.png")
     err = evaluate(MODEL, home / "x.png", code=3)
-    assert "x.png" in err and told in err
+    assert "x.png" in err and message in err
 
 
 def png():
@@ -133,27 +134,27 @@ def png():
     return file.getvalue()
 
 
-def test_a_picture_of_one_pixel(home):
+def test_a_picture_of_one_pixel_is_taken(home):
     Image.new("L", (1, 1)).save(home / "x.png")
     assert "x.png" in evaluate(MODEL, home / "x.png")
 
 
-def test_without_a_network(home):
+def test_without_a_network_the_error_says_where_the_file_belongs(home):
     err = evaluate("torchvision:resnet34", home / "x.png", code=3)
     assert "resnet34-b627a593.pth can't be downloaded (Name or service not known)" in err
     assert str(home.parent) in err and "hub/checkpoints/resnet34-b627a593.pth" in err
 
 
 @pytest.mark.parametrize(
-    "args, told",
+    "args, message",
     [
         (["torchvision:resnet81"], 'torchvision has no model "resnet81"; did you mean "resnet'),
         (["torchvision:densenet121"], "no layer here is for these parts of DenseNet: "),
         ([MODEL], "which pictures?"),
     ],
 )
-def test_what_is_wrong_with_the_call(args, told, home):
-    assert told in evaluate(*args, code=2)
+def test_a_wrong_call_is_one_line(args, message, home):
+    assert message in evaluate(*args, code=2)
 
 
 class Network(io.BytesIO):
@@ -170,14 +171,14 @@ def answers(monkeypatch, content, home):
     monkeypatch.setattr("torch.hub.urlopen", lambda _: Network(content))
 
 
-def test_what_is_downloaded_must_be_what_was_published(home, monkeypatch):
+def test_a_download_with_another_checksum_is_refused(home, monkeypatch):
     answers(monkeypatch, b"something else", home)
     with pytest.raises(DataError, match="isn't what was published"):
         pretrained._download(WEIGHTS)
     assert not list((home / "empty/hub/checkpoints").iterdir())
 
 
-def test_a_download_is_kept_and_says_nothing_on_stdout(home, monkeypatch, capsys):
+def test_a_download_is_kept_and_prints_nothing_on_stdout(home, monkeypatch, capsys):
     file = io.BytesIO()
     torch.save({"a": torch.ones(3)}, file)
     answers(monkeypatch, file.getvalue(), home)
@@ -188,14 +189,14 @@ def test_a_download_is_kept_and_says_nothing_on_stdout(home, monkeypatch, capsys
     assert capsys.readouterr().out == ""
 
 
-def test_what_lies_there_already_must_be_it_too(home, hub, monkeypatch):
+def test_a_file_in_the_cache_with_another_checksum_is_refused(home, hub, monkeypatch):
     file = hub[0] / "hub/checkpoints" / WEIGHTS.url.rsplit("/", 1)[1]
     monkeypatch.setattr("torch.hub.HASH_REGEX", HASHES)
     with pytest.raises(CheckpointError, match=f"{re.escape(str(file))}: not the published weights"):
         pretrained._download(WEIGHTS)
 
 
-def test_a_files_name_tells_its_hash(tmp_path):
+def test_the_checksum_is_read_from_the_files_name(tmp_path):
     digits = hashlib.sha256(b"some weights").hexdigest()[:8]
     for name, published in ((f"a-{digits}.pth", True), ("a-01234567.pth", False), ("a.pth", True)):
         (tmp_path / name).write_bytes(b"some weights")
@@ -208,11 +209,11 @@ class Evil:
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights", Evil(), {"a": torch.ones(1)}, [1]])
-def test_a_file_in_their_place_that_holds_something_else(content, home, monkeypatch, capsys):
+def test_a_file_that_holds_something_else_is_named(content, home, monkeypatch, capsys):
     monkeypatch.setenv("TORCH_HOME", str(home))
     file = home / "hub/checkpoints" / WEIGHTS.url.rsplit("/", 1)[1]
     file.parent.mkdir(parents=True)
     file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
     with pytest.raises(CheckpointError, match=re.escape(str(file))):
-        pretrained.Pretrained(MODEL, torch.device("cpu"))
+        Pretrained(MODEL, torch.device("cpu"))
     assert capsys.readouterr().out == ""

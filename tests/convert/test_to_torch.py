@@ -1,6 +1,5 @@
 """to_torch: the same net in torch.nn gives the same numbers, and autograd the same gradients."""
 
-import copy
 from pathlib import Path
 
 import pytest
@@ -8,14 +7,12 @@ import torch
 from torch import nn
 
 from nets.commands.targets import cases
-from nets.convert.to_torch import to_torch
-from nets.layers.activations import ReLU, Sigmoid
-from nets.layers.base import Layer
-from nets.layers.containers import Residual, Sequential
+from nets.convert.from_torch import from_torch
+from nets.convert.to_torch import to_torch, torch_state
+from nets.layers.activations import Sigmoid
+from nets.layers.containers import Sequential
 from nets.layers.linear import Linear
-from nets.layers.norm import BatchNorm2d
-from nets.layers.whiten import Whiten2d
-from nets.training.build import LAYERS
+from nets.layers.registry import LAYERS
 from tests.helpers import near
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
@@ -43,7 +40,7 @@ def agree(layer, x):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", LAYERS)
-def test_every_layer(name, training):
+def test_every_layer_agrees_with_its_module(name, training):
     for case in cases(name):
         case = case.to(torch.device("cpu"), torch.float64)
         if name == "Dropout" and training:
@@ -52,26 +49,13 @@ def test_every_layer(name, training):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[p.stem for p in CONFIGS])
-def test_every_config(path):
+def test_every_config_agrees_with_its_module(path):
     (case,) = cases(str(path), batch=2)
     case = case.to(torch.device("cpu"), torch.float64)
     agree(case.layer.eval(), case.x)
 
 
-def test_weights_are_clones_and_keep_their_names():
-    net = Sequential(Whiten2d(3), Residual(Sequential(BatchNorm2d(24), ReLU())))
-    module = to_torch(net)
-    assert {k for k, p in module.named_parameters() if p.requires_grad} == net.params.keys()
-    assert not module.get_parameter("0.weight").requires_grad
-    assert {"1.body.0.running_mean", "1.body.0.running_var"} <= dict(module.named_buffers()).keys()
-    for p in module.parameters():
-        p.data.add_(1)
-    assert not net.params["0.bias"].any()
-    assert not hasattr(module, "train_mode") and module.training
-    assert not to_torch(net.eval())[1].body[0].training
-
-
-def test_what_is_shared_stays_shared():
+def test_shared_layers_and_tensors_get_the_same_gradients():
     same, other = Linear(4, 4), Linear(4, 4)
     other.params["weight"] = same.params["weight"]
     net = Sequential(same, Sigmoid(), same, Sigmoid(), other).to(torch.float64)
@@ -80,7 +64,7 @@ def test_what_is_shared_stays_shared():
     agree(net, torch.randn(3, 4, dtype=torch.float64))
 
 
-def test_plain_modules_that_keep_channels_last():
+def test_modules_are_plain_and_keep_channels_last():
     (case,) = cases(str(CONFIGS[0].parent / "digits.toml"), batch=2)
     case = case.to(torch.device("cpu"), torch.float32)
     module = to_torch(case.layer).to(memory_format=torch.channels_last)
@@ -101,26 +85,18 @@ def test_float32_weights_follow_bfloat16_pictures():
     torch.testing.assert_close(y, z.detach(), rtol=0.02, atol=0.02)
 
 
-class Mine(Layer):
-    def forward(self, x):
-        return x, None
+def test_torch_state_has_the_names_of_the_module_that_a_net_came_from():
+    module = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Tanh(), nn.Linear(4, 4)))
+    net = from_torch(module)
+    for t in net.params.values():
+        t.add_(1)
+    state = torch_state(net)
+    assert state.keys() == module.state_dict().keys()
+    module.load_state_dict(state)
+    x = torch.randn(2, 3)
+    assert torch.equal(module(x), net(x))
 
 
-class Leaky(ReLU):
-    """Derived from a layer with a twin, but not the same function."""
-
-    def forward(self, x):
-        return torch.where(x > 0, x, 0.1 * x), x <= 0
-
-
-def test_layers_without_a_twin_are_named_all_at_once():
-    net = Sequential(Mine(), Linear(2, 2), Residual(Leaky()))
-    with pytest.raises(ValueError, match=r"no torch.nn twin of 0 \(Mine\), 2.body \(Leaky\)$"):
-        to_torch(net)
-
-
-def test_the_net_itself_is_as_it_was():
-    net = Sequential(BatchNorm2d(3), ReLU())
-    before = copy.deepcopy(net.buffers)
-    to_torch(net)(torch.randn(4, 3, 5, 5))
-    assert all(torch.equal(b, before[k]) for k, b in net.buffers.items())
+def test_torch_state_of_a_net_that_torch_did_not_make_is_refused():
+    with pytest.raises(ValueError, match="torch_state takes a net that from_torch made"):
+        torch_state(Sequential(Linear(2, 2)))

@@ -24,9 +24,8 @@ from nets.distributed.shard import Scatterer, ShardedSGD
 from nets.distributed.sync_norm import SyncBatchNorm2d, synchronize
 from nets.distributed.together import check_batch
 from nets.distributed.world import join
-from nets.kernels import native
-from nets.kernels import lower
-from nets.kernels.fused import NormAct
+from nets.kernels import lower, native
+from nets.kernels.native_forms import NormAct
 from nets.layers.norm import BatchNorm2d
 from nets.losses import CrossEntropyLoss, Performance
 from nets.optim.sgd import SGD
@@ -222,7 +221,7 @@ def test_a_synchronized_net_keeps_names_and_tensors():
     assert local_statistics(net) == []
 
 
-@pytest.mark.skipif(not native.serve(torch.device("cpu"), torch.float32), reason="no kernels")
+@pytest.mark.skipif(not native.available(torch.device("cpu"), torch.float32), reason="no kernels")
 def test_synchronized_norms_are_not_fused():
     """A stage would take its own rows' sums in backward."""
     net = synchronize(small_net(), World())

@@ -1,13 +1,20 @@
-"""Each way to break the contract is told, and no layer of ours breaks it."""
+"""Each breach of the contract is reported, and no layer or form of ours has one."""
 
 import pytest
 import torch
 
-from nets.commands.targets import cases, everything
+from nets.commands.targets import LOSSES, cases
 from nets.gradcheck import breaches, check
+from nets.kernels import lower
+from nets.layers.activations import GELU, ReLU
 from nets.layers.base import Layer
 from nets.layers.containers import Net, Sequential
+from nets.layers.conv import Conv2d
 from nets.layers.linear import Linear
+from nets.layers.norm import BatchNorm2d
+from nets.layers.pool import MaxPool2d
+from nets.layers.whiten import Whiten2d
+from tests.helpers import subjects
 
 X = torch.randn(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 ORIGINAL = X.clone()
@@ -162,7 +169,7 @@ class LosesLayout(Square):
 
 
 @pytest.mark.parametrize(
-    "cls, told",
+    "cls, message",
     [
         (WritesInForward, "writes to itself in forward"),
         (WritesParamsInForward, "writes to itself in forward"),
@@ -189,22 +196,22 @@ class LosesLayout(Square):
     ],
     ids=lambda v: getattr(v, "__name__", None),
 )
-def test_a_breach_is_told(cls, told):
+def test_a_breach_is_reported(cls, message):
     assert breaches(Square(), X) == []
     found = breaches(cls(), X)
-    assert any(b.startswith(told) for b in found), found
+    assert any(b.startswith(message) for b in found), found
     if cls not in (WritesParamsInForward, ChangesX):  # autograd refuses to differentiate those
         report = check(cls(), X)
-        assert not report.ok and f"contract: {cls.__name__} {told}" in report.table()
+        assert not report.ok and f"contract: {cls.__name__} {message}" in report.table()
     assert torch.equal(X, ORIGINAL)
 
 
-def test_a_lost_layout_is_told():
+def test_a_lost_layout_is_reported():
     assert breaches(Square(), PICTURES) == []
     assert breaches(LosesLayout(), PICTURES) == ["loses channels_last in dx"]
 
 
-class KeepsItsChildrensSum(Net):
+class WritesInItsBackward(Net):
     """A net that writes to itself."""
 
     def forward(self, x):
@@ -217,19 +224,38 @@ class KeepsItsChildrensSum(Net):
         return dx, {f"a.{k}": g for k, g in grads.items()}
 
 
-def test_a_net_of_ones_own_is_held_to_it_too():
-    net = Sequential(KeepsItsChildrensSum(a=Linear(5, 3))).to(torch.float64)
-    assert check(net, X).breaches == ["0 (KeepsItsChildrensSum) writes to itself in backward"]
+def test_a_users_net_is_checked_too():
+    net = Sequential(WritesInItsBackward(a=Linear(5, 3))).to(torch.float64)
+    assert check(net, X).breaches == ["0 (WritesInItsBackward) writes to itself in backward"]
 
 
-@pytest.mark.parametrize("name", [t for t in everything() if not t.endswith(".toml")])
-def test_no_layer_of_ours_breaks_it(name):
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape, make, name, options", subjects())
+def test_no_layer_or_form_breaks_the_contract(shape, make, name, options, dtype, training):
+    layer = make().to(torch.promote_types(dtype, torch.float32)).train(training)
+    assert breaches(layer, torch.randn(shape).to(dtype)) == []
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_native_form_breaks_the_contract(dtype, training):
+    convs = [Conv2d(4, 4, 3, padding=1), MaxPool2d(2), BatchNorm2d(4), GELU(), Conv2d(4, 4, 3, padding=1)]
+    net = lower(Sequential(Whiten2d(3), ReLU(), Conv2d(24, 4, 1), *convs), "native", "cpu", dtype).train(
+        training
+    )
+    x = torch.randn(3, 3, 7, 8).to(dtype)
+    for form in net:
+        assert breaches(form, x) == [], form
+        x = form(x)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_loss_breaks_the_contract(name):
     for case in cases(name):
         for dtype in (torch.float64, torch.float32, torch.bfloat16):
             case = case.to(torch.device("cpu"), dtype)
-            for training in (True, False):
-                case.layer.train(training)
-                assert breaches(case.layer, case.x) == [], case.name
+            assert breaches(case.layer, case.x) == [], case.name
 
 
 def test_the_checked_layer_is_left_as_it_was():

@@ -1,4 +1,4 @@
-"""Thirty bugs that people write, planted one at a time: the checker must name layer and tensor."""
+"""Thirty bugs that people write, planted one at a time: the checker must name the layer and the tensor."""
 
 from types import MethodType
 
@@ -174,19 +174,19 @@ def _(self, saved, dy):
 
 @bug("overlap averaged over the wrong count", lambda: AvgPool2d(3, 1, 1), PICTURES, "input")
 def _(self, shape, dy):
-    return self.windows.spread(dy, shape, lambda i, j: dy / 3), {}
+    return self.windows.scatter_add(dy, shape, lambda i, j: dy / 3), {}
 
 
 @bug("response norm's window not turned round", lambda: LocalResponseNorm(4, 0.5), PICTURES, "input")
 def _(self, x, dy):
-    d = self._loudness(x)
+    d = self._denominator(x)
     through = _window_sum(dy * x * d ** (-self.beta - 1), self.below, self.above)
     return dy * d**-self.beta - 2 * self.alpha * self.beta / self.size * x * through, {}
 
 
 @bug("response norm without its neighbours", lambda: LocalResponseNorm(3, 0.5), PICTURES, "input")
 def _(self, x, dy):
-    return dy * self._loudness(x) ** -self.beta, {}
+    return dy * self._denominator(x) ** -self.beta, {}
 
 
 @bug("windows that share no place", lambda: AdaptiveAvgPool2d((3, 8)), PICTURES, "input")

@@ -1,4 +1,4 @@
-"""The kernels in Triton against the layers that they stand for: on a GPU, or in Triton's interpreter on a CPU."""
+"""The kernels in Triton against the layers that they replace: on a GPU, or interpreted on a CPU."""
 
 import os
 import subprocess
@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from nets.gradcheck import compare
-from nets.kernels import fused, native
-from nets.kernels.fused import NormAct, Pool, WhitenAct
+from nets.kernels import lower, native
+from nets.kernels.native_forms import NormAct, Pool, WhitenAct
 from nets.layers.activations import GELU, ReLU
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
@@ -30,14 +30,14 @@ ACTS = {None: lambda v: v, ReLU: F.relu, GELU: F.gelu}
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """The kernels, and stages that use them."""
+    """The kernels, for the forms that use them."""
     kernels = pytest.importorskip("nets.kernels.native.gpu")
     if INTERPRETED:
         for name in ("moments", "act_forward", "bias_act_backward", "norm_act_backward", "pool", "unpool"):
             monkeypatch.setattr(native, name, getattr(kernels, name))
         monkeypatch.setattr(kernels, "SHARES", 3)  # so that each has several rounds
     else:
-        assert native.serve(torch.device("cuda"), torch.float32)
+        assert native.available(torch.device("cuda"), torch.float32)
     return kernels
 
 
@@ -51,15 +51,29 @@ def near(a, b, allowed):
     assert relative <= allowed, f"off by {relative:.1e}"
 
 
-@pytest.mark.skipif(
+ELSEWHERE = pytest.mark.skipif(
     INTERPRETED or torch.cuda.is_available(), reason="here they run on a GPU, or this is that run"
 )
-def test_interpreted():
-    """All that is below, on this machine's CPU."""
+
+
+def interpreted(*options):
+    """This file's tests on the CPU, in a process of their own."""
     pytest.importorskip("triton")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, *options]
     done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr
+
+
+@ELSEWHERE
+def test_one_case_of_each_kernel_passes_in_tritons_interpreter():
+    """The norm's with one activation and dtype; the others whole."""
+    interpreted("-k", "moments or nan or whitening or pool or (norm and shape0-dtype1 and GELU)")
+
+
+@ELSEWHERE
+@pytest.mark.deep
+def test_all_cases_pass_in_tritons_interpreter():
+    interpreted()
 
 
 @KERNELS
@@ -67,7 +81,7 @@ def test_interpreted():
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(5, 24, 7, 9), (12, 100, 3, 2)])
-def test_a_norm_and_its_activation(shape, dtype, act, training, gpu):
+def test_a_norm_and_its_activation_agree_with_autograd(shape, dtype, act, training, gpu):
     torch.manual_seed(0)
     norm = BatchNorm2d(shape[1], momentum=0.3).train(training).to(HERE)
     for t in (*norm.params.values(), *norm.buffers.values()):
@@ -97,7 +111,7 @@ def test_a_norm_and_its_activation(shape, dtype, act, training, gpu):
 @KERNELS
 @pytest.mark.parametrize("act", [ReLU, GELU])
 @pytest.mark.parametrize("last", [True, False])
-def test_whitening_and_its_activation(last, act, gpu):
+def test_whitening_and_its_activation_agree_with_autograd(last, act, gpu):
     torch.manual_seed(0)
     whiten = Whiten2d(3)
     whiten.params["bias"].normal_()
@@ -112,15 +126,14 @@ def test_whitening_and_its_activation(last, act, gpu):
     near(y, y64.detach(), 1e-5)
     near(dx, dx64, 1e-5)
     near(grads["bias"], db64, 1e-5)
-    stage.input_grad = False
-    dx, again = stage.backward(saved, dy)
+    dx, again = stage.backward(saved, dy, input_grad=False)
     assert dx is None and torch.equal(again["bias"], grads["bias"])
 
 
 @KERNELS
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(1, 1, 2, 2), (3, 24, 5, 4), (2, 64, 7, 31), (2, 600, 3, 9)])
-def test_a_pool_is_max_pool2d_to_the_bit(shape, dtype, gpu):
+def test_a_pool_is_bit_identical_to_max_pool2d(shape, dtype, gpu):
     """With ties, of which the first wins, and NaN, which wins over all."""
     torch.manual_seed(0)
     x = torch.randint(-2, 3, shape, device=HERE).to(dtype).contiguous(memory_format=torch.channels_last)
@@ -161,12 +174,12 @@ def test_nan_and_infinity_pass_as_in_the_layers(gpu):
 
 @CUDA
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_fused_net_is_no_further_from_float64_than_the_plain_one(dtype):
-    from tests.kernels.test_native import gradients, off, small_net
+def test_a_native_net_is_no_further_from_float64_than_the_plain_one(dtype):
+    from tests.kernels.test_native_forms import gradients, off, small_net
 
     torch.manual_seed(0)
     net = small_net(GELU).to("cuda")
-    fast = fused.fuse(net, torch.device("cuda"), dtype)
+    fast = lower(net, "native", torch.device("cuda"), dtype)
     assert [type(layer) for layer in fast.children.values()][1:4] == [type(net.children["2"]), Pool, NormAct]
     x, dz = pictures(40, 3, 17, 18, dtype=dtype), torch.randn(40, 10, device="cuda")
     start = {k: v.clone() for k, v in net.buffers.items()}

@@ -9,7 +9,7 @@ from nets.layers.adaptive_pool import AdaptiveAvgPool2d
 
 def test_an_infinite_gradient_reaches_its_own_window_only():
     layer = AdaptiveAvgPool2d(2)
-    y, saved = layer.forward(torch.randn(1, 1, 4, 4))
+    _, saved = layer.forward(torch.randn(1, 1, 4, 4))
     dy = torch.tensor([[float("inf"), 1.0], [2.0, 3.0]])[None, None]
     dx, _ = layer.backward(saved, dy)
     assert torch.equal(dx[0, 0], dy[0, 0].repeat_interleave(2, 0).repeat_interleave(2, 1) / 4)

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from nets.gradcheck import check
+from nets.layers.containers import Sequential
 from nets.layers.dropout import Dropout
 from tests.helpers import DEVICES, check_layer
 
@@ -36,3 +38,19 @@ def test_a_draw_of_exactly_p_is_kept(monkeypatch):
     """So that p = 0, where 0 may be drawn, drops nothing."""
     monkeypatch.setattr(torch, "rand_like", torch.zeros_like)
     assert torch.equal(Dropout(0.0).forward(torch.ones(3))[0], torch.ones(3))
+
+
+def test_the_reference_keeps_a_draw_of_exactly_p_too(monkeypatch):
+    monkeypatch.setattr(torch, "rand_like", torch.zeros_like)
+    assert torch.equal(Dropout(0.0).to_reference()(torch.ones(3)), torch.ones(3))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.4, 1.0])
+def test_the_reference_draws_as_often_as_the_layer(p):
+    """Else a layer behind it would drop other numbers than its own reference."""
+    layer, x = Dropout(p), torch.randn(40)
+    torch.manual_seed(0)
+    y, state = layer(torch.ones(40)), torch.get_rng_state()
+    torch.manual_seed(0)
+    assert torch.equal(layer.to_reference()(torch.ones(40)), y) and torch.equal(torch.get_rng_state(), state)
+    assert check(Sequential(Dropout(p), Dropout(0.5)), x.double()[None]).ok

@@ -51,7 +51,7 @@ def test_a_gradient_has_the_dtype_of_its_tensor(shape, make, name, options, dtyp
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("shape, make, name, options, dtype", LOW)
 def test_low_precision_keeps_the_dtype_and_comes_near_float64(shape, make, name, options, dtype, device):
-    """Numbers in dtype, weights and their gradients in float32, near the float64 result of the plain layer."""
+    """Numbers in dtype, weights and their gradients in float32, near the plain layer in float64."""
     layer, x = make(device), torch.randn(shape, device=device)
     if len(shape) == 4:
         x = x.contiguous(memory_format=torch.channels_last)

@@ -145,4 +145,4 @@ def test_require_names_the_option_that_a_layer_lacks():
 
 
 def test_the_options_of_an_example_are_in_its_name():
-    assert [text for text, _, _ in examples(Linear)][0] == "Linear(in_features=6, out_features=3)"
+    assert next(text for text, _, _ in examples(Linear)) == "Linear(in_features=6, out_features=3)"

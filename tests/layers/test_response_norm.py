@@ -37,10 +37,15 @@ def test_blocks_of_pictures_give_the_same_as_single_pictures():
         assert torch.equal(yi, y[i : i + 1]) and torch.equal(layer.backward(si, yi)[0], dx[i : i + 1])
 
 
-@pytest.mark.parametrize("wrong", [dict(size=0), dict(size=1.5), dict(size=3, alpha=-1e-4), dict(size=3, beta=-0.1),
-                                   dict(size=3, k=-1.0)])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(dict(size=0), dict(size=1.5), dict(size=3, alpha=-1e-4)),
+        *(dict(size=3, beta=-0.1), dict(size=3, k=-1.0)),
+    ],
+)
 def test_wrong_options_and_inputs_without_places_are_refused(wrong):
-    with pytest.raises(ValueError, match="must be (a whole number of at least 1|at least 0), not"):
+    with pytest.raises(ValueError, match=r"must be (a whole number of at least 1|at least 0), not"):
         LocalResponseNorm(**wrong)
     with pytest.raises(BatchError, match=r"LocalResponseNorm takes \(N, C, …\) with places, not \(2, 3\)"):
         LocalResponseNorm(1, 0, 0, 0).forward(torch.randn(2, 3))

@@ -1,4 +1,4 @@
-"""A layer or net as a torch.nn module: names, clones, sharing and modes; test_gradients.py has the numbers."""
+"""A layer or net as a torch.nn module: names, clones, sharing, modes; test_gradients.py has the numbers."""
 
 import copy
 
@@ -70,7 +70,7 @@ def test_layers_without_a_module_are_named_all_at_once():
     net = Sequential(Mine(), Linear(2, 2), Residual(Leaky()))
     with pytest.raises(ValueError, match=r"no torch.nn module for 0 \(Mine\), 2.body \(Leaky\)$"):
         to_module(net)
-    with pytest.raises(ValueError, match="no torch.nn module for Leaky$"):
+    with pytest.raises(ValueError, match=r"no torch.nn module for Leaky$"):
         to_module(Leaky())
 
 

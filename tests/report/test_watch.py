@@ -23,8 +23,8 @@ from nets.report import watch
 from nets.report.curves import panels
 from nets.report.progress import status
 from nets.training import config, log
-from nets.training.metrics import metrics
 from nets.training.log import Log
+from nets.training.metrics import metrics
 from nets.training.run import Run
 from tests.log_entries import facts, log_of, times, write
 
@@ -139,7 +139,7 @@ def test_the_last_line_is_the_result_that_training_printed(run, capsys):
     z, y = torch.randn(50, 7), torch.randint(7, (50,))
     few, target = torch.randn(50, 3), torch.randint(3, (50,))
     toy = metrics(torch.tensor([[0.2], [0.95]]), torch.tensor([[0.0], [1.0]]))
-    for found, classes in ((metrics(z, y), "abcdefg"), (report(few, target), "abc"), (toy, "")):
+    for found, classes in ((metrics(z, y), "abcdefg"), (metrics(few, target), "abc"), (toy, "")):
         (folder / "result.json").write_text(json.dumps(found.facts(classes) | {"name": "a", "seconds": 1}))
         assert look(folder, capsys=capsys).endswith(f"\n{found.line()}\n")
     for bad in ("", "{}", "[]", "3", '{"chance": {}}', '{"within": 3}', '{"chance": {"x": 1}}'):

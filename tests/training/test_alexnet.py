@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn import functional as F
 
 from nets.bench import same_curve
 from nets.commands import enlarge
@@ -16,9 +15,8 @@ from nets.commands import same_curve as command
 from nets.commands.targets import narrow
 from nets.common.errors import DataError, MismatchError, UsageError
 from nets.data import datasets as data
-from nets.data.augment import color_axes, color_jitter, crop_and_flip
-from nets.data.sampler import EpochPlan, epoch_plan
-from nets.data.tta import center_crop, predict_tta, ten_crop
+from nets.data.augment import crop_and_flip
+from nets.data.sampler import epoch_plan
 from nets.layers.init import init_gaussian
 from nets.layers.linear import Linear
 from nets.training import config, make
@@ -88,81 +86,6 @@ def test_init_gaussian():
         Linear(2, 2, init_std=-1.0)
     with pytest.raises(ValueError, match="init_bias is for a layer that has a bias"):
         Linear(2, 2, bias=False, init_bias=1.0)
-
-
-def test_random_crops_are_cut_from_anywhere_and_no_further():
-    conf, augment = config.Data(source="folder", size=9, crop_size=6), config.Augment(flip="random")
-    plan = epoch_plan(500, (3, 6, 6), conf, augment, 0, 0, "cpu")
-    assert sorted(set(plan.shift.flatten().tolist())) == [0, 1, 2, 3]
-    x = torch.randint(0, 256, (500, 9, 9, 3), dtype=torch.uint8)
-    got = crop_and_flip(x, plan, 6)
-    assert got.shape == (500, 6, 6, 3)
-    for k in range(20):
-        i, j = plan.shift[k].tolist()
-        want = x[plan.order[k], i : i + 6, j : j + 6]
-        assert torch.equal(got[k], want.flip(1) if plan.flip[k] else want)
-    one = EpochPlan(torch.tensor([3]), torch.tensor([[3, 0]]))
-    assert torch.equal(crop_and_flip(x, one, 6)[0], x[3, 3:, :6])
-
-
-def test_color_axes_are_the_covariances_eigenvectors():
-    mix = torch.tensor([[40.0, 10.0, 0.0], [30.0, -10.0, 5.0], [20.0, 5.0, -10.0]])
-    x = (torch.randn(6, 30, 40, 3) @ mix.T + 128).round().clamp(0, 255).to(torch.uint8)
-    axes = color_axes(x)
-    pixels = x.reshape(-1, 3).double() / 255
-    covariance = torch.cov(pixels.T, correction=0)
-    torch.testing.assert_close((axes @ axes.T).double(), covariance, rtol=1e-4, atol=1e-7)
-    apart = axes.T @ axes
-    assert (apart - apart.diag().diag()).abs().max() < 1e-5 * apart.max()
-    assert torch.equal(color_axes(x[:1].expand(6, -1, -1, -1), max_images=2), color_axes(x[:1]))
-
-
-def test_color_jitter_moves_a_whole_picture_along_the_axes():
-    parts = config.Data(source="folder"), config.Augment(color_jitter=0.1)
-    plan = epoch_plan(4000, (3, 2, 2), *parts, 0, 0, "cpu")
-    assert plan.color.shape == (4000, 3) and abs(plan.color.std() - 0.1) < 3e-3
-    again, other = (epoch_plan(4000, (3, 2, 2), *parts, 0, epoch, "cpu") for epoch in (0, 1))
-    assert torch.equal(plan.color, again.color) and not torch.equal(plan.color, other.color)
-    axes, std = (
-        torch.tensor([[1.0, 0.0, 0.2], [0.0, 2.0, 0.1], [0.5, 0.0, 0.3]]),
-        torch.tensor([0.2, 0.3, 0.4]),
-    )
-    x = torch.randn(2, 3, 4, 5)
-    y = color_jitter(x, torch.tensor([[0.1, -0.2, 0.3], [0.0, 0.0, 0.0]]), axes, std)
-    light = torch.tensor([0.1 + 0.06, -0.4 + 0.03, 0.05 + 0.09]) / std
-    torch.testing.assert_close(y[0], x[0] + light[:, None, None])
-    assert torch.equal(y[1], x[1])
-    assert color_jitter(x.bfloat16(), torch.randn(2, 3), axes, std).dtype == torch.bfloat16
-
-
-def test_ten_views_are_torchvisions():
-    from torchvision.transforms.functional import ten_crop as theirs
-
-    x = torch.randn(2, 3, 9, 11)  # torchvision rounds an odd rest up
-    want = theirs(x, 5)
-    order = [0, 1, 2, 3, 4, 6, 5, 8, 7, 9]  # torchvision cuts the mirrored picture, we mirror what was cut
-    assert all(torch.equal(mine, want[i]) for mine, i in zip(ten_crop(x, 5), order, strict=True))
-    assert torch.equal(center_crop(x, 5), ten_crop(x, 5)[4])
-
-
-class Mean:
-    """A net whose two outputs depend on what it sees."""
-
-    def forward(self, x):
-        self.shapes = [*getattr(self, "shapes", []), x.shape]
-        return torch.stack([x[:, 0, 0, 0], x.mean((1, 2, 3))], 1), None
-
-
-def test_answers_of_ten_views_are_averaged_after_the_softmax():
-    x, net = 3 * torch.randn(2, 3, 9, 8), Mean()
-    z = predict_tta(net, x, "ten_crop", 5)
-    want = torch.stack([F.softmax(Mean().forward(v)[0], 1) for v in ten_crop(x, 5)]).mean(0)
-    torch.testing.assert_close(F.softmax(z, 1), want)
-    torch.testing.assert_close(z.exp().sum(1), torch.ones(2))  # probabilities already
-    assert net.shapes == 10 * [(2, 3, 5, 5)]
-    torch.testing.assert_close(predict_tta(net, x, "none", 5), Mean().forward(center_crop(x, 5))[0])
-    assert torch.equal(predict_tta(net, x, "none"), Mean().forward(x)[0])
-    assert predict_tta(net, x.bfloat16(), "ten_crop", 5).dtype == torch.float32
 
 
 @pytest.mark.parametrize(

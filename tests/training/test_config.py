@@ -100,20 +100,20 @@ def test_what_is_wrong_is_named(tmp_path, override, message):
 
 @pytest.mark.parametrize("text", ["a = ", "\x00", "[net", 'x = "' + "[" * 10])
 def test_what_is_no_toml(tmp_path, text):
-    with pytest.raises(UsageError, match="c.toml"):
+    with pytest.raises(UsageError, match=r"c\.toml"):
         config.load(write(tmp_path, text))
 
 
 def test_deep_nesting_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="c.toml"):
+    with pytest.raises(UsageError, match=r"c\.toml"):
         config.load(write(tmp_path, "x = " + "[" * 100_000))
 
 
 def test_a_missing_and_a_binary_file(tmp_path):
-    with pytest.raises(UsageError, match="nowhere.toml: no such file, and no shipped config has this name"):
+    with pytest.raises(UsageError, match=r"nowhere.toml: no such file$"):
         config.load(tmp_path / "nowhere.toml")
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="b.toml"):
+    with pytest.raises(UsageError, match=r"b\.toml"):
         config.load(tmp_path / "b.toml")
 
 
@@ -200,7 +200,7 @@ def test_an_override_may_have_spaces_and_numbers_as_people_write_them(tmp_path):
     assert config.load(path, ["name=a.1"]).name == "a.1"
 
 
-def test_a_layer_of_ones_own_is_no_business_of_the_config(tmp_path):
+def test_a_custom_layer_type_is_read(tmp_path):
     own = 'net.layers=["Flatten", { type = "mine:RMSNorm", eps = 1e-6 }]'
     conf = config.load(write(tmp_path, MINIMAL), [own])
     assert conf.net.layers[1] == {"type": "mine:RMSNorm", "eps": 1e-6}
@@ -219,12 +219,13 @@ def test_a_config_is_found_by_path_or_by_the_name_of_a_shipped_one(tmp_path, mon
     assert config.find_config("digits").read_text() == MINIMAL
     for name, hint in (
         ("cifar", "cifar10"),
-        ("configs/dens.toml", "dense"),
         ("\0", "digits"),
         ("x" * 5000, "digits"),
     ):
         with pytest.raises(UsageError, match=f"no such file, and no shipped config has this name; .*{hint}"):
             config.find_config(name)
+    with pytest.raises(UsageError, match=r'^config configs/dens.toml: no such file; did you mean "dense"\?$'):
+        config.find_config("configs/dens.toml")
 
 
 def test_a_wheel_has_its_configs_inside_the_package(tmp_path, monkeypatch):

@@ -100,7 +100,9 @@ def test_a_step_that_cannot_be_captured_runs_after_one_warning(cuda):
         return (w.add_(x),)
 
     captured = Captured(cuda.of(step), lambda: [w])
-    with pytest.warns(UserWarning, match="runs without one: operation not permitted when stream is capturing$"):
+    with pytest.warns(
+        UserWarning, match="runs without one: operation not permitted when stream is capturing$"
+    ):
         assert captured(torch.ones(()))[0] == 1
     assert captured(torch.ones(()))[0] == 2 and cuda.replays == 0
 

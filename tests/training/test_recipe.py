@@ -5,10 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from nets.data import augment, sampler
 from nets.data.datasets import Dataset
-from nets.data.selection import Selection
-from nets.data.tta import TTA, least_certain, predict_tta
+from nets.data.tta import least_certain
 from nets.layers.containers import Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.linear import Flatten, Linear
@@ -18,49 +16,14 @@ from nets.optim.param_groups import frozen_names
 from nets.optim.schedules import lr_factor
 from nets.optim.sgd import SGD
 from nets.training import config
-from nets.training.config import Augment, Data, Eval
+from nets.training.config import Eval
 from nets.training.evaluate import outputs
-from nets.training.step import train_step
 from nets.training.hooks import Hook
 from nets.training.run import Run
+from nets.training.step import train_step
 from tests.helpers import tensors
 
 CPU = torch.device("cpu")
-
-
-def plan_of(n, epoch=0):
-    return sampler.epoch_plan(
-        n, (3, 4, 4), Data(), Augment(crop_padding=1, flip="alternating"), 0, epoch, CPU
-    )
-
-
-def test_nobody_sits_out_before_their_time_or_of_the_harder_half():
-    selection = Selection(100, 0.5, skip_after_epochs=2, device=CPU)
-    for epoch in range(2):
-        assert len(selection.select(plan_of(100), 0, epoch).order) == 100
-        assert (selection.weight == 1).all()
-    selection.update(torch.arange(100), torch.arange(100.0))
-    chosen = selection.select(plan_of(100), 0, 2)
-    assert len(chosen.order) == 75 == 100 - selection.num_skipped(2)
-    assert set(range(50, 100)) <= set(chosen.order.tolist())
-    assert len(chosen.shift) == len(chosen.flip) == 75
-    whole = plan_of(100)
-    kept = [i for i, k in enumerate(whole.order.tolist()) if k in set(chosen.order.tolist())]
-    assert torch.equal(chosen.order, whole.order[kept]) and torch.equal(chosen.shift, whole.shift[kept])
-
-
-def test_who_stays_counts_for_those_who_sit_out():
-    selection = Selection(1000, 0.4, skip_after_epochs=0, device=CPU)
-    selection.update(torch.arange(1000), torch.rand(1000))
-    gradient, draws = torch.rand(1000), []
-    for epoch in range(400):
-        chosen = selection.select(plan_of(1000, epoch), 0, epoch)
-        draws.append((selection.weight * gradient)[chosen.order].sum())
-    assert torch.stack(draws).mean() == pytest.approx(gradient.sum().item(), rel=0.005)
-    assert torch.stack(draws).std() > 0
-    again = Selection(1000, 0.4, skip_after_epochs=0, device=CPU)
-    again.update(torch.arange(1000), selection.scores)
-    assert torch.equal(chosen.order, again.select(plan_of(1000, 399), 0, 399).order)
 
 
 def test_the_weighted_step_tells_what_each_sample_taught():
@@ -75,14 +38,6 @@ def test_the_weighted_step_tells_what_each_sample_taught():
     assert torch.allclose(scores, dz.abs().sum(1)) and torch.allclose(value, loss(z, y)[0])
     wanted = plain["0.weight"] - 0.5 * (dz * weight[:, None]).T @ x
     assert torch.allclose(net.params["0.weight"], wanted, atol=1e-6)
-
-
-def test_resize_is_bilinear_and_keeps_the_layout():
-    x = torch.arange(4.0).expand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
-    y = augment.resize(x, 2)
-    assert y.shape == (2, 3, 2, 2) and y.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(y[0, 0, 0], torch.tensor([0.5, 2.5]))
-    assert augment.resize(x.bfloat16(), 3).dtype == torch.bfloat16
 
 
 def test_schedules_go_no_lower_than_min_factor():
@@ -138,40 +93,11 @@ def test_a_layer_used_twice_keeps_its_dx_in_the_second_place():
     assert found.keys() == wanted.keys() and all(torch.equal(g, wanted[k]) for k, g in found.items())
 
 
-def test_views_of_six_are_the_mean_of_mirrored_and_moved():
-    torch.manual_seed(0)
-    x = torch.randn(2, 3, 6, 6).contiguous(memory_format=torch.channels_last)
-    views = TTA["six_view"](x)
-    assert len(views) == 6 and sum(w for w, _ in views) == 1
-    assert all(v.shape == x.shape for _, v in views)
-    moved = views[2][1]
-    assert torch.equal(moved[:, :, 1:, 1:], x[:, :, :-1, :-1]) and torch.equal(
-        moved[:, :, 0, 1:], x[:, :, 1, :-1]
-    )
-    assert torch.equal(views[3][1], moved.flip(3))
-    assert torch.equal(views[4][1][:, :, :-1, :-1], x[:, :, 1:, 1:])
-    net = frozen_net().eval()
-    by_hand = sum(w * net.forward(v)[0] for w, v in views)
-    assert torch.allclose(predict_tta(net, x, "six_view"), by_hand, atol=1e-6)
-    assert torch.equal(predict_tta(net, x, "none"), net.forward(x)[0])
-
-
-def test_views_of_the_corners_reach_every_neighbour():
-    x = torch.arange(36.0).reshape(1, 1, 6, 6).expand(1, 3, 6, 6)
-    views = TTA["corners"](x)
-    assert len(views) == 10 and sum(w for w, _ in views) == pytest.approx(1)
-    middles = {v[0, 0, 2, 2].item() for _, v in views[::2]}
-    assert middles == {x[0, 0, i, j].item() for i, j in [(2, 2), (1, 1), (3, 3), (1, 3), (3, 1)]}
-
-
-def test_only_the_doubtful_are_looked_at_again():
-    z = torch.tensor([[9.0, 0, 0], [1, 1.1, 0], [0, 5, 0], [2, 2, 2]])
-    assert least_certain(z, 0.5).tolist() == [1, 3]
-    assert least_certain(z, 0.0).tolist() == []
-    torch.manual_seed(0)
+def test_tta_fraction_augments_the_least_certain_images_alone():
     net = frozen_net()
     x = torch.randint(256, (10, 8, 8, 3), dtype=torch.uint8)
-    d = Dataset(x, None, x, None, ("a", "b"), torch.full((3,), 0.5), torch.full((3,), 0.3))
+    y = torch.zeros(10, dtype=torch.int64)
+    d = Dataset(x, y, x, y, ("a", "b"), torch.full((3,), 0.5), torch.full((3,), 0.3))
     one = outputs(net, x, d, torch.float32, True)
     all_six = outputs(net, x, d, torch.float32, True, settings=Eval("six_view"))
     some = outputs(net, x, d, torch.float32, True, settings=Eval("six_view", 0.3))

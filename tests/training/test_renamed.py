@@ -19,7 +19,7 @@ VALUES = [(key, old, new) for key, values in RENAMED_VALUES.items() for old, new
 
 
 def refused(tmp_path, text, *overrides):
-    """What is said of a config."""
+    """The error of a config."""
     (tmp_path / "c.toml").write_text(text)
     with pytest.raises(UsageError) as e:
         config.load(tmp_path / "c.toml", overrides)
@@ -70,7 +70,7 @@ def test_an_old_value_is_refused_with_the_new_one(key, old, new, tmp_path):
         assert refused(tmp_path, NET, f"{before}={old}") == wanted
 
 
-def test_a_whole_config_of_before(tmp_path):
+def test_an_old_config_is_refused_key_by_key(tmp_path):
     """Its keys are refused one after the other, until none is left."""
     text = (
         NET

@@ -21,7 +21,7 @@ from nets.report.run_figures import Figures
 from nets.tools import survive
 from nets.training import checkpoint, config, lock, predict
 from nets.training.guard import Guard
-from nets.training.hooks import CheckpointHook, Evaluate, Hook
+from nets.training.hooks import Evaluate, Hook
 from nets.training.make import make_loss, make_net, make_optimizer
 from nets.training.metrics import RunningMetrics
 from nets.training.run import Run

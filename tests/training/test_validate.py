@@ -226,6 +226,6 @@ def test_a_net_is_tried_without_memory_and_stays_as_it_is(dtype):
 def test_a_run_validates_before_it_writes(tmp_path):
     with pytest.raises(UsageError, match="gray images have no colors"):
         Run.from_config(changed({"augment.color_jitter": 0.1}), torch.device("cpu"), tmp_path / "run")
-    with pytest.raises(UsageError, match="train.progressive_sizes: the net can't take 3 × 3: a window"):
+    with pytest.raises(UsageError, match=r"train\.progressive_sizes: the net can't take 3 × 3: a window"):
         Run.from_config(changed({"train.progressive_sizes": (3,)}), torch.device("cpu"), tmp_path / "run")
     assert not (tmp_path / "run").exists()

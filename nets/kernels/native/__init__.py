@@ -1,15 +1,15 @@
-"""Our own kernels, called as operators: in C++ for a CPU, in Triton for a GPU.
+"""This project's kernels as operators of torch: in C++ for a CPU, in Triton for a GPU.
 
-    cpp.py         C++ is compiled once, by the machine's compiler
+    cpp.py         compiles the C++ sources at first use
     common.h       vectors of 16 numbers, bfloat16
-    amx.h          a processor's matrix unit
+    amx.h          the matrix unit of some processors
     winograd.h     a 3 x 3 convolution of 2 x 2 places with 16 multiplications, and its derivatives
     conv.cpp       3 x 3 convolutions and their gradients, with and without a pool behind them
     pointwise.cpp  a norm and its activation in one pass
-    gpu.py         the same for a GPU, and a pool
+    gpu.py         a norm and its activation on a GPU, and a pool
 
-Each is a formula that a layer has in plain form too. Where there is no compiler, or on a device or
-for a type that these don't serve, `serve` says no, and layers do without.
+The formulas are those of the layers. `available` is False if there is no compiler, and for devices and
+dtypes without kernels. Layers then have the forms of backend "torch", or their own formulas.
 """
 
 import ctypes
@@ -22,37 +22,38 @@ from torch import Tensor
 
 from nets.kernels.native.cpp import library, reason
 
+# dtypes of the kernels on a CPU, with the suffix of the functions' names
 TYPES = {torch.float32: "f32", torch.bfloat16: "bf16"}
-ON_A_GPU = (*TYPES, torch.float16)
+GPU_TYPES = (*TYPES, torch.float16)
 ACTS = ("none", "relu", "gelu")
 
 
-def serve(device: torch.device, dtype: torch.dtype) -> bool:
-    """Are there kernels for this device and type? They are compiled when this is first asked."""
+def available(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether there are kernels for this device and dtype. The first call compiles them."""
     if device.type == "cuda":
-        return dtype in ON_A_GPU and _have_triton()
-    return convolves(device, dtype)
+        return dtype in GPU_TYPES and _has_triton()
+    return has_convolutions(device, dtype)
 
 
-def convolves(device: torch.device, dtype: torch.dtype) -> bool:
-    """Are there kernels for convolutions too? A GPU's are the library's."""
-    return device.type == "cpu" and dtype in TYPES and _have()
+def has_convolutions(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the kernels include convolutions. On a GPU, the library's are used."""
+    return device.type == "cpu" and dtype in TYPES and _has_library()
 
 
-def _have() -> bool:
+def _has_library() -> bool:
     return library() is not None
 
 
-# what torch.compiler.assume_constant_result sets; that function imports all of torch._dynamo, in a second
-_have._dynamo_marked_constant = True
+# As the decorator torch.compiler.assume_constant_result, which would import torch._dynamo and take a second.
+_has_library._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 @functools.cache
-def _have_triton() -> bool:
-    """Is there Triton, with what it compiles by, and a GPU for it? Then its kernels are operators too."""
+def _has_triton() -> bool:
+    """Whether Triton works here. If it does, its kernels are registered as the operators for CUDA."""
     if not any(shutil.which(name) for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name):
-        return False  # each kernel's launcher is a little C
-    if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):  # without bfloat16
+        return False  # Triton compiles a launcher in C for each kernel
+    if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):  # GPUs without bfloat16
         return False
     try:
         from nets.kernels.native import gpu
@@ -65,22 +66,23 @@ def _have_triton() -> bool:
 
 
 def rows(x: Tensor) -> Tensor:
-    """Pictures (N, C, H, W) as (N, H, W, C), without a gap: a view of what is channels_last."""
+    """Images (N, C, H, W) as contiguous (N, H, W, C): a view if x is channels_last, else a copy."""
     return x.permute(0, 2, 3, 1).contiguous()
 
 
-def _count(x: Tensor):
-    """How many rows of channels pictures x are, for a kernel."""
+def _row_count(x: Tensor):
+    """The number of rows of C channels in images x, as a C long."""
     return ctypes.c_long(x.numel() // x.shape[1])
 
 
 def _like(x: Tensor, shape=None, dtype=None) -> Tensor:
-    """Room for pictures of `shape`, by default x's, channels_last."""
+    """An uninitialized channels_last tensor with the shape and dtype of x, unless they are given."""
     n, c, h, w = shape or x.shape
     return x.new_empty((n, h, w, c), dtype=dtype or x.dtype).permute(0, 3, 1, 2)
 
 
 def _call(name: str, x: Tensor, *args):
+    """Call the C function `name` for x's dtype. Tensors are passed as pointers to their data."""
     function = getattr(library(), f"{name}_{TYPES[x.dtype]}")
     function(*(ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in args))
 
@@ -89,7 +91,7 @@ _operators = torch.library.Library("handwritten", "DEF")
 
 
 def _declare(signature: str, fake):
-    """An operator, which a compiler calls and doesn't look into; fake gives results without numbers."""
+    """Define an operator, which torch.compile calls as it is. fake returns results without values."""
     name = signature.partition("(")[0]
     _operators.define(signature, tags=[torch.Tag.needs_exact_strides])
     torch.library.register_fake(f"handwritten::{name}", fake, lib=_operators)
@@ -97,7 +99,7 @@ def _declare(signature: str, fake):
 
 
 def _operator(signature: str, fake):
-    """The same, with a function that does it on a CPU."""
+    """Decorator: define an operator that runs the decorated function on a CPU."""
 
     def register(function):
         operator = _declare(signature, fake)
@@ -108,20 +110,20 @@ def _operator(signature: str, fake):
 
 
 def _sizes(x: Tensor, o: int, hw=None):
-    """N, H, W, C and O, as the kernels take them."""
+    """N, H, W, C and O: arguments of the kernels. hw replaces the height and width of x."""
     n, c, h, w = x.shape
     return n, *(hw or (h, w)), c, o
 
 
 def _filters(w: Tensor, bias: Tensor | None = None):
-    """w as float32 in order, bias likewise, and how many numbers lie between w's filters, its channels."""
+    """w in contiguous float32, bias in float32 (zeros for None), and w's strides of filters and channels."""
     w = w.float().contiguous()
     bias = w.new_zeros(len(w)) if bias is None else bias.float().contiguous()
     return w, bias, (ctypes.c_long(9 * w.shape[1]), ctypes.c_long(9))
 
 
-def _turned(w: Tensor):
-    """The same of w with inputs for outputs."""
+def _transposed(w: Tensor):
+    """As _filters, with inputs and outputs exchanged and without a bias."""
     w, _, (filters, channels) = _filters(w)
     return w, w.new_zeros(w.shape[1]), (channels, filters)
 
@@ -133,8 +135,8 @@ def _turned(w: Tensor):
 def conv(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
     """A 3 × 3 convolution, stride 1, padding 1: x (N, C, H, W), w (O, C, 3, 3), bias (O) or None."""
     y, a = _like(x, (len(x), len(w), *x.shape[2:])), rows(x)
-    w, bias, apart = _filters(w, bias)
-    _call("convolve", x, a, w, bias, y, *_sizes(x, len(w)), *apart, 0)
+    w, bias, strides = _filters(w, bias)
+    _call("convolve", x, a, w, bias, y, *_sizes(x, len(w)), *strides, 0)
     return y
 
 
@@ -143,36 +145,39 @@ def conv(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
     lambda dy, w: _like(dy, (dy.shape[0], w.shape[1], *dy.shape[2:])),
 )
 def conv_input_gradient(dy: Tensor, w: Tensor) -> Tensor:
-    """Its dx (N, C, H, W): dy (N, O, H, W) convolved with w turned round."""
+    """dx (N, C, H, W) of the convolution: dy (N, O, H, W) convolved with w, rotated by 180 degrees."""
     dx, a = _like(dy, (len(dy), w.shape[1], *dy.shape[2:])), rows(dy)
-    w, nothing, apart = _turned(w)
-    _call("convolve", dy, a, w, nothing, dx, *_sizes(dy, w.shape[1]), *apart, 1)
+    w, zeros, strides = _transposed(w)
+    _call("convolve", dy, a, w, zeros, dx, *_sizes(dy, w.shape[1]), *strides, 1)
     return dx
 
 
-def _no_dw(x, dy):
+def _empty_dw(x, dy):
     return x.new_empty((dy.shape[1], 3, 3, x.shape[1]), dtype=torch.float32).permute(0, 3, 1, 2)
 
 
-@_operator("conv_weight_gradient(Tensor x, Tensor dy) -> Tensor", _no_dw)
+@_operator("conv_weight_gradient(Tensor x, Tensor dy) -> Tensor", _empty_dw)
 def conv_weight_gradient(x: Tensor, dy: Tensor) -> Tensor:
-    """Its dw (O, C, 3, 3), float32."""
-    dw, a, b = _no_dw(x, dy), rows(x), rows(dy)
+    """dw (O, C, 3, 3) of the convolution, float32."""
+    dw, a, b = _empty_dw(x, dy), rows(x), rows(dy)
     _call("weight_gradient", x, a, b, dw, *_sizes(x, dy.shape[1]))
     return dw
 
 
-def _pooled(x, w, bias):
+def _empty_pool(x: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     shape = x.shape[0], w.shape[0], x.shape[2] // 2, x.shape[3] // 2
     return _like(x, shape), _like(x, shape, torch.uint8)
 
 
-@_operator("conv_pool(Tensor x, Tensor w, Tensor? bias) -> (Tensor, Tensor)", _pooled)
+@_operator("conv_pool(Tensor x, Tensor w, Tensor? bias) -> (Tensor, Tensor)", _empty_pool)
 def conv_pool(x: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The same, then the largest of each 2 × 2, and which it was, 0 to 3 in row order, a byte each."""
-    (y, winner), a = _pooled(x, w, bias), rows(x)
-    w, bias, apart = _filters(w, bias)
-    _call("convolve_pool", x, a, w, bias, y, winner, *_sizes(x, len(w)), *apart)
+    """A convolution and a 2 × 2 max pool: (y, winner), both (N, O, H // 2, W // 2).
+
+    winner: which of a window's four results is the largest, 0 to 3 in row order, uint8.
+    """
+    (y, winner), a = _empty_pool(x, w, bias), rows(x)
+    w, bias, strides = _filters(w, bias)
+    _call("convolve_pool", x, a, w, bias, y, winner, *_sizes(x, len(w)), *strides)
     return y, winner
 
 
@@ -181,35 +186,36 @@ def conv_pool(x: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor
     lambda dy, winner, w, height, width: _like(dy, (dy.shape[0], w.shape[1], height, width)),
 )
 def conv_pool_input_gradient(dy: Tensor, winner: Tensor, w: Tensor, height: int, width: int) -> Tensor:
-    """dx of both, for pictures of height × width."""
+    """dx of convolution and pool, (N, C, height, width)."""
     dx, a, b = _like(dy, (len(dy), w.shape[1], height, width)), rows(dy), rows(winner)
-    w, nothing, apart = _turned(w)
-    _call("unpool_convolve", dy, a, b, w, nothing, dx, *_sizes(dy, w.shape[1], (height, width)), *apart)
+    w, zeros, strides = _transposed(w)
+    _call("unpool_convolve", dy, a, b, w, zeros, dx, *_sizes(dy, w.shape[1], (height, width)), *strides)
     return dx
 
 
 @_operator(
     "conv_pool_weight_gradient(Tensor x, Tensor dy, Tensor winner) -> Tensor",
-    lambda x, dy, winner: _no_dw(x, dy),
+    lambda x, dy, winner: _empty_dw(x, dy),
 )
 def conv_pool_weight_gradient(x: Tensor, dy: Tensor, winner: Tensor) -> Tensor:
-    """dw of both, float32."""
-    dw, a, b, c = _no_dw(x, dy), rows(x), rows(dy), rows(winner)
+    """dw of convolution and pool, (O, C, 3, 3), float32."""
+    dw, a, b, c = _empty_dw(x, dy), rows(x), rows(dy), rows(winner)
     _call("unpool_weight_gradient", x, a, b, c, dw, *_sizes(x, dy.shape[1]))
     return dw
 
 
-@_operator("moments(Tensor x) -> (Tensor, Tensor)", lambda x: _two(x))
+@_operator("moments(Tensor x) -> (Tensor, Tensor)", lambda x: _empty_moments(x))
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Each channel's mean and variance (divided by their number), float32 (C)."""
-    mean, var = _two(x)
+    """Each channel's mean and (biased) variance, float32 (C)."""
+    mean, var = _empty_moments(x)
     a = rows(x)
-    _call("moments", x, a, _count(x), x.shape[1], mean, var)
+    _call("moments", x, a, _row_count(x), x.shape[1], mean, var)
     return mean, var
 
 
-def _two(x):
-    return tuple(x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2))
+def _empty_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    mean, var = (x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2))
+    return mean, var
 
 
 @_operator(
@@ -217,23 +223,27 @@ def _two(x):
     lambda x, mean, scale, bias, act: _like(x),
 )
 def act_forward(x: Tensor, mean: Tensor, scale: Tensor, bias: Tensor, act: str) -> Tensor:
-    """f((x − mean)·scale + bias), each of them float32 (C); act names f, one of ACTS."""
+    """f((x − mean)·scale + bias) with mean, scale and bias float32 (C). act: the name of f, one of ACTS."""
     y, a = _like(x), rows(x)
-    _call("act_forward", x, a, y, _count(x), x.shape[1], mean, scale, bias, ACTS.index(act))
+    _call("act_forward", x, a, y, _row_count(x), x.shape[1], mean, scale, bias, ACTS.index(act))
     return y
 
 
 @_operator(
-    "bias_act_backward(Tensor x, Tensor dy, Tensor bias, str act, bool wanted) -> (Tensor, Tensor)",
-    lambda x, dy, bias, act, wanted: (_like(x) if wanted else x.new_empty(0), bias.new_empty(bias.shape)),
+    "bias_act_backward(Tensor x, Tensor dy, Tensor bias, str act, bool input_grad) -> (Tensor, Tensor)",
+    lambda x, dy, bias, act, input_grad: (
+        _like(x) if input_grad else x.new_empty(0),
+        bias.new_empty(bias.shape),
+    ),
 )
-def bias_act_backward(x: Tensor, dy: Tensor, bias: Tensor, act: str, wanted: bool):
-    """The backward of f(x + bias): (dx, dbias). dx is left out, and empty, unless it is wanted."""
-    dx = _like(x) if wanted else x.new_empty(0)
-    sums, one, nothing = bias.new_empty((2, len(bias))), torch.ones_like(bias), torch.zeros_like(bias)
+def bias_act_backward(x: Tensor, dy: Tensor, bias: Tensor, act: str, input_grad: bool):
+    """The backward of f(x + bias): (dx, dbias). Without input_grad, dx isn't computed, and is empty."""
+    dx = _like(x) if input_grad else x.new_empty(0)
+    sums, ones, zeros = bias.new_empty((2, len(bias))), torch.ones_like(bias), torch.zeros_like(bias)
     a, b = rows(x), rows(dy)
-    to = dx if wanted else None
-    _call("act_backward", x, a, b, to, _count(x), x.shape[1], nothing, one, bias, sums, ACTS.index(act))
+    dx_or_null = dx if input_grad else None
+    options = (zeros, ones, bias, sums, ACTS.index(act))
+    _call("act_backward", x, a, b, dx_or_null, _row_count(x), x.shape[1], *options)
     return dx, sums[0].clone()
 
 
@@ -243,18 +253,19 @@ def bias_act_backward(x: Tensor, dy: Tensor, bias: Tensor, act: str, wanted: boo
     lambda x, dy, mean, rstd, scale, bias, act, training: (_like(x), mean.new_empty((2, len(mean)))),
 )
 def norm_act_backward(x, dy, mean, rstd, scale, bias, act: str, training: bool):
-    """The backward of f((x − mean)·scale + bias), with scale = γ·rstd, mean and rstd x's own in training.
+    """The backward of f((x − mean)·scale + bias) with scale = γ·rstd.
 
-    Returns dx, and (2, C): the sums of g = dy·f' and of g·(x − mean), from which dβ and dγ follow.
+    In training, mean and rstd depend on x. Returns dx, and the sums (2, C) of g = dy·f' and of
+    g·(x − mean), from which dβ and dγ follow.
     """
     dx, sums = _like(x), mean.new_empty((2, len(mean)))
     a, b = rows(x), rows(dy)
-    of = (mean, rstd, scale, bias, sums, ACTS.index(act), int(training))
-    _call("norm_act_backward", x, a, b, dx, _count(x), x.shape[1], *of)
+    options = (mean, rstd, scale, bias, sums, ACTS.index(act), int(training))
+    _call("norm_act_backward", x, a, b, dx, _row_count(x), x.shape[1], *options)
     return dx, sums
 
 
-# on a GPU alone: on a CPU a pool is done with the convolution before it
+# Only on a GPU. On a CPU, conv_pool computes a pool together with the convolution before it.
 pool = _declare(
     "pool(Tensor x) -> (Tensor, Tensor)",
     lambda x: tuple(

@@ -1,8 +1,8 @@
-// The matrix unit that some processors have (Intel's AMX): 32 x 32 sums of products of bfloat16 at once.
+// The matrix unit of some processors (Intel's AMX): 32 x 32 sums of products of bfloat16 at once.
 //
-// It has eight registers of 16 rows of 64 bytes. Four hold the sums; with two of a and two of b beside
-// them, every 16 words of a row that are loaded are multiplied with 32 others. The system gives the
-// registers to a process that asks for them, and a thread that has set them up hands them back.
+// It has eight registers of 16 rows of 64 bytes. Four hold the sums, two hold a, two hold b. So each row of
+// 16 words that is loaded is multiplied with 32 others. A process must ask the system for permission to use
+// the registers. A thread configures them before use and releases them afterwards.
 #pragma once
 #include "common.h"
 #if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(HAVE_BF16) && defined(__linux__)
@@ -14,20 +14,20 @@
 constexpr int SIDE = 32;  // of a square of sums
 
 #ifdef HAVE_AMX
-// May this process use the unit?
+// Whether this process has permission to use the unit.
 static inline bool have_amx() {
     constexpr int ASK = 0x1023, TILES = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     static const bool may = syscall(SYS_arch_prctl, ASK, TILES) == 0;
     return may;
 }
 
-// The unit's registers are a thread's as long as this lives.
+// Configures the unit's registers for this thread, and releases them when it is destroyed.
 struct Unit {
     const bool on;
     explicit Unit(bool on) : on(on) {
         alignas(64) uint8_t setting[64] = {1};
         for (int k = 0; k < 8; k++) setting[16 + 2 * k] = 64, setting[48 + k] = 16;  // bytes a row, rows
-        asm volatile("" ::"r"(setting) : "memory");  // some compilers think that it reads 8 bytes
+        asm volatile("" ::"r"(setting) : "memory");  // some compilers assume that it reads only 8 bytes
         if (on) _tile_loadconfig(setting);
     }
     ~Unit() {
@@ -35,12 +35,13 @@ struct Unit {
     }
 };
 
-// m[r][o] (+)= a[r][k] * b[k][o], K words, a multiple of 16; r and o up to SIDE. A square of 16 x 16 words
-// of a has rows `row` words apart, the next along k lies `next` further, and that of the other 16 r `below`.
+// m[r][o] = sum over k of a[r][k] * b[k][o], for r and o up to SIDE and K words, a multiple of 16. SUMS: it is
+// added to m. a consists of squares of 16 x 16 words. The rows of a square are `row` words apart, the next
+// square along k is `next` words further, and the square of the other 16 rows is `below` words further.
 template <bool SUMS>
 static inline void square(const uint32_t* a, long row, long next, long below, const uint32_t* b, int K, float* m) {
     constexpr int M = SIDE * sizeof(float), LOWER = LANES * SIDE;
-    asm volatile("" ::: "memory");  // the compiler isn't told that these read and write memory
+    asm volatile("" ::: "memory");  // the compiler doesn't know that these read and write memory
     if (SUMS) {
         _tile_loadd(0, m, M);
         _tile_loadd(1, m + LANES, M);
@@ -69,7 +70,7 @@ static inline void square(const uint32_t* a, long row, long next, long below, co
     asm volatile("" ::: "memory");
 }
 
-// 16 x 16 words, rows for columns: pairs of words, of pairs, of fours, of eights change places.
+// Transposes 16 x 16 words: exchanges words, then pairs, then groups of four, then groups of eight.
 static inline void turn(uint32_t* p) {
     __m512i a[16], b[16];
     UNROLL for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(p + 16 * i);

@@ -1,5 +1,5 @@
-// Vectors of 16 numbers, by the compiler's own vector types, so that the same lines serve any
-// processor; bfloat16 as the upper half of a float32.
+// Vectors of 16 numbers. They use the compiler's vector types, so the code is the same for all processors.
+// A bfloat16 is the upper half of a float32.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -11,7 +11,7 @@
 #endif
 #include <type_traits>
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
-#define HAVE_BF16 1  // the processor's own bfloat16
+#define HAVE_BF16 1  // the processor has instructions for bfloat16
 #include <immintrin.h>
 #endif
 
@@ -42,7 +42,7 @@ static inline vec load(const bf16* p) {
     std::memcpy(&h, p, sizeof h);
     return (vec)(__builtin_convertvector(h, ivec) << 16);
 }
-static inline void store(bf16* p, vec v) {  // rounded to nearest, to even between two; NaN stays NaN
+static inline void store(bf16* p, vec v) {  // rounded to nearest, ties to even; NaN stays NaN
 #ifdef HAVE_BF16
     __m256bh h = _mm512_cvtneps_pbh((__m512)v);
     std::memcpy(p, &h, sizeof h);
@@ -55,7 +55,7 @@ static inline void store(bf16* p, vec v) {  // rounded to nearest, to even betwe
 #endif
 }
 
-// The first n numbers at p, zeros behind them; n may be 0 or less.
+// The first n numbers at p, then zeros; n may be 0 or less.
 #ifdef HAVE_BF16
 static inline uint32_t first(int n) { return n <= 0 ? 0 : n >= 32 ? ~0u : (1u << n) - 1; }
 static inline vec some(const float* p, int n) { return (vec)_mm512_maskz_loadu_ps(first(n), p); }
@@ -77,13 +77,13 @@ template <class T> static inline void store(T* p, vec v, int n) {
     std::memcpy(p, numbers, std::max(0, n) * sizeof(T));
 }
 
-// What a product multiplies at once: a float32, or two bfloat16 side by side in a word of 32 bits.
+// A word is what a product multiplies at once: a float32, or two bfloat16 in 32 bits.
 template <class T> constexpr int PAIR = std::is_same<T, bf16>::value ? 2 : 1;
 template <class T> using Word = std::conditional_t<std::is_same<T, bf16>::value, uint32_t, float>;
 
 static inline vec load_words(const float* p) { return load_vec(p); }
 static inline void store_words(float* p, vec a, vec) { store_vec(p, a); }
-static inline void store_words(uint32_t* p, vec a, vec b) {  // a and b rounded, side by side
+static inline void store_words(uint32_t* p, vec a, vec b) {  // a and b rounded, interleaved
 #ifdef HAVE_BF16
     static const uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
@@ -96,7 +96,7 @@ static inline void store_words(uint32_t* p, vec a, vec b) {  // a and b rounded,
 #endif
 }
 
-// The words that hold the first n numbers at p, 16 at most, with zeros behind them.
+// The words that hold the first n numbers at p, 16 words at most, then zeros.
 static inline vec load_some(const float* p, int n) { return load(p, n); }
 static inline ivec load_some(const bf16* p, int n) {
 #ifdef HAVE_BF16
@@ -108,13 +108,13 @@ static inline ivec load_some(const bf16* p, int n) {
 #endif
 }
 
-// Words apart: even numbers to a, odd ones to b. Of float32, all to a.
+// Splits words: even numbers to a, odd ones to b. float32 numbers all go to a.
 template <class T> static inline void split(vec words, vec& a, vec&) { a = words; }
 template <class T> static inline void split(ivec words, vec& a, vec& b) {
     a = (vec)(words << 16), b = (vec)(words & 0xffff0000u);
 }
 
-// 16 bytes as whole numbers, the first n of them.
+// The first n of 16 bytes as integers, then zeros.
 typedef uint8_t bytes __attribute__((vector_size(16)));
 static inline ivec load_bytes(const uint8_t* p, int n) {
     bytes b = {};
@@ -126,7 +126,7 @@ static inline void store_bytes(uint8_t* p, ivec v, int n) {
     n >= LANES ? std::memcpy(p, &b, sizeof b) : std::memcpy(p, &b, std::max(0, n));
 }
 
-// Words whose byte, of the first n at p, is k; zeros in place of the others.
+// The words whose byte, of the first n at p, is k. The others become 0.
 static inline vec where(vec words, const uint8_t* p, int n, uint32_t k) {
     return load_bytes(p, n) == k ? words : vec{};
 }
@@ -138,7 +138,7 @@ static inline ivec where(ivec words, const uint8_t* p, int n, uint16_t k) {
     return (ivec)((halves)words & (halves)(__builtin_convertvector(b, halves) == k));
 }
 
-static inline vec inverse(vec x) {  // 1 / x to 6e-5, or better
+static inline vec inverse(vec x) {  // 1 / x with a relative error of at most 6e-5
 #ifdef HAVE_BF16
     return (vec)_mm512_rcp14_ps((__m512)x);
 #else
@@ -146,7 +146,7 @@ static inline vec inverse(vec x) {  // 1 / x to 6e-5, or better
 #endif
 }
 
-// acc + a * b, a word of a by 16 of b.
+// acc + a * b, where a is one word and b is 16.
 static inline vec dot(vec acc, float a, vec b) { return acc + a * b; }
 static inline vec dot(vec acc, uint32_t a, ivec b) {
 #ifdef HAVE_BF16
@@ -157,8 +157,8 @@ static inline vec dot(vec acc, uint32_t a, ivec b) {
 #endif
 }
 
-// Memory that is kept from call to call. In huge pages where there are such: what is to stay in a
-// cache then lies in it evenly, wherever the system has put the pages.
+// Memory that is kept between calls, in huge pages if the system has them: these are contiguous in physical
+// memory, so that the data is distributed evenly over a cache.
 struct Room {
     void* memory = nullptr;
     size_t size = 0;

@@ -1,10 +1,10 @@
-// A 3 x 3 convolution, stride 1, padding 1, and its two gradients, by winograd.h's formulas; each also
-// with a 2 x 2 max pool behind it, of which nothing but its result and its winners is ever written.
+// A 3 x 3 convolution, stride 1, padding 1, and its two gradients, by the formulas of winograd.h. Each also
+// exists with a 2 x 2 max pool behind it: then only the pool's results and winners are written to memory.
 //
-// A block of tiles at a time is transformed, multiplied and transformed back, while it lies in the
-// cache. A tile of results is a window of the pool. Forward then writes their largest; a row or
-// column that no window reaches isn't computed. Backward has dy at each window's winner and zeros
-// beside it, and puts them there as it loads them.
+// One block of tiles at a time is transformed, multiplied and transformed back, while it is in the
+// cache. A tile of results is a window of the pool, so forward writes the largest of them. A row or column
+// in no window isn't computed. In backward, dy belongs to each window's winner and the other places are 0.
+// These numbers are expanded when they are loaded.
 #include "amx.h"
 #include "winograd.h"
 
@@ -13,23 +13,23 @@
 
 namespace {
 
-// Tiles in a block, multiples of SIDE. Half or twice as many do alike; a matrix unit is through with
-// a block sooner than the filters or the sums have come from a farther cache, and wants larger ones.
+// Tiles in a block, multiples of SIDE. Half or twice as many are about as fast. With a matrix unit, blocks are
+// larger, because otherwise loading the filters or sums from a slower cache takes longer than the products.
 static long forward_tiles(bool amx) { return amx ? 64 : 32; }
 static long backward_tiles(bool amx) { return amx ? 256 : 128; }
 
 template <class T> bool use_amx() { return PAIR<T> == 2 && have_amx(); }
 static inline long rounded(long n, long to) { return (n + to - 1) / to * to; }
 
-// Pictures (H, W) in tiles of 2 x 2: whole ones, or as many as cover every place.
+// Images (H, W) in tiles of 2 x 2: only whole tiles, or enough tiles to cover every place.
 struct Tiles {
     int H, W, h, w;
     long count;
     Tiles(int N, int H, int W, bool whole)
         : H(H), W(W), h((H + !whole) / 2), w((W + !whole) / 2), count((long)N * h * w) {}
 
-    // Where the 4 x 4 places lie of which tile t is the middle, or its own 2 x 2; `outside` for those
-    // that don't exist. x are the pictures (SHIFT 0), or has one place for every 2 x 2 (SHIFT 1).
+    // Pointers to the 4 x 4 places around tile t, or to its own 2 x 2. `outside` for places outside of the
+    // image. x holds the images (SHIFT 0), or one place for every 2 x 2 of them (SHIFT 1).
     template <int SIZE, int SHIFT, class T> void places(T* x, int C, T* outside, long t, T* at[SIZE][SIZE]) const {
         const int before = SIZE == 4, p = t / w % h * 2 - before, q = t % w * 2 - before;
         const int rows = H >> SHIFT, columns = W >> SHIFT;
@@ -43,8 +43,8 @@ struct Tiles {
     }
 };
 
-// The largest of a tile's four results, and which it is, 0 to 3 in row order: the first of equals,
-// the last NaN.
+// The largest of a tile's four results and its index, 0 to 3 in row order. On a tie, that is the first;
+// among NaNs, the last.
 static inline vec largest(const vec y[2][2], ivec& which) {
     vec best = y[0][0];
     which = ivec{};
@@ -57,18 +57,18 @@ static inline vec largest(const vec y[2][2], ivec& which) {
     return best;
 }
 
-// y (N, H, W, O) = x (N, H, W, C) convolved with w, as `filters` has it, + bias (O).
-// POOLED: y (N, H / 2, W / 2, O) is the largest of 2 x 2 of these, y_winner (bytes) which it is.
-// UNPOOLED: x (N, H / 2, W / 2, C) stands at its winners' places, among zeros.
+// y (N, H, W, O) = x (N, H, W, C) convolved with w, + bias (O). The layout of w is described at `filters`.
+// POOLED: y (N, H / 2, W / 2, O) is the largest of each 2 x 2, and y_winner (bytes) its index.
+// UNPOOLED: x (N, H / 2, W / 2, C) holds the numbers at the winners' places; all others are 0.
 template <class T, bool POOLED, bool UNPOOLED>
 void convolve(const T* x, const uint8_t* x_winner, const float* w, const float* bias, T* y, uint8_t* y_winner,
               int N, int H, int W, int C, int O, long of_o, long of_c, bool turned) {
-    constexpr int P = PAIR<T>, UNIT = P * LANES;  // channels that are transformed at once
+    constexpr int P = PAIR<T>, UNIT = P * LANES;  // channels that are transformed together
     const Tiles tiles(N, H, W, POOLED);
     const bool amx = use_amx<T>();
     const long words = (C + P - 1) / P, row = rounded(words, LANES), tall = forward_tiles(amx);
     const int K = amx ? row : words, panels = (O + OB - 1) / OB;
-    // a little apart, so that the 16 don't fall on one line of the cache
+    // LANES more, so that the 16 places don't map to the same cache set
     const long d_apart = tall * row + LANES, m_apart = tall * OB + LANES;
     static thread_local Room filter_room;
     Word<T>* u = filter_room.of<Word<T>>((size_t)XI * panels * K * OB);
@@ -93,7 +93,7 @@ void convolve(const T* x, const uint8_t* x_winner, const float* w, const float* 
                 for (int c = 0; c < C; c += UNIT) {
                     vec part[P][4][4];
                     UNROLL for (int e = 0; e < XI; e++) {
-                        const int i = e / 4, j = e % 4, k = (i + 1) % 2 * 2 + (j + 1) % 2;  // which of its window
+                        const int i = e / 4, j = e % 4, k = (i + 1) % 2 * 2 + (j + 1) % 2;  // its index in its window
                         auto words = load_some(from[i][j] + c, C - c);
                         if (UNPOOLED) words = where(words, winner[i][j] + c, C - c, k);
                         split<T>(words, part[0][i][j], part[P - 1][i][j]);
@@ -130,7 +130,7 @@ void convolve(const T* x, const uint8_t* x_winner, const float* w, const float* 
 }
 
 // dw (O, 3, 3, C) of x (N, H, W, C) and dy (N, H, W, O).
-// UNPOOLED: dy (N, H / 2, W / 2, O) stands at its winners' places, among zeros.
+// UNPOOLED: dy (N, H / 2, W / 2, O) holds the numbers at the winners' places; all others are 0.
 template <class T, bool UNPOOLED>
 void weight_gradient(const T* x, const T* dy, const uint8_t* winner, float* dw, int N, int H, int W, int C, int O) {
     constexpr int P = PAIR<T>;
@@ -161,7 +161,7 @@ void weight_gradient(const T* x, const T* dy, const uint8_t* winner, float* dw, 
                     const long t = first + k * P + s;
                     tiles.places<4, 0>(x, C, zeros.data(), std::min(t, last - 1), patch[s]);
                     if (t < last) tiles.places<2, UNPOOLED>(dy, O, zeros.data(), t, slope[s]);
-                    else  // the last words may have none
+                    else  // a last word can have only one tile
                         for (auto& line : slope[s]) line[0] = line[1] = zeros.data();
                 }
                 for (int c = 0; c < cs; c += LANES) {
@@ -185,7 +185,7 @@ void weight_gradient(const T* x, const T* dy, const uint8_t* winner, float* dw, 
                     }
                     put<T>(part, z + o / OB * OB * room_steps + k * OB + o % OB, z_apart);
                 }
-                if (amx && k % LANES == LANES - 1)  // the unit wants a channel's tiles side by side
+                if (amx && k % LANES == LANES - 1)  // the unit needs the tiles of a channel to be contiguous
                     for (int e = 0; e < XI; e++)
                         for (int c = 0; c < cs; c += LANES)
                             turn((uint32_t*)d + e * d_apart + c * room_steps + (k - k % LANES) * LANES);

@@ -1,4 +1,4 @@
-"""The kernels in C++, compiled by the machine's compiler at first use and kept in the user's cache."""
+"""The kernels in C++: compiled by the machine's compiler at first use and kept in the user's cache."""
 
 import ctypes
 import functools
@@ -15,8 +15,8 @@ FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp")
 
 
 @functools.cache
-def library():
-    """The compiled kernels, or None where they can't be had (`reason` says why)."""
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, or None if they can't be compiled or loaded. `reason` then holds the error."""
     here = Path(__file__).parent
     compiler = os.environ.get("CXX", "c++")
     try:
@@ -28,18 +28,18 @@ def library():
             part = path.with_name(f".{path.name}.{os.getpid()}")
             command = [compiler, *FLAGS, "-o", str(part), *(str(here / name) for name in SOURCES)]
             subprocess.run(command, capture_output=True, check=True)
-            os.replace(part, path)  # whole or not at all, whoever else compiles
+            os.replace(part, path)  # atomic: another process may compile the same
         return ctypes.CDLL(str(path))
     except (OSError, subprocess.CalledProcessError) as e:
         reason.append(str(e))
         return None
 
 
-reason: list[str] = []  # why there is no library
+reason: list[str] = []  # the errors that left the kernels unavailable
 
 
 def _processor() -> bytes:
-    """What the machine's code depends on: a cache may be shared by unlike machines."""
+    """The processor's features, which the compiled code depends on. Different machines may share a cache."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return "\n".join(sorted({s for s in lines if s.startswith(("flags", "Features"))})).encode()
@@ -48,7 +48,7 @@ def _processor() -> bytes:
 
 
 def _cache() -> Path:
-    """The user's cache folder, or one for this process alone where that can't be written."""
+    """The user's cache folder, or a temporary one of this process if that isn't writable."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     path = Path(base) / "handwritten-backprop"
     try:
@@ -57,9 +57,9 @@ def _cache() -> Path:
             return path
     except OSError:
         pass
-    return Path(_own_folder().name)
+    return Path(_temporary_folder().name)
 
 
 @functools.cache
-def _own_folder():
+def _temporary_folder():
     return tempfile.TemporaryDirectory(prefix="handwritten-backprop-")

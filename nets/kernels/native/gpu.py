@@ -1,10 +1,13 @@
-"""The same on a GPU, in Triton: a norm with its activation, and a 2 × 2 pool, in as few passes as there can be.
+"""Kernels for a GPU, in Triton: a norm with its activation, and a 2 × 2 pool, in as few passes as possible.
 
-A picture's channels lie side by side (channels_last), so pictures are rows of C numbers. What is done
-number by number goes over the rows as one long line; what adds up over the rows does so in two steps,
-each of many programs its share and then one program a channel those sums, always in the same order.
-Everything is computed in float32 and rounded once. nets/native/pointwise.cpp is the same for a CPU.
+The channels of a place are contiguous (channels_last), so images are rows of C numbers. Elementwise kernels
+treat all rows as one line of numbers. Sums over the rows are computed in two steps with a fixed order: each
+of many programs sums its share of the rows, then one program per block of channels adds these sums.
+Everything is computed in float32 and rounded once. pointwise.cpp has the same formulas for a CPU.
 """
+
+# Triton declares the types that a kernel sees inside; its launchers take plain numbers and strings.
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
 
 import torch
 import triton
@@ -13,9 +16,9 @@ from torch import Tensor
 
 from nets.kernels.native import _like, rows
 
-LINE = 1024  # numbers that a program takes of a long line
-TALL, WIDE = 32, 64  # rows and channels that a program takes at once where it adds up
-SHARES = 512  # programs that share the rows: some for every multiprocessor of a large GPU
+LINE = 1024  # numbers per program in elementwise kernels
+TALL, WIDE = 32, 64  # rows and channels that a program loads at once for a sum
+SHARES = 512  # programs that share the rows of a sum: several for each multiprocessor of a large GPU
 
 SQRT_HALF = tl.constexpr(0.7071067811865476)
 INV_SQRT_2PI = tl.constexpr(0.3989422804014327)
@@ -33,7 +36,7 @@ def _act(u, act: tl.constexpr):
 
 @triton.jit
 def _slope(u, act: tl.constexpr):
-    """f'(u): of GELU Φ(u) + u·φ(u), see nets/activations.py."""
+    """f'(u): of GELU Φ(u) + u·φ(u), see nets/layers/activations.py."""
     if act == "gelu":
         return 0.5 * (1.0 + tl.erf(u * SQRT_HALF)) + u * INV_SQRT_2PI * tl.exp(-0.5 * u * u)
     if act == "relu":
@@ -43,7 +46,7 @@ def _slope(u, act: tl.constexpr):
 
 @triton.jit
 def _on_the_line(c: tl.constexpr, line: tl.constexpr):
-    """Which numbers of the line this program takes, and of which channels they are."""
+    """The indices of this program's numbers in the line, and their channels."""
     first = tl.program_id(0).to(tl.int64) * line
     return first + tl.arange(0, line), ((first % c).to(tl.int32) + tl.arange(0, line)) % c
 
@@ -59,7 +62,7 @@ def _act_forward(x, y, mean, scale, bias, n, c: tl.constexpr, act: tl.constexpr,
 
 @triton.jit
 def _moments(x, sums, m, c, tall: tl.constexpr, wide: tl.constexpr):
-    """This share's Σ(x − k) and Σ(x − k)²; k is the first row, near enough to the mean to keep the digits."""
+    """This share's Σ(x − k) and Σ(x − k)². k is the first row: near the mean, so that few digits cancel."""
     channel = tl.program_id(1) * wide + tl.arange(0, wide)
     k = tl.load(x + channel, channel < c, 0.0).to(tl.float32)[None, :]
     one, two = tl.zeros((tall, wide), tl.float32), tl.zeros((tall, wide), tl.float32)
@@ -88,6 +91,7 @@ def _finish_moments(x, sums, mean, var, m, c, shares, tall: tl.constexpr, wide: 
 
 @triton.jit
 def _all_shares(sums, channel, c, shares, tall: tl.constexpr, wide: tl.constexpr):
+    """The two sums over all shares."""
     one, two = tl.zeros((tall, wide), tl.float32), tl.zeros((tall, wide), tl.float32)
     for first in range(0, shares, tall):
         row = first + tl.arange(0, tall)
@@ -135,7 +139,7 @@ def _act_backward(
     x, dy, dx, mean, rstd, scale, bias, total, n, m,
     c: tl.constexpr, act: tl.constexpr, training: tl.constexpr, line: tl.constexpr,
 ):  # fmt: skip
-    """dx = s·(g − Σg/m − x̂·Σg·x̂/m), x̂ = r·(x − mean); with constants for mean and variance s·g."""
+    """In training dx = s·(g − Σg/m − x̂·Σg·x̂/m) with x̂ = r·(x − mean), else dx = s·g."""
     at, channel = _on_the_line(c, line)
     there = at < n
     s = tl.load(scale + channel)
@@ -149,9 +153,9 @@ def _act_backward(
 
 @triton.jit
 def _pool(x, y, winner, oh, ow, h, w, c: tl.constexpr, line: tl.constexpr):
-    """The largest of 2 × 2, and which it was, 0 to 3 in row order: the first of equals, and NaN before all.
+    """The largest of each 2 × 2 window and its index, 0 to 3 in row order. The first wins a tie; a NaN wins.
 
-    A program has a row of windows, or a part of it.
+    A program computes a row of windows, or a part of one.
     """
     row = tl.program_id(0)
     at = tl.program_id(1) * line + tl.arange(0, line)
@@ -170,7 +174,7 @@ def _pool(x, y, winner, oh, ow, h, w, c: tl.constexpr, line: tl.constexpr):
 
 @triton.jit
 def _unpool(dy, winner, dx, oh, ow, h, w, c: tl.constexpr, line: tl.constexpr):
-    """dx is its window's dy where it won, and 0 elsewhere, also where there is no window."""
+    """dx is the window's dy at the winner's place, and 0 elsewhere, including places in no window."""
     row = tl.program_id(0)  # of dx
     at = tl.program_id(1) * line + tl.arange(0, line)
     there, r, column = at < w * c, row % h, at // c
@@ -182,11 +186,12 @@ def _unpool(dy, winner, dx, oh, ow, h, w, c: tl.constexpr, line: tl.constexpr):
 
 
 def _lines(n: int) -> tuple[int]:
+    """The grid of an elementwise kernel over n numbers."""
     return (triton.cdiv(n, LINE),)
 
 
 def _sums(kernel, a: Tensor, *args, **kw) -> Tensor:
-    """Sums over the rows of a (…, C), (shares, 2, C): a row of each of many programs, to be added up."""
+    """The two sums of `kernel` over the rows of a (…, C), for each share: (shares, 2, C)."""
     c = a.shape[-1]
     m = a.numel() // c
     shares = min(SHARES, triton.cdiv(m, TALL))
@@ -196,7 +201,7 @@ def _sums(kernel, a: Tensor, *args, **kw) -> Tensor:
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Each channel's mean and variance (divided by their number), float32 (C)."""
+    """Each channel's mean and (biased) variance, float32 (C)."""
     a, c = rows(x), x.shape[1]
     mean, var = (x.new_empty(c, dtype=torch.float32) for _ in range(2))
     sums = _sums(_moments, a)
@@ -206,39 +211,39 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def act_forward(x: Tensor, mean: Tensor, scale: Tensor, bias: Tensor, act: str) -> Tensor:
-    """f((x − mean)·scale + bias), each of them float32 (C); act names f."""
+    """f((x − mean)·scale + bias) with mean, scale and bias float32 (C). act: the name of f."""
     y, a = _like(x), rows(x)
     n = x.numel()
     _act_forward[_lines(n)](a, y, mean, scale, bias, n, c=x.shape[1], act=act, line=LINE)
     return y
 
 
-def norm_act_backward(x, dy, mean, rstd, scale, bias, act: str, training: bool, wanted: bool = True):
-    """The backward of f((x − mean)·scale + bias): dx and (2, C), the sums of g = dy·f' and of g·(x − mean).
+def norm_act_backward(x, dy, mean, rstd, scale, bias, act: str, training: bool, input_grad: bool = True):
+    """The backward of f((x − mean)·scale + bias): dx, and the sums (2, C) of g = dy·f' and of g·(x − mean).
 
-    dx is left out, and empty, unless it is wanted.
+    Without input_grad, dx isn't computed, and is empty.
     """
     a, b, (n, c) = rows(x), rows(dy), (x.numel(), x.shape[1])
     sums = _sums(_act_sums, a, b, mean, scale, bias, act=act)
     total = mean.new_empty((2, c))
     _finish_sums[(triton.cdiv(c, WIDE),)](sums, total, c, len(sums), tall=TALL, wide=WIDE)
-    if not wanted:
+    if not input_grad:
         return x.new_empty(0), total
     dx = _like(x)
-    of = (mean, rstd, scale, bias, total, n, n // c)
-    _act_backward[_lines(n)](a, b, dx, *of, c=c, act=act, training=training, line=LINE)
+    values = (mean, rstd, scale, bias, total, n, n // c)
+    _act_backward[_lines(n)](a, b, dx, *values, c=c, act=act, training=training, line=LINE)
     return dx, total
 
 
-def bias_act_backward(x: Tensor, dy: Tensor, bias: Tensor, act: str, wanted: bool):
-    """The backward of f(x + bias): (dx, dbias). dx is left out, and empty, unless it is wanted."""
-    one, nothing = torch.ones_like(bias), torch.zeros_like(bias)
-    dx, sums = norm_act_backward(x, dy, nothing, one, one, bias, act, False, wanted)
+def bias_act_backward(x: Tensor, dy: Tensor, bias: Tensor, act: str, input_grad: bool):
+    """The backward of f(x + bias): (dx, dbias). Without input_grad, dx isn't computed, and is empty."""
+    ones, zeros = torch.ones_like(bias), torch.zeros_like(bias)
+    dx, sums = norm_act_backward(x, dy, zeros, ones, ones, bias, act, False, input_grad)
     return dx, sums[0].clone()
 
 
 def pool(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest of each 2 × 2 of x (N, C, H, W), and which it was, 0 to 3 in row order, a byte each."""
+    """A 2 × 2 max pool of x (N, C, H, W): (y, winner), where winner is 0 to 3 in row order, uint8."""
     a, (n, c, h, w) = rows(x), x.shape
     oh, ow = h // 2, w // 2
     y, winner = (_like(x, (n, c, oh, ow), dtype) for dtype in (x.dtype, torch.uint8))
@@ -247,7 +252,7 @@ def pool(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unpool(dy: Tensor, winner: Tensor, h: int, w: int) -> Tensor:
-    """Its backward, for pictures of h × w: dy at its winner's place, 0 elsewhere."""
+    """The backward of pool, for images of h × w: dy at the winner's place, 0 elsewhere."""
     a, b, (n, c, oh, ow) = rows(dy), rows(winner), dy.shape
     dx = _like(dy, (n, c, h, w))
     _unpool[n * h, triton.cdiv(w * c, LINE)](a, b, dx, oh, ow, h, w, c=c, line=LINE)

@@ -1,14 +1,14 @@
-// What stands between two convolutions, a norm with the activation behind it, in one pass over the
-// memory each way but for the sums. Numbers lie as rows of C channels, one row a place.
+// A norm with the activation behind it, in one pass over memory for forward and one for backward, in addition
+// to the passes for sums. The layout is one row of C channels per place.
 //
-// With mu, s and b one number a channel, v = (x - mu) * s + b and y = f(v):
+// With mu, s and b one number per channel, v = (x - mu) * s + b and y = f(v):
 //
 //     forward     y
 //     backward    g = dy * f'(v), and the sums over rows of g and of g * (x - mu)
 //     norm back   dx = a * g + e * (x - mu) + c: the rest of BatchNorm's backward, see norm.py
 //
-// Rows are cut into pieces of a fixed size; what is added up in a piece is added up by one thread,
-// and the pieces in their order, so that sums don't depend on the number of threads.
+// The rows are divided into pieces of a fixed size. One thread computes the sums of a piece, and the pieces
+// are added in order, so that sums don't depend on the number of threads.
 #include "common.h"
 
 #include <numeric>
@@ -16,15 +16,15 @@
 
 namespace {
 
-constexpr long PIECE = 1 << 15;  // numbers, at least: 64 kB in bfloat16
+constexpr long PIECE = 1 << 15;  // numbers in a piece at least: 64 kB in bfloat16
 
 static inline vec each(float v) { return v + vec{}; }
 
-// e^x for x <= 0. x = k ln 2 + r with |r| <= ln 2 / 2; the series of e^r; k goes into the exponent.
-// To 1e-7 or, ROUGH, to 5e-5, which bfloat16 with its 4e-3 doesn't see.
+// e^x for x <= 0: x = k ln 2 + r with |r| <= ln 2 / 2, the series of e^r, and k in the exponent. The error is
+// 1e-7. With ROUGH it is 5e-5, which is below the rounding error of bfloat16, 4e-3.
 template <bool ROUGH> static inline vec exp_down(vec x) {
     x = x < -87.f ? each(-87.f) : x;
-    const vec magic = each(12582912.f);  // 1.5 * 2^23: adding it rounds to a whole number
+    const vec magic = each(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer
     vec n = x * 1.44269504f + magic, k = n - magic;
     vec r = x - k * 0.693359375f + k * 2.12194440e-4f;
     vec p = each(1.f / 24);
@@ -36,15 +36,15 @@ template <bool ROUGH> static inline vec exp_down(vec x) {
     return (vec)((ivec)p + ((ivec)n << 23));
 }
 
-// f(v) and its slope. NaN stays NaN.
+// f(v) and its derivative. NaN stays NaN.
 template <class T> struct Gelu {  // v * Phi(v); Phi by Abramowitz and Stegun 1964
     static void both(vec v, vec& y, vec& slope) {
         constexpr bool ROUGH = PAIR<T> == 2;
         vec size = v < 0.f ? -v : v, bell = exp_down<ROUGH>(v * v * -0.5f), tail;
-        if (ROUGH) {  // 7.1.25, to 2e-5
+        if (ROUGH) {  // formula 7.1.25, error 2e-5
             vec t = inverse(size * (0.47047f * 0.70710678f) + 1.f);
             tail = ((each(0.3739278f) * t - 0.0479399f) * t + 0.1740121f) * t * bell;
-        } else {  // 7.1.26, to 1e-7
+        } else {  // formula 7.1.26, error 1e-7
             vec t = 1.f / (size * (0.3275911f * 0.70710678f) + 1.f);
             tail = each(1.061405429f) * t - 1.453152027f;
             tail = tail * t + 1.421413741f;
@@ -72,7 +72,7 @@ struct Same {
     }
 };
 
-// One number a channel, repeated up to a whole number of vectors.
+// One number per channel, repeated so that it fills a whole number of vectors.
 struct Channels {
     std::vector<float> values;
     Channels(const float* p, int C, int period) : values(period) {
@@ -81,7 +81,7 @@ struct Channels {
     vec operator[](int k) const { return load_vec(&values[k]); }
 };
 
-// Rows in pieces of whole periods, and what is left over, which is padded with zeros to one period.
+// Rows in pieces of whole periods. The rest is padded with zeros to one period.
 struct Pieces {
     int period;
     long total, whole, piece, count;
@@ -100,7 +100,7 @@ struct Pieces {
     }
 };
 
-template <class T> struct Rest {  // what is left over, padded
+template <class T> struct Rest {  // the rest, padded
     std::vector<T> v;
     Rest(const T* p, const Pieces& all) : v(all.period) {
         if (p) std::copy(p + all.whole, p + all.total, v.begin());
@@ -129,7 +129,7 @@ void act_forward(const T* x, T* y, long rows, int C, const float* mean, const fl
     }
 }
 
-// sums[0..C): of g, sums[C..2C): of g * (x - mu). g may be nullptr, and may be dy.
+// sums[0..C) are the sums of g, sums[C..2C) those of g * (x - mu). g may be nullptr, and may be dy.
 template <class T, class F>
 void act_backward(const T* x, const T* dy, T* g, long rows, int C, const float* mean, const float* scale,
                   const float* bias, float* sums) {
@@ -188,8 +188,8 @@ void norm_backward(const T* x, const T* g, T* dx, long rows, int C, const float*
     }
 }
 
-// Each channel's mean and variance over its rows. Sums are of x less its first row: what all have in
-// common is gone before it is squared.
+// Each channel's mean and variance over its rows. The first row is subtracted before squaring, so that a
+// common offset doesn't cost accuracy.
 template <class T> void moments(const T* x, long rows, int C, float* mean, float* var) {
     Pieces all(rows, C);
     const int L = all.period;
@@ -227,7 +227,7 @@ template <class T> void moments(const T* x, long rows, int C, float* mean, float
     }
 }
 
-// The backward of f(BatchNorm(x)). dx serves as room for g on the way. sums as in act_backward.
+// The backward of f(BatchNorm(x)). dx holds g temporarily. sums as in act_backward.
 template <class T>
 void norm_act_backward(const T* x, const T* dy, T* dx, long rows, int C, const float* mean, const float* rstd,
                        const float* scale, const float* bias, float* sums, int act, bool training) {

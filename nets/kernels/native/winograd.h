@@ -1,31 +1,31 @@
 // Winograd's minimal algorithm F(2 x 2, 3 x 3): a 3 x 3 convolution and its gradients with 16
-// multiplications where the definition has 36.
+// multiplications instead of the definition's 36.
 //
 // Two neighbours of a one-dimensional convolution, y0 = d0 g0 + d1 g1 + d2 g2 and y1 = d1 g0 + d2 g1
-// + d3 g2, need four products and not six, with D = B'd, U = Gg (' is the transpose):
+// + d3 g2, need four products instead of six, with D = B'd and U = Gg (' is the transpose):
 //
 //     D0 = d0 - d2    U0 = g0                     y0 = D0 U0 + D1 U1 + D2 U2
 //     D1 = d1 + d2    U1 = (g0 + g1 + g2) / 2     y1 = D1 U1 - D2 U2 + D3 U3
 //     D2 = d2 - d1    U2 = (g0 - g1 + g2) / 2
-//     D3 = d3 - d1    U3 = g2                     so y = A'(U * D), * taken number by number
+//     D3 = d3 - d1    U3 = g2                     so y = A'(U * D), * elementwise
 //
-// In two dimensions each is done to columns and to rows: of a 4 x 4 patch d, a 3 x 3 filter g and the
-// 2 x 2 results y ("a tile")
+// In two dimensions each transform is applied to columns and to rows. For a 4 x 4 patch d, a 3 x 3 filter g
+// and the 2 x 2 results y ("a tile")
 //
-//     y  = A' [(G g G') * (B' d B)] A          and, as each of these is linear, backward is
-//     dg = G' [(A dy A') * (B' d B)] G         their transposes: dL/dU = A dy A' * D, dL/dg = G' dL/dU G
-//     dd = B  [(G g G') * (A dy A')] B'        (not used: dx is dy convolved with the filters turned
-//                                              round, which is y's formula once more)
+//     y  = A' [(G g G') * (B' d B)] A          each step is linear, so backward has
+//     dg = G' [(A dy A') * (B' d B)] G         the transposes: dL/dU = A dy A' * D, dL/dg = G' dL/dU G
+//     dd = B  [(G g G') * (A dy A')] B'        (not used: dx is dy convolved with the filters rotated
+//                                              by 180 degrees, so it is computed by y's formula)
 //
-// Summed over channels, * becomes 16 matrix products, one for each place of the 4 x 4: tiles by
-// channels by filters for y, channels by tiles by filters for dg. conv.cpp does the summing.
-// In bfloat16 D, U and A dy A' are rounded; sums are float32. The rounding is about 1.9 times that
-// of a plain convolution's result.
+// With the sum over channels, * becomes 16 matrix products, one for each place of the 4 x 4: (tiles x
+// channels) (channels x filters) for y, and (channels x tiles) (tiles x filters) for dg. conv.cpp computes
+// them. In bfloat16, D, U and A dy A' are rounded, and sums are float32. The rounding error is about 1.9 times
+// that of a plain convolution.
 // Source: Winograd 1980; Lavin and Gray 2015, "Fast algorithms for convolutional neural networks".
 #pragma once
 #include "common.h"
 
-constexpr int MR = 8, OB = 2 * LANES;  // a product's tile in registers: MR x OB sums
+constexpr int MR = 8, OB = 2 * LANES;  // MR x OB sums of a product are in registers
 constexpr int XI = 16;                 // places of a 4 x 4
 
 static inline void one_way(vec& a, vec& b, vec& c, vec& d) {  // B'
@@ -73,7 +73,7 @@ static inline void filter_back(const vec m[4][4], vec dg[3][3]) {  // G' m G
     }
 }
 
-// A' m A of a tile's products, 16 channels, m[16] being `apart` numbers apart.
+// A' m A of one tile's products, for 16 channels. The 16 places of m are `apart` numbers apart.
 static inline void result(const float* m, long apart, vec y[2][2]) {
     vec t[2][4];
     UNROLL for (int j = 0; j < 4; j++) {
@@ -86,8 +86,8 @@ static inline void result(const float* m, long apart, vec y[2][2]) {
     }
 }
 
-// A tile of sums over k, in registers: m[r][o] (+)= a[r][k] * b[k][o], in words. SUMS: added to what m
-// has, and a lies as [k][16]; else a's rows are `row` words apart.
+// m[r][o] = sum over k of a[r][k] * b[k][o], in words, with the sums in registers. SUMS: they are added to m,
+// and the layout of a is [k][16]. Otherwise the rows of a are `a_row` words apart.
 template <class T, bool SUMS>
 __attribute__((noinline)) void product(const Word<T>* a, long a_row, const Word<T>* b, int K, float* m) {
     const long row = SUMS ? 1 : a_row, step = SUMS ? LANES : 1;
@@ -105,13 +105,14 @@ __attribute__((noinline)) void product(const Word<T>* a, long a_row, const Word<
         UNROLL for (int v = 0; v < 2; v++) store(m + r * OB + v * LANES, acc[r][v]);
 }
 
-// Two sets of 16 places' numbers (of float32 the first alone) as words, at to[16][apart].
+// Stores the numbers of 16 places as words, at to[16][apart]: two sets for bfloat16, one for float32.
 template <class T> static inline void put(const vec part[][4][4], Word<T>* to, long apart) {
     UNROLL for (int e = 0; e < XI; e++)
         store_words(to + e * apart, part[0][e / 4][e % 4], part[PAIR<T> - 1][e / 4][e % 4]);
 }
 
-// u[xi][panel of OB filters][K words of channels][OB]: G g G' of the filters w[o * of_o + c * of_c + 0..8].
+// u[xi][panel of OB filters][K words of channels][OB] = G g G' of the filters w[o * of_o + c * of_c + 0..8].
+// turned: the filters are rotated by 180 degrees.
 template <class T>
 void filters(const float* w, Word<T>* u, int C, int K, int O, long of_o, long of_c, bool turned) {
     constexpr int P = PAIR<T>;
