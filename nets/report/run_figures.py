@@ -13,7 +13,13 @@ class Figures(Hook):
         if run.out is None or not run.world.is_main:
             return
         d, z = run.data, run.evaluator.z
-        if d.classes and d.mean is not None and z is not None:
+        if (
+            d.classes
+            and d.mean is not None
+            and z is not None
+            and d.test_x is not None
+            and d.test_y is not None
+        ):
             z, y = z.cpu(), d.test_y.cpu()
             best, worst = figure.best_and_worst(z, y)
             index = best + worst
