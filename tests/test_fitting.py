@@ -20,11 +20,12 @@ from nets.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, ReLU, Seq
 from nets.layers.base import Layer
 from nets.losses import CrossEntropyLoss, MSELoss, Performance
 from nets.optim import SGD, Adaptive, Muon
-from nets.report import figure
+from nets.report import figure, run_figures
 from nets.tools import survive
 from nets.training import config, log, make
 from nets.training.hooks import Hook
 from nets.training.run import Run
+from tests.shell import shell
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
@@ -370,6 +371,29 @@ def test_what_is_written(tmp_path):
     text = (tmp_path / "a/run/settings.toml").read_text()
     assert 'layers = ["Linear", "ReLU", "Dropout", "Linear"]' in text and 'name = "run"' in text
     assert "lr = 0.1" in text and "momentum = 0.9" in text and 'optimizer = "sgd"' in text
+
+
+def test_a_run_of_fit_is_watched(tmp_path):
+    net = small_net()
+    fit(net, CrossEntropyLoss(), sgd(net), problem(), problem(60), epochs=2, out=tmp_path / "run")
+    text = shell("watch", tmp_path / "run", "--once")
+    assert "run:" in text and "2 of 2 epochs" in text and "top-1" in text
+    fit(net, CrossEntropyLoss(), sgd(net), problem(), epochs=1, out=tmp_path / "alone")
+    assert "without a test set: 131 parameters" in shell("watch", tmp_path / "alone", "--once")
+    (tmp_path / "run/settings.toml").write_text("name = 3")
+    assert str(tmp_path) in shell("watch", tmp_path / "run", "--once", code=4)
+
+
+def test_figures_of_float_images_and_of_runs_without_a_test_set(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    x, y = torch.rand(30, 3, 6, 6), torch.arange(30) % 3
+    net = Sequential(Flatten(), Linear(108, 3))
+    fit(net, CrossEntropyLoss(), SGD(net.params, 0.1), (x, y), (x, y), epochs=1, out=tmp_path / "images")
+    fit(net, CrossEntropyLoss(), SGD(net.params, 0.1), (x, y), epochs=1, out=tmp_path / "alone")
+    assert Image.open(tmp_path / "images/top5.png").size[0] > 100
+    assert all(Image.open(tmp_path / name / "curves.png").size[0] > 100 for name in ("images", "alone"))
+    pixels = run_figures.pixels(datasets.Dataset(x, y, x, y), [3, 4])
+    assert pixels.shape == (2, 6, 6, 3) and pixels.min() == 0 and pixels.max() == 255
 
 
 @pytest.mark.parametrize(
