@@ -12,6 +12,7 @@ A layer has `y, saved = layer.forward(x)` and `dx, grads = layer.backward(saved,
 
 from nets.convert.from_torch import from_torch
 from nets.convert.to_torch import to_torch, torch_state
+from nets.fitting import fit
 from nets.gradcheck import check
 from nets.layers import *  # noqa: F403 (every registered layer, also one in a new file)
 from nets.layers import __all__ as _layers
@@ -30,6 +31,7 @@ __all__ = [
     "Performance",
     "__version__",
     "check",
+    "fit",
     "from_torch",
     "load",
     "save",

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from nets.data.datasets import Dataset
-from nets.report import figure
 from nets.training.hooks import Hook
 
 
@@ -16,6 +15,8 @@ class Figures(Hook):
     def after_run(self, run, facts):
         if run.out is None or not run.world.is_main:
             return
+        from nets.report import figure  # imports matplotlib, which takes half a second
+
         d, z = run.data, run.evaluator.z
         if d.classes and z is not None and d.test_y is not None:
             z, y = z.cpu(), d.test_y.cpu()

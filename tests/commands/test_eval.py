@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from nets.common import tensorfile
-from tests.data.test_images import BAD, scene
+from tests.data.image_files import scene
+from tests.data.test_images_damaged import BAD
 from tests.shell import ROOT, shell
 
 
