@@ -65,7 +65,7 @@ class Adaptive:
         num_nets: int | None = None,
     ):
         self.params, self.shrink, self.grow, self.max_ratio = params, shrink, grow, max_ratio
-        self.sign = 1 if maximize else -1
+        self.maximize, self.sign = maximize, 1 if maximize else -1
         self.rate = {name: torch.ones_like(w) * lr for name, w in params.items()}
         self.kept = {name: w.clone() for name, w in params.items()}
         self.slope = {name: torch.zeros_like(w) for name, w in params.items()}
