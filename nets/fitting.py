@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nets.common.device import keep_freed_memory, select_device, set_current_device
@@ -159,7 +158,7 @@ def _config(net, loss, optimizer, train, keys: dict, augment, backend: str, seed
     """The arguments as a config. UsageError names a wrong key."""
     if not isinstance(net, Layer):
         raise UsageError(f"net must be a layer of nets, not {type(net).__name__}")
-    if getattr(loss, "maximize", False) != getattr(optimizer, "maximize", False):
+    if loss.maximize != getattr(optimizer, "maximize", loss.maximize):
         raise UsageError(f"optimizer: {type(loss).__name__} needs maximize={loss.maximize}")
     tables: dict[str, dict] = {section: {} for section in SECTIONS}
     for name, value in keys.items():
@@ -169,7 +168,7 @@ def _config(net, loss, optimizer, train, keys: dict, augment, backend: str, seed
         tables[section][key] = value
     if tables["data"] and not is_path(train):
         raise UsageError(f"{next(iter(tables['data']))}: only for an image tree")
-    about = {"optimizer": OPTIMIZERS.get(type(optimizer), type(optimizer).__name__)}
+    about: dict[str, Any] = {"optimizer": OPTIMIZERS.get(type(optimizer), type(optimizer).__name__)}
     about |= {"loss": LOSSES.get(type(loss), type(loss).__name__)}
     about |= {
         name: getattr(optimizer, name)
@@ -224,9 +223,7 @@ def _with_classes(net: Layer, data: Dataset, classes, config: Config) -> Dataset
     y = data.train_y
     dtype, wide = getattr(torch, config.train.dtype), config.train.channels_last
     try:
-        # the training batch's own size would be slow; two samples are enough
-        x: Tensor = data.train_x[:2]
-        z = outputs(net, x, data, dtype, wide)
+        z = outputs(net, data.train_x[:2], data, dtype, wide)
     except (RuntimeError, ValueError, TypeError, IndexError, Problem) as e:
         raise UsageError(f"net: can't take samples of shape {data.shape}: {str(e).splitlines()[0]}") from None
     if y.is_floating_point():
@@ -236,9 +233,8 @@ def _with_classes(net: Layer, data: Dataset, classes, config: Config) -> Dataset
     count = z.shape[1] if z.dim() == 2 else 0
     names = data.classes or tuple(map(str, classes or range(count)))
     if z.dim() != 2 or len(names) != count:
-        raise UsageError(
-            f"net: its output is {tuple(z.shape[1:])}, {len(names) or 'the'} classes need ({len(names) or 'K'})"
-        )
+        needed = f"{len(names)} classes need ({len(names)})" if names else "classes need (K)"
+        raise UsageError(f"net: its output is {tuple(z.shape[1:])}, {needed}")
     for name, target in (("train", y), ("test", data.test_y)):
         if target is not None and not 0 <= int(target.min()) <= int(target.max()) < count:
             found = f"{int(target.min())} to {int(target.max())}"

@@ -1,4 +1,4 @@
-"""What tests/distributed/test_together.py runs: whole training runs on several processes, python runs_worker.py FOLDER.
+"""Runs of tests/distributed/test_together.py: whole training runs on several processes.
 
 Forked as in parallel_worker.py; prints for each run the exit codes and what was said.
 """

@@ -1,17 +1,20 @@
-"""Many processes, each with a device of its own, train one net: torchrun --nproc-per-node N train.py CONFIG
+"""Several processes, each with its own device, train one net.
 
-Every process has the whole net and sees its share of every batch; gradients are summed over all of
-them, so that all take the same step. In reading order:
+    torchrun --nproc-per-node N -m nets train CONFIG
 
-    world.py      the processes of a run, and what they can do together
-    shares.py     which samples of a batch, or of a test set, are this process's
+Every process has the whole net and computes its share of every batch. Gradients are summed over all
+processes, so that all take the same step. In reading order:
+
+    world.py      the processes of a run, and their collectives
     buckets.py    gradients summed over the processes while backward still runs
     backward.py   the backward of a step, of the whole batch
     sync_norm.py  BatchNorm over the whole batch
     shard.py      each process keeps a part of the momentum, and updates a part of the weights
-    together.py   what a config asks of the parts above
-    agree.py      steps at which the processes speak to one another
-    alive.py      a process that dies ends the others, with one line that says which it was
-    plan.py       how long would a step take on N GPUs?
-    measure.py    what do sums cost here, and how much of them does backward hide?
+    together.py   applies a config's [distributed] to a net and its optimizer
+    agree.py      steps at which the processes exchange flags
+    alive.py      a process that dies ends the others, with one error line that names it
+    plan.py       a model of a step's time on N GPUs
+    measure.py    measures the cost of sums, and how much of it backward hides
+
+Which rows of a batch and of a test set are a process's, World in nets/training/world.py decides.
 """

@@ -1,8 +1,8 @@
-"""A process that dies ends the others, with one line that says which it was.
+"""A process that dies ends the others, with one error line that names it.
 
-Every process is connected with rank 0. A process that dies, in whatever way, can't keep a connection
-open: its operating system closes it, and rank 0 tells the rest. If the whole machine is gone, the
-connection's keep-alive finds out. Who has to go says so; what isn't said is a death.
+Every process has a connection with rank 0. When a process dies, its operating system closes the connection,
+and rank 0 tells the other ranks. If a whole machine fails, the connection's keep-alive finds out. A process
+that ends regularly says goodbye first; without a goodbye it counts as dead.
 """
 
 import contextlib
@@ -13,46 +13,47 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable, Iterator
 
 import torch.distributed as dist
 
 from nets.common.errors import PeerError, Problem, Stopped
-from nets.distributed.world import mortal
+from nets.distributed.world import default_signals, prefix_store
 from nets.training.world import World
 
 BYE = "bye"
-# seconds of silence until a probe, between probes, and how many: a machine is gone after 5 + 3·4 s
+# seconds of silence before a probe, between probes, and their number: a machine is dead after 5 + 3·4 s
 KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 4, "TCP_KEEPCNT": 3}
 
 
 @contextlib.contextmanager
-def watched(world: World, grace: float = 5.0):
-    """Around all that the processes do together: `with watched(join(device)) as world`.
+def watched(world: World, grace: float = 5.0) -> Iterator[World]:
+    """Around everything that the processes do together: `with watched(join(device)) as world`.
 
-    A death anywhere is told at once, by one of the processes left, and becomes PeerError here, with
-    exit code 7. A Problem of this process's own stays what it is. What another process has told is
-    `told`: a process's own end, too, is told by one alone where all end for the same reason.
-    grace: seconds for this process to get here after a death. One that stands still, waiting for
-    the dead, is ended then.
+    If any process dies, one of the others prints at once which one, and in each of them PeerError is raised
+    here, with exit code 7. A Problem raised in this process stays what it is. An error that several
+    processes have is printed by one of them: in the others its `reported` is true.
+    grace: seconds for this process to get here after a death. If it hangs, waiting for the dead process,
+    it is ended then.
 
-    At the end all wait for one another.
+    At the end the processes wait for one another.
     """
     if world.size == 1:
         yield world
         return
-    with mortal():
+    with default_signals():
         watch = Watch(world, grace)
-    restore = _signals(watch)
+    restore = _handle_sigterm(watch)
     try:
         yield world
         watch.leave()
     except BaseException as e:
-        problem = watch.judge(e)
-        if not isinstance(problem, SystemExit):  # which says nothing
-            problem.reported = watch.is_told or not watch.claim()
-        if problem is e:
+        error = watch.cause(e)
+        if isinstance(error, Problem):
+            error.reported = watch.reported or not watch.claim()
+        if error is e:
             raise
-        raise problem from e
+        raise error from e
     finally:
         watch.close()
         if not watch.dead:
@@ -61,80 +62,84 @@ def watched(world: World, grace: float = 5.0):
             dist.destroy_process_group()
 
 
-def _signals(watch: "Watch"):
-    """SIGTERM counts only while all live: torchrun sends it as well when one has died, and then what
-    has to be said must be said. Returns what takes this back."""
+def _handle_sigterm(watch: "Watch") -> Callable[[], object]:
+    """SIGTERM counts only while all processes live. torchrun also sends it when one has died, and then the
+    error line must still be printed. Returns a function that restores the handler."""
     if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
         return lambda: None
 
-    def hear(number, frame):
+    def handle(number, frame):
         watch.news.wait(0.5)  # a connection is closed before torchrun notices
         if watch.dead:
             return
         signal.signal(number, before)
         signal.raise_signal(number)
 
-    before = signal.signal(signal.SIGTERM, hear)
+    before = signal.signal(signal.SIGTERM, handle)
     return lambda: signal.signal(signal.SIGTERM, before)
 
 
 class Watch:
-    """One process's connections, and a thread that listens to them.
+    """One process's connections, and a thread that reads from them.
 
-    dead   the name of the process that died first, "" while all live
+    dead      the name of the process that died first, "" while all live
+    reported  has a process printed who died?
+    news      set at a death and at the common end
+    over      set at the common end
     """
 
     def __init__(self, world: World, grace: float):
         self.world, self.grace = world, grace
-        # a connection of its own: a call that waits elsewhere holds up none here
-        self.store = dist.PrefixStore("alive", world.store.clone())
+        # its own connection to the store: a blocking call elsewhere doesn't delay calls here
+        self.store = prefix_store("alive", world.store.clone())
         self.name = f"rank {world.rank} ({socket.gethostname()}, pid {os.getpid()})"
-        self.dead, self.is_told = "", False
+        self.dead, self.reported = "", False
         self.news, self.over, self.closed = threading.Event(), threading.Event(), threading.Event()
         self.lock = threading.Lock()
-        self.staying = {world.rank}  # ranks that haven't said goodbye, as far as this one is told
-        self.peers = self._welcome() if world.is_main else self._knock()
+        self.staying = {world.rank}  # ranks that haven't said goodbye, as far as this rank knows
+        self.peers = self._accept_all() if world.is_main else self._connect()
         self.staying |= {rank for rank, _ in self.peers.values()}
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def _welcome(self) -> dict:
-        """Rank 0: a connection with every other process."""
+    def _accept_all(self) -> dict[socket.socket, tuple[int, str]]:
+        """Rank 0: a connection with every other process. Others can't connect: they lack the token."""
         token, peers = secrets.token_hex(8), {}
         both = socket.has_dualstack_ipv6()
-        kind = {"family": socket.AF_INET6 if both else socket.AF_INET, "dualstack_ipv6": both}
-        with socket.create_server(("", 0), backlog=self.world.size, **kind) as server:
-            self.store.set("door", f"{server.getsockname()[1]} {token} {self.name}")
+        family = socket.AF_INET6 if both else socket.AF_INET
+        backlog = self.world.size
+        with socket.create_server(("", 0), family=family, backlog=backlog, dualstack_ipv6=both) as server:
+            self.store.set("address", f"{server.getsockname()[1]} {token} {self.name}")
             while len(peers) < self.world.size - 1:
                 peer, _ = server.accept()
                 peer.settimeout(5)
                 with contextlib.suppress(OSError, ValueError):
-                    given, rank, name = _read(peer).split(" ", 2)
-                    if given == token:  # and not somebody who tries doors
-                        peers[_lasting(peer)] = int(rank), name
+                    given, rank, name = _receive(peer).split(" ", 2)
+                    if given == token:
+                        peers[_keep_alive(peer)] = int(rank), name
                         continue
                 peer.close()
         return peers
 
-    def _knock(self) -> dict:
+    def _connect(self) -> dict[socket.socket, tuple[int, str]]:
         """Another rank: a connection with rank 0."""
-        port, token, name = self.store.get("door").decode().split(" ", 2)
+        port, token, name = self.store.get("address").decode().split(" ", 2)
         peer = socket.create_connection((os.environ["MASTER_ADDR"], int(port)))
-        _say(peer, f"{token} {self.world.rank} {self.name}")
-        return {_lasting(peer): (0, name)}
+        _send(peer, f"{token} {self.world.rank} {self.name}")
+        return {_keep_alive(peer): (0, name)}
 
     def _listen(self):
         with selectors.DefaultSelector() as ready:
-            for peer in self.peers:
-                ready.register(peer, selectors.EVENT_READ)
+            for peer, (rank, name) in self.peers.items():
+                ready.register(peer, selectors.EVENT_READ, (peer, rank, name))
             while ready.get_map() and not self.dead and not self.closed.is_set():
                 for key, _ in ready.select(timeout=1.0):
-                    rank, name = self.peers[key.fileobj]
+                    peer, rank, name = key.data
                     try:
-                        word = _read(key.fileobj)
+                        word = _receive(peer)
                     except OSError:
                         word = ""
                     if word == BYE:
-                        ready.unregister(key.fileobj)
+                        ready.unregister(peer)
                         self._left(rank)
                     elif not self.dead:
                         self._died(word or name)
@@ -142,11 +147,11 @@ class Watch:
             os._exit(PeerError.code)
 
     def _left(self, rank: int):
-        """A rank, maybe this one, has nothing more to do with the others. When none has, all may go."""
+        """A rank, maybe this one, has said goodbye. When all have, every process may go."""
         with self.lock:
             self.staying.discard(rank)
             if self.world.is_main and not self.staying:
-                self._tell(BYE)
+                self._send_all(BYE)
         if not self.staying or (not self.world.is_main and rank == 0):
             self.over.set()
             self.news.set()
@@ -154,65 +159,66 @@ class Watch:
     def _died(self, name: str):
         self.dead = name
         if self.world.is_main:
-            self._tell(name)
-        if self.claim():  # here and now: the main thread may not get to it
+            self._send_all(name)
+        if self.claim():  # printed in this thread: the main thread may hang
             print(f"error: {self._line()}", file=sys.stderr, flush=True)
-        self.is_told = True
+        self.reported = True
         self.news.set()
 
-    def _tell(self, word: str):
+    def _send_all(self, word: str):
         for peer in self.peers:
             with contextlib.suppress(OSError):
-                _say(peer, word)
+                _send(peer, word)
 
     def leave(self, limit: float | None = None):
         """Say goodbye and wait, up to `limit` seconds, until all have. PeerError at a death."""
         if not self.world.is_main:
-            self._tell(BYE)
+            self._send_all(BYE)
         self._left(self.world.rank)
         self.news.wait(limit)
         if self.dead and not self.over.is_set():
             raise PeerError(self._line())
 
-    def judge(self, e: BaseException) -> BaseException:
-        """What an exception is really: a peer's death, where one has died."""
-        if isinstance(e, Stopped):  # all are, at the same step; or torchrun stops them, as one has died
+    def cause(self, e: BaseException) -> BaseException:
+        """The error behind an exception: PeerError if it follows from another process's death."""
+        if isinstance(e, Stopped):  # all stop at the same step; or torchrun stops them after a death
             with contextlib.suppress(PeerError):
                 self.leave(limit=30)
         elif isinstance(e, Problem):
             return e
         elif not isinstance(e, SystemExit):
-            self.news.wait(3)  # a collective may know of a death before we do
+            self.news.wait(3)  # a collective may fail before the death is known here
         if self.dead and not self.over.is_set():
             return PeerError(self._line())
         if isinstance(e, RuntimeError) and any(word in str(e) for word in ("gloo", "NCCL", "Connection")):
-            return PeerError(f"the processes have lost touch; go on with --resume ({str(e).splitlines()[0]})")
+            reason = str(e).splitlines()[0]
+            return PeerError(f"a connection between the processes broke; go on with --resume ({reason})")
         return e
 
     def claim(self) -> bool:
-        """Is this the first process that has something to tell? One line is enough for all of them."""
+        """Is this the first process with an error to print? One line is enough for all of them."""
         if self.dead.startswith("rank 0 ") and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-            return True  # the store is gone with it: without torchrun's agent rank 0 keeps it
-        told = []
+            return True  # the store died with rank 0: without torchrun's agent, rank 0 keeps it
+        counts = []
 
         def ask():
             with contextlib.suppress(RuntimeError):
-                told.append(self.store.add("told", 1))
+                counts.append(self.store.add("reported", 1))
 
-        asking = threading.Thread(target=ask, daemon=True)  # the store may be where the dead was
+        asking = threading.Thread(target=ask, daemon=True)  # the store may be on the dead machine
         asking.start()
         asking.join(2)
-        return told[:1] in ([], [1])
+        return counts[:1] in ([], [1])
 
     def close(self):
-        """Nothing is watched from here on."""
+        """Stop watching."""
         self.closed.set()
 
     def _line(self) -> str:
         return f"{self.dead} died; go on with --resume"
 
 
-def _read(peer: socket.socket) -> str:
+def _receive(peer: socket.socket) -> str:
     """The next line, "" at the end."""
     line = b""
     while not line.endswith(b"\n"):
@@ -223,12 +229,12 @@ def _read(peer: socket.socket) -> str:
     return line[:-1].decode(errors="replace")
 
 
-def _say(peer: socket.socket, word: str):
+def _send(peer: socket.socket, word: str):
     peer.sendall(word.encode() + b"\n")
 
 
-def _lasting(peer: socket.socket) -> socket.socket:
-    """A connection that is never too slow, but may be found dead."""
+def _keep_alive(peer: socket.socket) -> socket.socket:
+    """A connection without a time limit, which notices when the other machine fails."""
     peer.settimeout(None)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in KEEPALIVE.items():

@@ -1,4 +1,4 @@
-"""The backward of a step whose batch lies on several processes."""
+"""The backward of a step whose batch is split over several processes."""
 
 from torch import Tensor
 
@@ -9,30 +9,30 @@ from nets.layers.norm import BatchNorm2d
 
 
 def weight(loss, rows: int, batch: int) -> float:
-    """What a loss over `rows` of a batch counts for in the batch's own.
+    """The weight of a loss over `rows` rows in the loss of the whole batch.
 
-    Of a sum all of it; of a mean L = Σ_i l_i/B = Σ_r (n_r/B)·L_r, with L_r the mean over n_r rows.
+    1 for a sum; for a mean L = Σ_i l_i/B = Σ_r (n_r/B)·L_r, with L_r the mean over n_r rows, n_r/B.
     """
     return rows / batch if getattr(loss, "reduction", "sum") == "mean" else 1.0
 
 
 def local_statistics(net) -> list[Tensor]:
-    """The running statistics that each process would make of its own rows."""
+    """The running statistics that each process computes from its own rows."""
     norms = [layer for layer in net.walk() if type(layer) is BatchNorm2d]
     return list({id(t): t for norm in norms for t in norm.buffers.values()}.values())
 
 
 class Backward:
-    """backward(net, saved, dz, value, num_correct) -> (grads, value, num_correct), all of the whole batch.
+    """backward(net, saved, dz, value, num_correct, frozen) -> (grads, value, num_correct) of the whole batch.
 
-    Takes the place of `net.backward(saved, dz)[1]` in a train step, which before lets this process's
-    loss and its gradient `weigh` what they count for.
+    A train step calls it instead of net.backward. Before that, `weigh` multiplies this process's loss and
+    its gradient by their weight.
 
     weight      of this process's loss, see above
-    share       this process's rows by the batch's
-    statistics  running statistics to be averaged over the processes, so that all have the same:
-                those of a mean are the batch's own then, the variances leave out how far the
-                processes' means lie apart, as the net's own normalization does
+    share       this process's rows divided by the batch's
+    statistics  running statistics to average over the processes, so that all have the same. Means are then
+                the whole batch's; variances leave out the differences between the processes' means, as the
+                net's own normalization does
     """
 
     def __init__(self, reducer: Reducer, weight: float, share: float, statistics=()):

@@ -1,12 +1,12 @@
 """Gradients summed over the processes while backward still runs.
 
-Backward hands over a layer's gradients at a time, from the last layer to the first. They are copied
-into flat vectors, and a vector is sent off as soon as it is full: the wire is busy while the earlier
-layers still compute. Source: Li et al. 2020, "PyTorch Distributed: experiences on accelerating data
-parallel training".
+Backward passes on the gradients of a layer at a time, from the last layer to the first. They are copied
+into flat vectors, and a vector is sent as soon as it is full, while the earlier layers still compute.
+Source: Li et al. 2020, "PyTorch Distributed: experiences on accelerating data parallel training".
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,9 +16,9 @@ from nets.training.world import World
 
 
 class Bucket:
-    """A flat vector with the gradients of some parameters, each at its place, in `wire`'s type.
+    """A flat vector with the gradients of some parameters, each at its place, in the dtype `wire`.
 
-    flat is the sum as it is used, in the parameters' own type: the same memory if that is the wire's.
+    flat is the sum in the parameters' own dtype: the same memory if that is the wire's.
     The length is a multiple of `parts`.
     """
 
@@ -32,18 +32,19 @@ class Bucket:
         self.flat = torch.zeros(-(-end // parts) * parts, dtype=like.dtype, device=like.device)
         self.wire = self.flat.to(wire or like.dtype)
         self.given: set[str] = set()
-        self.work, self.sent = None, False
+        self.work: Any = None
+        self.sent = False
 
     def put(self, name: str, g: Tensor):
         self.view(name, self.wire).copy_(g)
         self.given.add(name)
 
     def view(self, name: str, flat: Tensor | None = None) -> Tensor:
-        """A parameter's place, in its shape."""
+        """A parameter's part of the vector, in its shape."""
         return (self.flat if flat is None else flat)[self.places[name]].view(self.shapes[name])
 
     def clear(self):
-        """What wasn't given counts as 0."""
+        """Gradients that weren't given count as 0."""
         for name in self.places.keys() - self.given:
             self.view(name, self.wire).zero_()
 
@@ -60,11 +61,11 @@ class Reducer:
         net.backward(saved, dz, on_grads=reducer.take)
         grads, (value, …) = reducer.finish()
 
-    mb    millions of bytes in a bucket; a parameter that is larger has one for itself
-    wire  the type to send them in, by default the parameters' own
+    mb    millions of bytes in a bucket; a larger parameter has its own
+    wire  the dtype to send them in, by default the parameters' own
 
-    What finish gives is overwritten by the next step. All ranks must be given the same parameters'
-    gradients, as many as backward makes: those of frozen layers are left out.
+    The next step overwrites what finish returns. All ranks must pass gradients of the same parameters;
+    those of frozen parameters are left out.
     """
 
     def __init__(self, params: dict[str, Tensor], world: World, mb=4.0, wire: torch.dtype | None = None):
@@ -72,15 +73,17 @@ class Reducer:
         self.buckets = [Bucket(some, world.size, wire) for some in _filled(params, mb * 1e6, wire)]
         self.of = {name: bucket for bucket in self.buckets for name in bucket.places}
         self.small: tuple[Tensor, ...] = ()
+        self.packed: Tensor | None = None
+        self.packed_work: Any = None
 
     def along(self, *tensors: Tensor):
-        """Sum these too, in float64. They are sent at once: before backward the wire is free."""
+        """Sum these too, in float64. They are sent at once, as nothing else is sent before backward."""
         self.small = tensors
         self.packed = torch.cat([t.reshape(-1).double() for t in tensors])
         self.packed_work = self._start(dist.all_reduce, self.packed)
 
     def take(self, grads: dict[str, Tensor]):
-        """A layer's gradients, as Sequential.backward hands them over."""
+        """A layer's gradients, as Sequential.backward passes them to on_grads."""
         for name, g in grads.items():
             bucket = self.of[name]
             bucket.put(name, g)
@@ -113,7 +116,7 @@ class Reducer:
         return collective(*tensors, async_op=True) if self.world.size > 1 else None
 
     def _unpacked(self) -> tuple[Tensor, ...]:
-        if not self.small:
+        if self.packed is None:
             return ()
         if self.packed_work is not None:
             self.packed_work.wait()
@@ -124,7 +127,7 @@ class Reducer:
 
 
 def _filled(params: dict[str, Tensor], most: float, wire: torch.dtype | None):
-    """The parameters in the order of backward, some at a time: no more bytes than `most`."""
+    """The parameters in the order of backward, in groups of at most `most` bytes."""
     some, dtype, left = {}, None, most
     for name, w in reversed(params.items()):
         size = math.prod(w.shape) * (wire or w.dtype).itemsize

@@ -1,10 +1,9 @@
 """Each process keeps a part of the momentum, and updates a part of the weights (ZeRO-1).
 
-A bucket of gradients is summed so that each process gets its part of the sum alone, 1/size of it.
-That process holds the momentum of just this part, updates just these weights, and all give one
-another what they have updated. As much is sent as for whole sums, which are made in the same two
-halves. Source: Rajbhandari et al. 2019, "ZeRO: memory optimizations toward training trillion
-parameter models".
+A bucket of gradients is summed so that each process gets only its part of the sum, 1/size of it. It holds
+the momentum of this part and updates these weights; then all processes gather the updated weights. As much
+is sent as for whole sums, which consist of the same two halves.
+Source: Rajbhandari et al. 2019, "ZeRO: memory optimizations toward training trillion parameter models".
 """
 
 import torch
@@ -19,10 +18,10 @@ from nets.training.world import World
 
 
 class Scatterer(Reducer):
-    """A Reducer (see there) that gives this rank's piece of every gradient, a vector, and no more.
+    """A Reducer (see there) that returns only this rank's piece of every gradient, a vector.
 
-    pieces  name -> this rank's piece of a parameter, a copy; a parameter of which it has none isn't there
-    places  name -> where that lies in the parameter
+    pieces  name -> this rank's piece of a parameter, a copy; parameters without one are left out
+    places  name -> the piece's place in the parameter
     """
 
     def __init__(self, params: dict[str, Tensor], world: World, mb=4.0, wire: torch.dtype | None = None):
@@ -46,19 +45,19 @@ class Scatterer(Reducer):
         return flat.new_zeros(len(flat) // self.world.size)
 
     def cut(self):
-        """Read the pieces off the parameters, after these were changed by another than `give`."""
+        """Copy the pieces from the parameters, after something other than `give` changed these."""
         for name, piece in self.pieces.items():
             piece.copy_(self.params[name].reshape(-1)[self.places[name]])
 
     def give(self):
-        """Give all ranks the pieces as they are now: the parameters are whole again."""
+        """Send the pieces to all ranks: every rank's parameters are complete again."""
         for name, whole in self.whole(self.updated):
             self.params[name].copy_(whole)
 
     def whole(self, parts: dict[Bucket, Tensor]):
         """Yield (name, tensor), put together from all ranks' parts of each bucket.
 
-        A tensor lies in its bucket, and is good until that is used again.
+        A tensor is a part of its bucket, valid until the bucket is used again.
         """
         works = [self._start(all_gather, bucket.flat, part) for bucket, part in parts.items()]
         for bucket, work in zip(parts, works):
@@ -80,7 +79,7 @@ class Scatterer(Reducer):
 
 
 class ShardedSGD(SGD):
-    """SGD on this rank's pieces: its formula goes number by number, and doesn't see the difference.
+    """SGD on this rank's pieces: its formula is elementwise.
 
     scatterer  of the net's parameters; the rest as for SGD
     """
@@ -94,13 +93,13 @@ class ShardedSGD(SGD):
         names = scatterer.params
         self.moving = [name for name in names if group_of(name, param_groups).get("momentum", momentum)]
 
-    def step(self, grads: dict[str, Tensor], lr_factor=1.0, loss=None, ok=None, names=None):
+    def step(self, grads: dict[str, Tensor], lr_factor: float | Tensor = 1.0, loss=None, ok=None, names=None):
         super().step(grads, lr_factor, loss, ok, names)
         self.scatterer.give()
 
     def state(self) -> dict[str, Tensor]:
-        """As SGD's, for a checkpoint that any number of processes can go on from: every rank has to
-        ask, and the first has the answer, on the CPU; the others' is empty."""
+        """As SGD's, for a checkpoint that any number of processes can resume from. All ranks must call it;
+        the main one gets the state, on the CPU, the others an empty one."""
         s, parts = self.scatterer, {}
         for bucket in s.buckets:
             parts[bucket] = torch.zeros_like(s.updated[bucket])
@@ -115,7 +114,7 @@ class ShardedSGD(SGD):
     def load(self, state: dict[str, Tensor]):
         """Take this rank's pieces of a whole state, and of the parameters as they are now.
 
-        CheckpointError where it isn't of this net.
+        CheckpointError if the state is another net's.
         """
         s = self.scatterer
         for name in self.moving:

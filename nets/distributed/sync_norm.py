@@ -1,4 +1,4 @@
-"""BatchNorm over the whole batch, of which each process has some pictures."""
+"""BatchNorm over the whole batch, of which each process has some images."""
 
 import torch
 from torch import Tensor
@@ -20,13 +20,13 @@ class SyncBatchNorm2d(BatchNorm2d):
 
         μ = Σ_r m_r·μ_r/m        σ² = Σ_r (M_r + m_r·(μ_r − μ)²)/m
 
-    and nothing is lost where the mean is large, as it would be in E x² − μ².
+    Unlike E x² − μ², this loses no digits where the mean is large.
 
     Backward: L is the sum of what the ranks' own losses add to it. Every x̂ depends on every x of its
     channel, on whichever rank, so in dx = γ·r·(dy − Σdy/m − x̂·Σdy·x̂/m) both sums go over all ranks.
     dβ = Σdy and dγ = Σdy·x̂ stay this rank's, like all of its gradients, and are summed with them.
 
-    It has the very params and buffers of the norm that it replaces.
+    Its params and buffers are the very tensors of the norm that it replaces.
     Source: norm.py; Chan, Golub and LeVeque 1979, "Updating formulae and a pairwise algorithm for
     computing sample variances".
     """
@@ -96,14 +96,16 @@ class SyncBatchNorm2d(BatchNorm2d):
         return dx, {"weight": dgamma.to(gamma.dtype), "bias": dbeta.to(gamma.dtype)}
 
 
-def synchronize(net: Net, world: World) -> Net:
-    """Put a SyncBatchNorm2d in the place of every BatchNorm2d of a net, which keeps all names and tensors.
+def synchronize(net, world: World):
+    """Replace every BatchNorm2d of a net by a SyncBatchNorm2d. Names and tensors stay the same.
 
     Call it before nets.kernels.lower, whose forms leave these norms as they are.
     """
     new = {}
     for layer in net.walk():
-        for name, child in layer.children.items() if isinstance(layer, Net) else ():
+        if not isinstance(layer, Net):
+            continue
+        for name, child in layer.children.items():
             if type(child) is BatchNorm2d:
                 layer.children[name] = new.setdefault(id(child), SyncBatchNorm2d(child, world))
     return net

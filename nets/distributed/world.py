@@ -9,6 +9,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from nets.common.device import select_device
 from nets.common.errors import UsageError
@@ -18,6 +19,8 @@ TIMEOUT = timedelta(minutes=30)  # rank 0 may write a checkpoint or a figure; al
 # torch 2.14 renamed them and warns about the old names
 all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+prefix_store = dist.PrefixStore  # pyright: ignore[reportPrivateImportUsage]
 
 
 class ProcessGroup(World):
@@ -95,10 +98,10 @@ def join(name: str = "auto") -> World:
     device = _device(name, local_rank)
     where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     try:
-        with mortal():
-            store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
+        with default_signals():
+            store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
             kinds = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-            group = dist.PrefixStore("group", store)
+            group = prefix_store("group", store)
             dist.init_process_group(kinds, store=group, rank=rank, world_size=size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as e:
         raise UsageError(
@@ -108,7 +111,7 @@ def join(name: str = "auto") -> World:
 
 
 @contextlib.contextmanager
-def mortal():
+def default_signals():
     """A signal ends this process at once: Python handles none while a library waits for other processes."""
     kinds = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     before = {kind: signal.signal(kind, signal.SIG_DFL) for kind in kinds}

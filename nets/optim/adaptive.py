@@ -65,7 +65,7 @@ class Adaptive:
         num_nets: int | None = None,
     ):
         self.params, self.shrink, self.grow, self.max_ratio = params, shrink, grow, max_ratio
-        self.sign = 1 if maximize else -1
+        self.maximize, self.sign = maximize, 1 if maximize else -1
         self.rate = {name: torch.ones_like(w) * lr for name, w in params.items()}
         self.kept = {name: w.clone() for name, w in params.items()}
         self.slope = {name: torch.zeros_like(w) for name, w in params.items()}
@@ -81,7 +81,7 @@ class Adaptive:
         state = {f"{kind}.{name}": t for kind, tensors in kinds.items() for name, t in tensors.items()}
         return state | {"promised": self.promised, "value": self.value}
 
-    def step(self, grads: dict[str, Tensor], lr_factor=1.0, loss: Tensor | None = None, ok=None):
+    def step(self, grads: dict[str, Tensor], lr_factor: float | Tensor = 1.0, loss: Tensor | None = None, ok=None):
         """Accept or undo the previous step, and take the next one.
 
         grads      the gradients at the current weights

@@ -17,6 +17,8 @@ def result_line(run: Path) -> str | None:
         facts = json.loads(path.read_text(encoding="utf-8"))
         if "within" in facts:
             return OutputMetrics(facts["largest_error"], facts["within"], facts["count"]).line()
+        if "chance" not in facts and "parameters" in facts:
+            return f"finished, without a test set: {facts['parameters']:,} parameters"
         k = max(int(name.removeprefix("top")) for name in facts["chance"])
         return Metrics(
             facts["top1"], facts[f"top{k}"], k, list(facts["per_class"]), [], facts["count"]

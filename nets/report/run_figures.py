@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+
+from nets.data.datasets import Dataset
 from nets.training.hooks import Hook
 
 
@@ -14,12 +18,30 @@ class Figures(Hook):
         from nets.report import figure  # imports matplotlib, which takes half a second
 
         d, z = run.data, run.evaluator.z
-        if d.classes and d.mean is not None and z is not None:
+        if d.classes and z is not None and d.test_y is not None:
             z, y = z.cpu(), d.test_y.cpu()
             best, worst = figure.best_and_worst(z, y)
             index = best + worst
             titled = [("The most confident right answers", best), ("The worst mistakes", worst)]
             titled = [(title, [index.index(i) for i in row]) for title, row in titled]
-            pixels = d.test_x[index].cpu().numpy()
-            figure.top5(run.out / "top5.png", pixels, z[index], d.classes, y[index].tolist(), titled)
+            images = pixels(d, index)
+            if images is not None:
+                figure.top5(run.out / "top5.png", images, z[index], d.classes, y[index].tolist(), titled)
         figure.curves(run.out / "curves.png", run.history, run.config.name)
+
+
+def pixels(data: Dataset, index: list[int]) -> np.ndarray | None:
+    """Test images as uint8 (N, H, W, C); None if the samples are no images.
+
+    Float samples (N, 1 or 3, H, W) are images too: their range becomes 0 to 255.
+    """
+    if data.test_x is None:
+        return None
+    x = data.test_x[index].cpu()
+    if data.mean is not None:
+        return x.numpy()
+    if x.dim() != 4 or x.shape[1] not in (1, 3) or not x.is_floating_point():
+        return None
+    low, high = x.min(), x.max()
+    x = (x - low) / (high - low).clamp(min=1e-12) * 255
+    return x.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()

@@ -14,7 +14,7 @@ from nets.common.errors import CheckpointError, UsageError
 from nets.report import braille, figure
 from nets.report.curves import panels
 from nets.report.progress import result_line, status, stopped_line
-from nets.training import config, lock, log
+from nets.training import config, lock, log, toml
 
 REST = 10  # seconds of rest for each second of work, which leaves the cores to the training
 SIDE_BY_SIDE = 120  # columns from which on panels are drawn side by side
@@ -60,7 +60,7 @@ def watch(run: Path, png: Path | None, every: float, once: bool):
     every  seconds between two looks, at least
     once   show the run once, even if it goes on
     """
-    conf = _config(run)
+    name, epochs = _name_and_epochs(run)
     screen, before = Screen(), None
     while True:
         begin = time.perf_counter()
@@ -70,10 +70,10 @@ def watch(run: Path, png: Path | None, every: float, once: bool):
         size = shutil.get_terminal_size()
         changed = (log_entries, size) != before
         if changed and (last or sys.stdout.isatty()):
-            lines = text(conf.name, log_entries, conf.train.epochs, size.columns, size.lines, not png)
+            lines = text(name, log_entries, epochs, size.columns, size.lines, not png)
             screen.show(lines, size)
         if png and changed and panels(log_entries):
-            title = ", ".join([conf.name, *status(log_entries, conf.train.epochs)])
+            title = ", ".join([name, *status(log_entries, epochs)])
             figure.by_step(png, panels(log_entries), title)
         before = log_entries, size
         if line or not alive:
@@ -83,12 +83,17 @@ def watch(run: Path, png: Path | None, every: float, once: bool):
         time.sleep(max(every, REST * (time.perf_counter() - begin)))
 
 
-def _config(run: Path) -> config.Config:
-    """The config of a run's folder. CheckpointError if it has none, or a wrong one."""
-    if not (run / "config.toml").exists():
-        problem = "not a run's folder: it has no config.toml" if run.is_dir() else "no such run"
-        raise CheckpointError(f"{run}: {problem}")
+def _name_and_epochs(run: Path) -> tuple[str, int]:
+    """A run's name and its number of epochs. CheckpointError if its folder has no settings, or wrong ones."""
+    path, settings = run / "config.toml", run / "settings.toml"  # of nets train, and of fit
     try:
-        return config.load(run / "config.toml")
-    except UsageError as e:
+        if not path.exists() and settings.exists():
+            table = toml.read(settings)
+            return str(table["name"]), int(table["train"]["epochs"])
+        if not path.exists():
+            problem = "not a run's folder: it has no config.toml" if run.is_dir() else "no such run"
+            raise CheckpointError(f"{run}: {problem}")
+        conf = config.load(path)
+        return conf.name, conf.train.epochs
+    except (UsageError, KeyError, TypeError, ValueError) as e:
         raise CheckpointError(f"{run}: {e}") from None

@@ -64,8 +64,8 @@ def measure(conf, where: torch.device, steps: int) -> tuple[float, float, float]
         begin, done, waits = time.perf_counter(), 0, 0.0
         with tqdm(total=steps, unit="step", disable=None, leave=False) as bar:
             for epoch in range(-(-(steps + WARMUP) // run.per_epoch[0])):
-                for batch in run.feed(epoch):
-                    loss = run.learner(*batch, rate)
+                for indices, images, target in run.feed(epoch):
+                    loss = run.learner(indices, images, target, rate)
                     done += 1
                     if done == WARMUP:
                         loss.item()  # waits for the device

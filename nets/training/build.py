@@ -5,6 +5,7 @@ import inspect
 import math
 import os
 import sys
+from typing import Any
 
 import torch
 
@@ -50,7 +51,7 @@ def _layer(spec, shape, recompute, where) -> tuple[Layer, tuple[int, ...]]:
         spec = {"type": spec}
     if not isinstance(spec, dict) or not isinstance(spec.get("type"), str):
         raise UsageError(f'{where}: a layer is a name or a table such as {{ type = "ReLU" }}')
-    options = dict(spec)
+    options: dict[str, Any] = dict(spec)
     name = options.pop("type")
     cls = layer_class(name, where)
     known = [p for p in cls.nested or inspect.signature(cls).parameters if p not in cls.inferred]

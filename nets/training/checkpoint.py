@@ -20,7 +20,7 @@ from nets.training.toml import check_plain, dumps
 FORMAT = 3
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test
 # keys that don't change the result
-FREE = {"data.root", "data.memory_limit_mb", "data.num_workers", "log", "checkpoint"}
+FREE = {"name", "data.root", "data.memory_limit_mb", "data.num_workers", "log", "checkpoint"}
 FREE |= {"distributed.shard_optimizer", "distributed.bucket_mb"}
 
 
@@ -48,13 +48,13 @@ def save(run, path):
     """Write a run's checkpoint. All processes must call it; the main one writes."""
     d = run.data
     run.feed.selection.synchronize(run.world)
-    states = {f"random.{kind}": generator_state(device)[None] for kind, device in _generators(run)}
+    states = {f"random.{kind}": _generator_state(device) for kind, device in _generators(run)}
     states = {name: run.world.gather(own, run.world.size) for name, own in states.items()}
     tensors, values = _split(run)
     if not run.world.is_main:
         return
     tensors |= states
-    if d.mean is not None:
+    if d.mean is not None and d.std is not None:
         tensors |= {"data.mean": d.mean, "data.std": d.std}
     words = {"format": FORMAT, "classes": d.classes, "shape": d.shape, "samples": run.feed.n}
     words |= {"config": dumps(run.config), "progress": vars(run.progress), "hooks": values}
@@ -78,7 +78,7 @@ def load(run, path):
     if not _possible(progress, run.per_epoch):
         raise CheckpointError(f"{path}: impossible progress, {progress}")
     d = run.data
-    known = {} if d.mean is None else {"data.mean": d.mean, "data.std": d.std}
+    known = {} if d.mean is None or d.std is None else {"data.mean": d.mean, "data.std": d.std}
     if samples != run.feed.n or any(not _equal(tensors.get(k), v) for k, v in known.items()):
         raise DataError(f"{run.config.data.root}: not the samples that {path} was trained on")
     here, _ = _split(run)
@@ -101,6 +101,13 @@ def load(run, path):
 def seed(seed: int, step: int, rank: int) -> int:
     """The seed of a process's own random numbers from a step on."""
     return ((seed * 1_000_003 + step) * 65_537 + rank + 1) % 2**63
+
+
+def _generator_state(device: torch.device) -> Tensor:
+    """(1, bytes)"""
+    state = generator_state(device)
+    assert state is not None
+    return state[None]
 
 
 def _generators(run):

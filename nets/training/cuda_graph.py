@@ -37,7 +37,7 @@ class Captured:
             return self.step(*tensors)
         graph, inputs, out = found
         for to, t in zip(inputs, tensors):
-            if t is not None:
+            if t is not None and to is not None:
                 to.copy_(t)
         graph.replay()
         return out

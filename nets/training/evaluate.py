@@ -39,7 +39,7 @@ def outputs(
         parts = []
         for xs in tqdm(samples, "evaluate", disable=None if bar else True, leave=False):
             before_batch()
-            if data.mean is not None:
+            if data.mean is not None and data.std is not None:
                 xs = normalize(xs, data.mean, data.std, dtype, channels_last)
                 parts.append(predict_tta(net, xs, views, data.crop_size))
             else:

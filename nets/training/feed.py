@@ -1,6 +1,7 @@
 """An epoch's batches as the net takes them: selected, augmented, normalized, on the device."""
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -47,7 +48,9 @@ class Feed:
         self.batch = min(t.batch_size, self.n)
         self.dtype = getattr(torch, t.dtype)
         self.selection = Selection(self.n, t.skip_fraction, t.skip_after_epochs, device)
-        self.axes = augment.color_axes(data.train_x) if config.augment.color_jitter else None
+        self.axes: Tensor | None = None
+        if config.augment.color_jitter:
+            self.axes = augment.color_axes(cast(Tensor, data.train_x))
         self.side = 0  # of this epoch's images, 0: as they come
         graphs = device.type == "cuda" and world.size == 1
         self.make = Captured(self._make, list, lambda: self.side) if graphs else self._make
@@ -71,16 +74,14 @@ class Feed:
     def __call__(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         d, size = self.data, self.world.count(self.batch)
         plan = rank_part(self.plan(epoch, again=start > 0), self.batch, self.world)
-        samples = None
+        streamed = None
         if isinstance(d.train_x, stream.ImageStream):
-            samples = d.train_x.batches(plan, size, self.config.seed, epoch, start, d.crop_size)
+            streamed = d.train_x.batches(plan, size, self.config.seed, epoch, start, d.crop_size)
         for i in range(start, len(plan.order) // size):
             part = plan.batch(i * size, (i + 1) * size)
             self.side = self._side(epoch)
-            yield (
-                part.order,
-                *(self.make(*vars(part).values()) if samples is None else self._seen(part, next(samples))),
-            )
+            x, y = self._seen(part, next(streamed)) if streamed else self.make(*vars(part).values())
+            yield part.order, x, y
 
     def blank(self, epoch: int) -> Batch:
         """A batch of the epoch's shapes, with any content: to prepare for it."""
@@ -88,10 +89,11 @@ class Feed:
         part = sampler.epoch_plan(size, d.shape, c.data, c.augment, 0, epoch, self.device)
         self.side = self._side(epoch)
         if not isinstance(d.train_x, stream.ImageStream):
-            return part.order, *self.make(*vars(part).values())
+            x, y = self.make(*vars(part).values())
+            return part.order, x, y
         channels, h, w = d.shape
-        blank = torch.zeros(size, h, w, channels, dtype=torch.uint8, device=self.device)
-        return part.order, *self._seen(part, blank)
+        x, y = self._seen(part, torch.zeros(size, h, w, channels, dtype=torch.uint8, device=self.device))
+        return part.order, x, y
 
     def waited(self, seconds: float) -> dict[str, float]:
         """{"wait": share of these seconds in which the step waited for a stream's images}, else {}."""
@@ -104,15 +106,17 @@ class Feed:
     def _make(self, *plan) -> tuple[Tensor, Tensor]:
         """The batch of a plan's parts, from memory: (x as the net takes it, target)."""
         part = sampler.EpochPlan(*plan)
-        return self._seen(part, augment.crop_and_flip(self.data.train_x, part, self.data.crop_size))
+        return self._seen(
+            part, augment.crop_and_flip(cast(Tensor, self.data.train_x), part, self.data.crop_size)
+        )
 
     def _seen(self, part: sampler.EpochPlan, x: Tensor) -> tuple[Tensor, Tensor]:
         """Samples x as the net takes them, at side × side if there is a side, and their targets."""
         d = self.data
-        if d.mean is None:
+        if d.mean is None or d.std is None:
             return as_input(x, self.dtype), d.train_y[part.order]
         x = augment.normalize(x, d.mean, d.std, self.dtype, self.config.train.channels_last)
-        if part.color is not None:
+        if part.color is not None and self.axes is not None:
             x = augment.color_jitter(x, part.color, self.axes, d.std)
         if part.hole is not None:
             x = augment.cutout(x, part.hole, self.config.augment.cutout)

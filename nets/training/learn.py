@@ -35,12 +35,12 @@ class Learner:
         self.captured = Captured(self.learn, lambda: [*self.persistent().values()], lambda: self.frozen)
 
     def __call__(self, indices: Tensor, x: Tensor, target: Tensor, lr_factor: Tensor) -> Tensor:
-        return (self.captured or self.learn)(indices, x, target, lr_factor)
+        return (self.learn if self.captured is None else self.captured)(indices, x, target, lr_factor)
 
     def learn(self, indices: Tensor, x: Tensor, target: Tensor, lr_factor: Tensor) -> Tensor:
         s = self.selection
         result = self.step(x, target, lr_factor, s.weight[indices] if s else None, self.frozen)
-        if s:
+        if s and result.scores is not None:
             s.update(indices, result.scores)
         ok = self.guard.check(result.loss, {}) if self.ignore else result.ok
         for metrics in self.metrics:

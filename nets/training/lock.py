@@ -1,4 +1,4 @@
-"""A run folder belongs to one process at a time."""
+"""The lock of a run folder: one process at a time uses it."""
 
 import contextlib
 import fcntl
@@ -11,10 +11,10 @@ from nets.common.errors import UsageError
 
 @contextlib.contextmanager
 def hold(folder: Path):
-    """Hold a folder's lock. UsageError where another process does.
+    """Hold a folder's lock. UsageError if another process holds it.
 
-    The kernel drops the lock with the process that took it, however that ends, and processes that
-    it forks don't inherit it (POSIX record locks do just this).
+    The kernel releases the lock when the process ends in any way, and forked processes don't inherit it:
+    it is a POSIX record lock.
     """
     path = Path(folder) / "lock"
     with open(path, "a+", encoding="utf-8") as f:
@@ -30,14 +30,14 @@ def hold(folder: Path):
 
 
 def held(folder: Path) -> bool:
-    """Is another process holding it? Only asks: nobody is kept from taking it meanwhile.
+    """Does another process hold the lock? Doesn't take it.
 
-    Not for the process that may hold it itself: closing the file would drop its lock.
+    Not for the process that holds it itself: closing the file would release its lock.
     """
-    asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # Linux's struct flock
+    query = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # Linux's struct flock
     try:
         with open(Path(folder) / "lock", "rb") as f:
-            answer = fcntl.fcntl(f, fcntl.F_GETLK, asked)
+            answer = fcntl.fcntl(f, fcntl.F_GETLK, query)
     except FileNotFoundError:
         return False
     return struct.unpack("hhqqi4x", answer)[0] != fcntl.F_UNLCK

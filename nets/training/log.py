@@ -1,7 +1,7 @@
-"""A run's log: metrics.jsonl has what was learned, times.jsonl what it took, both a line a logging step.
+"""A run's log: metrics.jsonl has the metrics, times.jsonl the times, with one line for each entry.
 
-There is no time in metrics.jsonl, so that a run which was stopped and resumed has the bytes of one
-which wasn't: a checkpoint holds a mark of how far the log went, and what came after is cut off.
+metrics.jsonl has no times, so a resumed run's is bit-identical to that of a run that was never stopped. A
+checkpoint stores a mark, the log's length; resuming cuts off what was written after it.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ EVENTS = "events.out.tfevents.*"  # TensorBoard's
 
 
 class Log:
-    """The log of a run in `folder`, begun anew: an earlier run's is removed.
+    """A new log in a run's folder. An earlier run's log is removed.
 
-    tensorboard  write events too, for `tensorboard --logdir` of the folder or the one above it
+    tensorboard  also write events, for `tensorboard --logdir` of the folder or its parent
     """
 
     def __init__(self, folder: Path, tensorboard: bool = False):
-        writer = summary_writer() if tensorboard else None  # or nothing is removed
+        writer = summary_writer() if tensorboard else None  # an error here removes nothing
         for path in (*folder.glob(EVENTS), *(folder / name for name in FILES)):
             path.unlink(missing_ok=True)
         for name in FILES:
@@ -34,9 +34,9 @@ class Log:
 
     @classmethod
     def resume(cls, folder: Path, mark: dict, tensorboard: bool = False) -> "Log":
-        """The log as it was at a checkpoint's mark, to go on with: what came after is cut off.
+        """The log as it was at a checkpoint's mark. What was written after it is cut off.
 
-        CheckpointError where metrics.jsonl isn't what it was then. Times that are gone are only times.
+        CheckpointError if metrics.jsonl has changed before the mark. Missing times are no error.
         """
         writer = summary_writer() if tensorboard else None
         try:
@@ -49,13 +49,13 @@ class Log:
             raise CheckpointError(f"{folder / METRICS}: {has}")
         if hashlib.sha256(metrics).hexdigest() != wanted:
             raise CheckpointError(f"{folder / METRICS}: isn't what it was at the checkpoint")
-        times = times[: times.rfind(b"\n") + 1]  # of a torn line nothing is left
+        times = times[: times.rfind(b"\n") + 1]  # without a partial last line
         for name, kept in zip(FILES, (metrics, times)):
             (folder / name).touch()
             os.truncate(folder / name, len(kept))
         last = max((row["step"] for row in _lines(folder / METRICS)), default=0)
         log = cls.__new__(cls)
-        # curves that went further are cut off in TensorBoard as well
+        # TensorBoard cuts off later points as well
         log._begin(folder, writer and writer(str(folder), purge_step=last + 1), len(metrics), len(times))
         return log
 
@@ -64,9 +64,9 @@ class Log:
         self.sizes = {METRICS: metrics, TIMES: times}
 
     def add(self, facts: dict, times: dict):
-        """A line for each file; both have "step". A number that isn't finite is null.
+        """Append a line to each file; both have "step". A number that isn't finite is null.
 
-        OSError, with its file's name, where the disk is full or the folder gone; no half a line is left.
+        OSError, with the file's name, if the disk is full or the folder is gone; no partial line is left.
         """
         facts, times = ({k: v if _finite(v) else None for k, v in row.items()} for row in (facts, times))
         self._append(METRICS, facts)
@@ -81,12 +81,12 @@ class Log:
 
     def _append(self, name: str, row: dict):
         path, line = self.folder / name, (json.dumps(row, allow_nan=False) + "\n").encode()
-        # opened for each line, and never made: a file that has vanished is an error
+        # opened for each line and never created: a file that has vanished is an error
         with _named(path), open(path, "r+b", buffering=0) as file:
             file.seek(self.sizes[name])
             try:
                 done = file.write(line)
-                while done < len(line):  # the disk's last bytes; the next write says so
+                while done < len(line):  # the disk is nearly full; the next write raises
                     done += file.write(line[done:])
             except OSError:
                 with contextlib.suppress(OSError):
@@ -95,7 +95,7 @@ class Log:
         self.sizes[name] += len(line)
 
     def mark(self) -> dict:
-        """How far the log goes, for a checkpoint's words; what lies before it is on the disk."""
+        """How far the log goes, for a checkpoint. Everything before it is on the disk."""
         for path in (self.folder / name for name in FILES):
             with _named(path), open(path, "r+b") as file:
                 os.fsync(file.fileno())
@@ -104,7 +104,7 @@ class Log:
         return sizes | {"sha256": hashlib.sha256(metrics).hexdigest()}
 
     def close(self):
-        """Nothing is lost without it: it ends TensorBoard's thread."""
+        """End TensorBoard's thread. Without it nothing is lost."""
         if self.writer:
             self.writer.close()
 
@@ -123,7 +123,7 @@ class MemoryLog:
 
 
 def summary_writer():
-    """TensorBoard's SummaryWriter. UsageError where it isn't installed."""
+    """TensorBoard's SummaryWriter. UsageError if it isn't installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -132,9 +132,9 @@ def summary_writer():
 
 
 def rows(folder) -> list[dict]:
-    """The log's lines, what was learned and what it took in one; none where there are none yet.
+    """The log's entries, metrics and times in one dict each; none if there is no log yet.
 
-    The run may be writing: half a line at the end is left out. Any other that isn't whole is a DataError.
+    The run may be writing: a partial last line is left out. DataError for any other damaged line.
     """
     found, times = _lines(Path(folder) / METRICS), defaultdict(deque)
     for row in _lines(Path(folder) / TIMES):
@@ -168,7 +168,7 @@ def _finite(value) -> bool:
 
 @contextlib.contextmanager
 def _named(path: Path):
-    """Around writing: an OSError says of which file."""
+    """Around writing: an OSError gets the file's name."""
     try:
         yield
     except OSError as e:

@@ -29,11 +29,11 @@ def _train(run: Run, call: Events) -> dict:
     while p.epoch < t.epochs:
         steps, facts = run.per_epoch[p.epoch], {}
         call("before_epoch")
-        for batch in run.feed(p.epoch, p.step) if p.step < steps else ():
+        for indices, x, target in run.feed(p.epoch, p.step) if p.step < steps else ():
             run.freeze(p.epoch + p.step / steps)
             run.factor = lr_factor(t.schedule, run.at(), run.steps, warmup, t.min_lr / t.lr)
             call("before_step")
-            run.learner(*batch, factor.fill_(run.factor))
+            run.learner(indices, x, target, factor.fill_(run.factor))
             p.step += 1
             call("after_step")
         call("close_epoch", facts)

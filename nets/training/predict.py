@@ -1,4 +1,4 @@
-"""A finished run, loaded again: to test it anew, or to ask it about any picture."""
+"""The net of a finished run, to test it again or to classify images with it."""
 
 import dataclasses
 import json
@@ -15,20 +15,21 @@ from nets.data import datasets as data
 from nets.data import stream
 from nets.data.datasets import Dataset
 from nets.data.images import decode
+from nets.data.stream import ImageStream
 from nets.kernels import lower
 from nets.training import config
 from nets.training.checkpoint import BEST, LAST
 from nets.training.evaluate import outputs
 from nets.training.make import make_net
-from nets.training.metrics import Metrics, metrics, ranking
+from nets.training.metrics import Metrics, OutputMetrics, metrics, ranking
 
-LARGEST = 2**28  # numbers in a picture
+LARGEST = 2**28  # numbers in a sample
 
 
 class Trained:
-    """The net of a run folder, as it was last or, with `best`, when it scored best in a test.
+    """The net of a run folder's last checkpoint or, with `best`, of the best test's.
 
-    CheckpointError where the folder doesn't hold a whole run.
+    CheckpointError if the folder has no complete run of a config.
     """
 
     def __init__(self, run: Path, device: torch.device, best: bool = False):
@@ -56,61 +57,60 @@ class Trained:
         tensorfile.restore(self.net, tensors, path)
         self.fast = lower(self.net, self.config.net.backend, device, self.dtype)
         self.mean, self.std = tensors.get("data.mean"), tensors.get("data.std")
-        pictures = len(self.shape) == 3
-        wanted = (self.shape[:1], torch.float32)
-        if pictures and any(t is None or (t.shape, t.dtype) != wanted for t in (self.mean, self.std)):
-            raise CheckpointError(f"{path}: has no mean and deviation of the pictures' channels")
+        expected = (self.shape[:1], torch.float32)
+        if len(self.shape) == 3 and any(
+            t is None or (t.shape, t.dtype) != expected for t in (self.mean, self.std)
+        ):
+            raise CheckpointError(f"{path}: has no mean and standard deviation of the images' channels")
 
-    def _dataset(self, x: Tensor, y: Tensor | None = None) -> Dataset:
-        """Samples to ask the net about, normalized as in training."""
-        side = self.config.data.crop_size
-        return Dataset(x, y, x, y, self.classes, self.mean, self.std, side).to(self.device)
+    def ask(self, x: Tensor | ImageStream, test: bool = False) -> Tensor:
+        """The net's outputs for x: uint8 images (N, H, W, C), or inputs (N, D).
 
-    def ask(self, x: Tensor, test: bool = False) -> Tensor:
-        """The net's outputs for x: uint8 (N, H, W, C) pictures, or toy inputs (N, inputs).
-
-        test: as the config has it of a test set, where only the doubtful may get all views.
+        test: as for a test set, of which eval.tta_fraction gets all views; else all samples get them.
         """
-        d = self._dataset(x)
-        asked = self.config.eval if test else dataclasses.replace(self.config.eval, tta_fraction=1.0)
-        return outputs(self.fast, d.test_x, d, self.dtype, self.channels_last, test, asked)
+        x, y = x.to(self.device), torch.empty(0)
+        size = self.config.data.crop_size
+        data = Dataset(x, y, x, y, self.classes, self.mean, self.std, size).to(self.device)
+        settings = self.config.eval if test else dataclasses.replace(self.config.eval, tta_fraction=1.0)
+        return outputs(self.fast, x, data, self.dtype, self.channels_last, test, settings)
 
-    def test(self, root=None):
-        """Its report on its data set's test split; root overrides where the data lies."""
+    def test(self, root=None) -> Metrics | OutputMetrics:
+        """The metrics on the data set's test split. root: the data set's folder, by default the config's."""
         conf = self.config.data
         if root is not None:
             conf = dataclasses.replace(conf, root=str(root))
         found = data.load(conf, self.config.augment)
         if found.classes != self.classes or found.shape != self.shape:
             raise DataError(f"{conf.root}: not the classes and sizes that {self.run} was trained on")
-        z, y = self.ask(found.test_x, test=True), found.test_y.to(self.device)
+        assert found.test_x is not None and found.test_y is not None
+        z = self.ask(found.test_x, test=True)
         stream.report_skipped(found.skipped)
-        return metrics(z, y)
+        return metrics(z, found.test_y.to(self.device))
 
     def guess(self, paths) -> tuple[list, Tensor]:
-        """Picture files of any size: (pixels as the net sees them, logits (N, K) on the CPU)."""
+        """For image files of any size: (pixels as the net sees them, logits (N, K) on the CPU)."""
         if len(self.shape) != 3 or not self.classes:
-            raise UsageError(f"{self.run}: this net doesn't look at pictures")
+            raise UsageError(f"{self.run}: this net doesn't classify images")
         channels, height, width = self.shape
         if height != width:
-            raise UsageError(f"{self.run}: pictures of {width} × {height} can't be made from files")
+            raise UsageError(f"{self.run}: images of {width} × {height} can't be read from files")
         size = self.config.data.size if self.config.data.crop_size else height
         pixels = [torch.tensor(decode(p, channels, size)) for p in paths]
         return pixels, self.ask(torch.stack(pixels)).cpu()
 
 
 def _words(words: dict, path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """A checkpoint's classes and the shape of a sample. CheckpointError where they can't be."""
+    """A checkpoint's classes and the shape of a sample. CheckpointError if they are damaged."""
     classes, shape = words.get("classes"), words.get("shape")
-    named = isinstance(classes, list) and all(isinstance(c, str) and c.isprintable() for c in classes)
-    sized = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
-    if not named or not sized or math.prod(shape) > LARGEST:
-        raise CheckpointError(f"{path}: not a checkpoint of this project (no classes, or no size)")
-    return tuple(classes), tuple(shape)
+    if isinstance(classes, list) and isinstance(shape, list):
+        named = all(isinstance(c, str) and c.isprintable() for c in classes)
+        if named and all(type(n) is int and n > 0 for n in shape) and math.prod(shape) <= LARGEST:
+            return tuple(classes), tuple(shape)
+    raise CheckpointError(f"{path}: not a checkpoint of this project (no classes, or no size)")
 
 
 def describe(result, classes) -> str:
-    """A report as text: the summary, every class, the pairs most often confused."""
+    """Metrics as text: each class, the pairs most often confused, the summary."""
     lines = []
     if isinstance(result, Metrics):
         width = max(map(len, classes))
@@ -123,7 +123,7 @@ def describe(result, classes) -> str:
 
 
 def bars(path, z: Tensor, classes, width: int = 30) -> str:
-    """Five best guesses for one picture's logits (K), as bars of text."""
+    """The five best classes for one image's logits (K), as bars of text."""
     p = torch.softmax(z, 0)
     best = ranking(z[None])[0, :5].tolist()
     names = max(len(classes[k]) for k in best)

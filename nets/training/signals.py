@@ -1,4 +1,4 @@
-"""A signal asks a run to stop: it is noted when it comes, and obeyed between two steps, when all is whole."""
+"""Signals that stop a run: stored when they arrive, handled between two steps."""
 
 import signal
 import threading
@@ -11,8 +11,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Stop:
     """`with Stop() as stop`: SIGINT and SIGTERM only leave their number in `stop.number`.
 
-    Nothing is raised where it would do harm: in the middle of a write, or while worker processes
-    are forked. The same signal once more is obeyed at once, by whatever handled it before.
+    So no exception interrupts a write, or the forking of worker processes. A second signal of the same
+    kind is handled at once, by the handler from before.
     """
 
     def __init__(self):
@@ -34,6 +34,6 @@ class Stop:
         self.number = self.number or number
 
     def check(self):
-        """Stopped if a signal has come."""
+        """Stopped if a signal has arrived."""
         if self.number:
             raise Stopped(self.number)

@@ -1,6 +1,6 @@
 """The train step: forward, loss, backward, update, as one function of tensors."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,6 +49,7 @@ def train_step(net: Layer, loss, optimizer, weighted=False, guard: Guard | None 
     backward: of a batch that is split over several processes, see distributed/backward.py.
     """
     in_row = isinstance(net, Sequential)
+    row: Any = net  # whose backward takes frozen and on_grads, if in_row
     layerwise = in_row and optimizer.layerwise and guard is None and backward is None
 
     def step(x: Tensor, target: Tensor, lr_factor, weight=None, frozen: frozenset[str] = frozenset()):
@@ -64,12 +65,12 @@ def train_step(net: Layer, loss, optimizer, weighted=False, guard: Guard | None 
             dz = dz * weight[:, None].to(dz.dtype)
         if layerwise:
             update = lambda grads: optimizer.step(grads, lr_factor, value)  # noqa: E731
-            net.backward(saved, dz, input_grad=False, frozen=frozen, on_grads=update)
+            row.backward(saved, dz, input_grad=False, frozen=frozen, on_grads=update)
             return StepResult(value, correct, None, scores)
         if backward:
             grads, value, correct = backward(net, saved, dz, value, correct, frozen)
         elif in_row:
-            grads = net.backward(saved, dz, input_grad=False, frozen=frozen)[1]
+            grads = row.backward(saved, dz, input_grad=False, frozen=frozen)[1]
         else:
             grads = run_backward(net, saved, dz, input_grad=False)[1]
             grads = {name: g for name, g in grads.items() if name not in frozen}

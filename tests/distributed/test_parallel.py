@@ -66,7 +66,7 @@ def test_in_several_processes(results, size, check):
 
 @FORK
 @pytest.mark.parametrize("death", DEATHS)
-def test_the_others_stop_with_one_line(results, death):
+def test_a_death_ends_the_others_with_one_line(results, death):
     """With exit code 7 and the name of the one that died, at once; one that stands still after its grace."""
     codes, lines, seconds = results["deaths"][death]
     size, victim, how = death.split(" ", 2)
@@ -79,14 +79,14 @@ def test_the_others_stop_with_one_line(results, death):
         return
     of_victim = {"data": 3}.get(how, -9)
     assert codes == [of_victim if rank == victim else 7 for rank in range(size)]
-    if how == "data":  # it told itself why
+    if how == "data":  # it printed the reason itself
         assert said == ["error: picture.png: damaged"]
     else:
         assert said[0].startswith(f"error: rank {victim} (") and ", pid " in said[0]
         assert said[0].endswith(") died; go on with --resume")
 
 
-def test_a_stranger_at_the_door_is_turned_away(monkeypatch):
+def test_a_connection_without_the_token_is_refused(monkeypatch):
     """And a process that knows the word is let in; its end is seen, and said."""
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
@@ -94,7 +94,7 @@ def test_a_stranger_at_the_door_is_turned_away(monkeypatch):
     stores = [torch.distributed.TCPStore("127.0.0.1", server.port, is_master=False) for _ in range(2)]
     with ThreadPoolExecutor() as pool:
         opening = pool.submit(Watch, World(0, 2, store=stores[0]), 60)
-        port = stores[1].get("alive/door").decode().split()[0]
+        port = stores[1].get("alive/address").decode().split()[0]
         for word in (b"hello\n", b"0123456789abcdef 1 rank 1 (a stranger)\n"):
             with socket.create_connection(("127.0.0.1", int(port))) as stranger:
                 stranger.sendall(word)
@@ -110,8 +110,8 @@ def test_a_stranger_at_the_door_is_turned_away(monkeypatch):
     assert watch.news.wait(10) and watch.dead == other.name
     with pytest.raises(PeerError, match=r"rank 1 \(.*, pid .*\) died; go on with --resume"):
         watch.leave()
-    assert str(watch.judge(KeyboardInterrupt())).startswith(other.name), "whatever is going on here"
-    assert isinstance(watch.judge(own := UsageError("")), UsageError) and not own.reported
+    assert str(watch.cause(KeyboardInterrupt())).startswith(other.name), "whatever else is raised here"
+    assert isinstance(watch.cause(own := UsageError("")), UsageError) and not own.reported
     watch.close()
 
 
@@ -123,7 +123,7 @@ def test_on_two_gpus():
 
 
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 20))
-def test_shares_are_whole_disjoint_and_alike(n, size, batch):
+def test_shares_are_complete_disjoint_and_even(n, size, batch):
     worlds = [World(rank, size) for rank in range(size)]
     counts = [w.share(n).stop - w.share(n).start for w in worlds]
     assert [i for w in worlds for i in range(n)[w.share(n)]] == [*range(n)]
@@ -237,7 +237,7 @@ def test_statistics_of_a_fused_net():
     assert len(fused.buffers) == 2
 
 
-def test_alone_everything_is_the_identity(monkeypatch):
+def test_collectives_of_one_process_are_the_identity(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     world = join("cpu")
@@ -265,7 +265,7 @@ def test_alone_everything_is_the_identity(monkeypatch):
         ({"WORLD_SIZE": "2", "RANK": "1"}, "cpu", "rank 1 can't connect to the others"),
     ],
 )
-def test_what_is_wrong_is_named(environment, name, words, monkeypatch):
+def test_a_wrong_environment_is_named(environment, name, words, monkeypatch):
     for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(key, raising=False)
     for key, value in environment.items():

@@ -1,4 +1,4 @@
-"""Whole runs on several processes: as one would have it, stopped, killed, and gone on with by more or fewer."""
+"""Whole runs on several processes: equal to one process's, stopped, killed, resumed by more or fewer."""
 
 import json
 import os
@@ -54,20 +54,20 @@ def near(a: Path, b: Path, tolerance=1e-10):
 
 
 @pytest.mark.parametrize("name", ["two", "four", "sharded"])
-def test_many_processes_do_what_one_does(runs, name):
+def test_several_processes_train_what_one_trains(runs, name):
     folder, told = runs
     assert all(codes == [0] * len(codes) and not lines for codes, lines in told[name]), told[name]
     near(folder / "one", folder / name)
 
 
-def test_more_processes_see_other_pictures(runs):
-    """The comparison itself: with statistics of their own rows two processes do something else."""
+def test_local_statistics_train_something_else(runs):
+    """Checks the comparison itself."""
     with pytest.raises(AssertionError):
         near(runs[0] / "one", runs[0] / "local")
 
 
 @pytest.mark.parametrize("name", ["from two to one", "from one to two"])
-def test_a_run_goes_on_with_more_or_fewer(runs, name):
+def test_a_run_resumes_with_more_or_fewer_processes(runs, name):
     folder, told = runs
     (codes, lines), (later, none) = told[name]
     assert codes == [143] * len(codes) and not none and later == [0] * len(later)
@@ -76,7 +76,7 @@ def test_a_run_goes_on_with_more_or_fewer(runs, name):
 
 
 @pytest.mark.parametrize("name, victim", [("first killed", 0), ("second killed", 1)])
-def test_one_is_killed_and_all_go_on_to_the_same_last_bit(runs, name, victim):
+def test_after_one_is_killed_all_resume_bit_identically(runs, name, victim):
     folder, told = runs
     (codes, lines), (later, _) = told[name]
     assert sorted(codes) == [-9, 7] and codes[victim] == -9 and later == [0, 0]
@@ -87,7 +87,7 @@ def test_one_is_killed_and_all_go_on_to_the_same_last_bit(runs, name, victim):
     assert len(states) == 2 and not torch.equal(*states)  # each draws its own
 
 
-def test_all_stop_at_what_is_not_finite_on_one(runs):
+def test_all_stop_when_a_step_is_not_finite_on_one(runs):
     folder, told = runs
     ((codes, lines),) = told["not finite"]
     assert codes == [5, 5] and len(lines) == 1 and "the loss became nan at step 4 of epoch 1" in lines[0]
@@ -96,6 +96,6 @@ def test_all_stop_at_what_is_not_finite_on_one(runs):
     assert tensorfile.read(folder / "not finite/last.safetensors")[1]["progress"]["step"] == 3
 
 
-def test_what_the_first_finds_wrong_ends_all_with_one_line(runs):
+def test_an_error_of_the_main_process_ends_all_with_one_line(runs):
     ((codes, lines),) = runs[1]["in the way"]
     assert codes == [2, 7] and len(lines) == 1 and "has a finished run" in lines[0]

@@ -1,4 +1,4 @@
-"""AlexNet as published: its parameters, its start, how its pictures vary, and its curve against autograd's."""
+"""AlexNet as published: parameters, initial values, augmentation, and its losses against autograd's."""
 
 import json
 import math

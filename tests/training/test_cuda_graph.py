@@ -60,7 +60,8 @@ def cuda(monkeypatch):
     parts = {
         "Stream": stream, "current_stream": stream, "stream": lambda s: contextlib.nullcontext(),
         "CUDAGraph": FakeGraph, "graph": fake.record, "graph_pool_handle": lambda: "the pool",
-        "set_stream": lambda s: None, "get_rng_state": lambda: fake.draws.clone(), "set_rng_state": lambda t: fake.draws.copy_(t),
+        "set_stream": lambda s: None,
+        "get_rng_state": lambda: fake.draws.clone(), "set_rng_state": lambda t: fake.draws.copy_(t),
     }  # fmt: skip
     for name, part in parts.items():
         monkeypatch.setattr(torch.cuda, name, part)

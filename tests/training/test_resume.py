@@ -57,8 +57,11 @@ def no_pictures(monkeypatch):
     """Drawing a figure takes longer than the run."""
     monkeypatch.setattr(figure, "top5", lambda path, *_: Path(path).write_bytes(b"png"))
     kept = ("epoch", "loss", "train_top1", "top1")
-    drawn = lambda path, rows, _: Path(path).write_text(str([[r.get(k) for k in kept] for r in rows]))
-    monkeypatch.setattr(figure, "curves", drawn)
+
+    def curves(path, rows, _):
+        Path(path).write_text(str([[r.get(k) for k in kept] for r in rows]))
+
+    monkeypatch.setattr(figure, "curves", curves)
 
 
 def make(name, overrides=()):
@@ -187,7 +190,7 @@ def test_checkpoints_by_steps_and_by_seconds(tmp_path, monkeypatch):
     run_of(make("", own), tmp_path / "a").train()
     assert saved == [0, 4, 8, 10]
     saved.clear()
-    run_of(make("", own[:2] + ["checkpoint.every_seconds=0"]), tmp_path / "b").train()
+    run_of(make("", [*own[:2], "checkpoint.every_seconds=0"]), tmp_path / "b").train()
     assert saved == [
         0,
         1,
@@ -359,7 +362,11 @@ class Infinite(Layer):
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 @pytest.mark.parametrize("policy", ["stop", "skip"])
 def test_a_step_that_is_not_finite_changes_nothing(policy, where, optimizer):
-    layers = '[{ type = "Conv2d", out_channels = 3, kernel_size = 3 }, "BatchNorm2d", "Flatten", { type = "Linear", out_features = 4 }]'
+    conv, linear = (
+        "{ type = 'Conv2d', out_channels = 3, kernel_size = 3 }",
+        "{ type = 'Linear', out_features = 4 }",
+    )
+    layers = f"[{conv}, 'BatchNorm2d', 'Flatten', {linear}]"
     own = [f"train.optimizer={optimizer}", "train.param_groups=[]"]
     own += (
         ["train.momentum=0", "train.nesterov=false", "train.weight_decay=0", "augment.crop_padding=0"]

@@ -40,6 +40,7 @@ class Evaluate(Hook):
         check = run.due.signals.check if run.world.size == 1 else lambda: None
         how = {"settings": settings, "before_batch": check, "world": run.world}
         with run.clock.paused():
+            assert d.test_x is not None and d.test_y is not None
             self.z = outputs(run.fast, d.test_x, d, run.dtype, wide, **how)
             return metrics(self.z, d.test_y)
 
