@@ -35,7 +35,8 @@ report.raise_if_wrong()
 print(f"RMSNorm: {len(report.rows)} gradients agree with autograd and finite differences")
 
 pixels, labels = load_digits(return_X_y=True)
-x, y = torch.tensor(pixels, dtype=torch.float32) / 16, torch.tensor(labels)
+order = torch.randperm(len(labels))
+x, y = torch.tensor(pixels, dtype=torch.float32)[order] / 16, torch.tensor(labels)[order]
 net = Sequential(Linear(64, 64), RMSNorm(64), ReLU(), Linear(64, 10))
 run = fit(
     net,

@@ -22,32 +22,23 @@ class Block(nn.Module):
 
 torch.manual_seed(0)
 model = nn.Sequential(
-    nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), Block(16), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+    nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), Block(16), nn.AdaptiveAvgPool2d(4), nn.Flatten()
 )
-model.append(nn.Linear(64, 10))
+model.append(nn.Linear(256, 10))
 net = from_torch(model)
 
 pixels, labels = load_digits(return_X_y=True)
-x = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
-y = torch.tensor(labels)
+order = torch.randperm(len(labels))
+x = torch.tensor(pixels, dtype=torch.float32)[order].reshape(-1, 1, 8, 8) / 16
+y = torch.tensor(labels)[order]
 
 report = check(net, x[:4], module=model)
 report.raise_if_wrong()
 print(f"{len(report.rows)} gradients agree with autograd of the torch model")
 
-optimizer = SGD(net.params, lr=0.05, momentum=0.9)
+optimizer = SGD(net.params, lr=0.1, momentum=0.9)
 train, test = (x[:1400], y[:1400]), (x[1400:], y[1400:])
-run = fit(
-    net,
-    CrossEntropyLoss(),
-    optimizer,
-    train,
-    test,
-    epochs=5,
-    batch_size=32,
-    out="runs/own_torch_model",
-    force=True,
-)
+run = fit(net, CrossEntropyLoss(), optimizer, train, test, epochs=8, out="runs/own_torch_model", force=True)
 print(f"top-1 {run.top1:.1%} of {len(x) - 1400} test digits")
 
 back = to_torch(net).eval()  # a torch.nn module with the trained weights

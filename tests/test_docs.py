@@ -29,6 +29,7 @@ PAGES = sorted(
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))
     if re.search(r"^```(python|console)", path.read_text(encoding="utf-8"), re.M)
 )
+TRIAL = "CONTRIBUTING.md"  # adds a layer to a copy of the package
 BLOCK = re.compile(r'^```(\w+)(?: title="(.+?)")?\n(.*?)^```\n', re.M | re.S)
 
 
@@ -83,22 +84,30 @@ def output(call) -> str:
     return "".join(f"{line}\n" for line in [*lines, *err.getvalue().splitlines()])
 
 
-def current(page: str, folder: Path) -> str:
-    """The page of that name as it should be. CONTRIBUTING adds to a copy of the package."""
+def current(pages: list[str], folder: Path) -> dict[str, str]:
+    """The pages of these names as they should be. All run in one process, which imports torch once."""
     source = ROOT
-    if page == "CONTRIBUTING.md":
+    if pages == [TRIAL]:
         source = folder
         for name in ("nets", "configs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    env = os.environ | {
-        "PYTHONPATH": f"{source}{os.pathsep}{folder}",
-        "CUDA_VISIBLE_DEVICES": "",
-        "COLUMNS": "200",
-    }
-    args = [sys.executable, __file__, "--run", str(ROOT / page), str(folder / "page.md")]
+    env = os.environ | {"PYTHONPATH": str(source), "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
+    args = [sys.executable, __file__, "--run", str(folder), *pages]
     done = subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    return (folder / "page.md").read_text(encoding="utf-8")
+    return {page: (folder / page).read_text(encoding="utf-8") for page in pages}
+
+
+def run(folder: Path, pages: list[str]):
+    """What the process of `current` does: write each page as it should be to folder."""
+    sys.path[0] = ""  # the current folder
+    for page in pages:
+        work = folder if page == TRIAL else folder / Path(page).stem
+        work.mkdir(exist_ok=True)
+        os.chdir(work)
+        text = Page()((ROOT / page).read_text(encoding="utf-8"))
+        (folder / page).parent.mkdir(exist_ok=True)
+        (folder / page).write_text(text, encoding="utf-8")
 
 
 def without_numbers(page: str) -> str:
@@ -106,10 +115,19 @@ def without_numbers(page: str) -> str:
     return re.sub(r"[ ]+", " ", re.sub(r"-?\d+(\.\d+)?(e[-+]\d+)?", "#", page))
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_page_shows_what_its_code_prints(page, tmp_path):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    assert without_numbers(current(page, tmp_path)) == without_numbers(text)
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory) -> dict[str, str]:
+    return current([page for page in PAGES if page != TRIAL], tmp_path_factory.mktemp("pages"))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != TRIAL])
+def test_page_shows_what_its_code_prints(page, shown):
+    assert without_numbers(shown[page]) == without_numbers((ROOT / page).read_text(encoding="utf-8"))
+
+
+def test_layer_added_in_one_file_works_as_contributing_shows(tmp_path):
+    text = (ROOT / TRIAL).read_text(encoding="utf-8")
+    assert without_numbers(current([TRIAL], tmp_path)[TRIAL]) == without_numbers(text)
 
 
 def test_readme_shows_what_train_prints(tmp_path):
@@ -138,11 +156,10 @@ def test_files_that_pages_name_exist():
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--run"]:
-        page, target = map(Path, sys.argv[2:])
-        target.write_text(Page()(page.read_text(encoding="utf-8")), encoding="utf-8")
+        run(Path(sys.argv[2]), sys.argv[3:])
     else:
         import tempfile
 
         for page in sys.argv[1:] or PAGES:
             with tempfile.TemporaryDirectory() as folder:
-                (ROOT / page).write_text(current(page, Path(folder)), encoding="utf-8")
+                (ROOT / page).write_text(current([page], Path(folder))[page], encoding="utf-8")

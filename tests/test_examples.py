@@ -47,7 +47,7 @@ def test_tensors_in_figures_out_leaves_a_run(tmp_path):
     out = run("tensors_in_figures_out.py", tmp_path)
     assert percents("top-1", out)[0] > 85 and percents("top-5", out)[0] > 98
     assert len(re.findall(r"^digit \d: \d \d+\.\d%", out, re.M)) == 3
-    for file in ("result.json", "metrics.jsonl", "curves.png", "last.safetensors"):
+    for file in ("result.json", "metrics.jsonl", "curves.png", "top5.png", "last.safetensors"):
         assert file in out
 
 
