@@ -37,7 +37,17 @@ print(f"{len(report.rows)} gradients agree with autograd of the torch model")
 
 optimizer = SGD(net.params, lr=0.05, momentum=0.9)
 train, test = (x[:1400], y[:1400]), (x[1400:], y[1400:])
-run = fit(net, CrossEntropyLoss(), optimizer, train, test, epochs=5, out="runs/own_torch_model", force=True)
+run = fit(
+    net,
+    CrossEntropyLoss(),
+    optimizer,
+    train,
+    test,
+    epochs=5,
+    batch_size=32,
+    out="runs/own_torch_model",
+    force=True,
+)
 print(f"top-1 {run.top1:.1%} of {len(x) - 1400} test digits")
 
 back = to_torch(net).eval()  # a torch.nn module with the trained weights
