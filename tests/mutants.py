@@ -2,6 +2,7 @@
 
     python tests/mutants.py                         # makes all mutants anew, runs them, prints the table
     python tests/mutants.py "nets.layers.linear.*"  # runs these alone: a file, or patterns
+    python tests/mutants.py --changed main          # runs those of the files that differ from a revision
     python tests/mutants.py --table                 # only prints the table
 
 mutmut makes and runs the mutants ([tool.mutmut] in pyproject.toml says of which files, with which
@@ -15,6 +16,7 @@ exit code is 1.
 """
 
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from itertools import pairwise
@@ -98,10 +100,10 @@ def table() -> int:
     """Print what became of each file's mutants, and those that survived unlisted: how many?"""
     listed = PAGE.read_text().splitlines()
     total, survivors = Counter(), []
-    print(f"\n{'file':24}{'made':>6}{'killed':>8}{'equivalent':>12}{'survived':>10}")
+    print(f"\n{'file':30}{'made':>6}{'killed':>8}{'equivalent':>12}{'survived':>10}")
 
     def row(name, n):
-        print(f"{name!s:24}{n.total():6}{n['killed']:8}{n['equivalent']:12}{n['survived']:10}")
+        print(f"{name!s:30}{n.total():6}{n['killed']:8}{n['equivalent']:12}{n['survived']:10}")
 
     for path in sorted(walk_mutatable_files()):
         data = SourceFileMutationData(path=path)
@@ -109,16 +111,38 @@ def table() -> int:
         run = [(name, code) for name, code in data.exit_code_by_key.items() if code is not None]
         fates = [fate(path, name, code, listed) for name, code in run]
         survivors += [diff for _, diff in fates if diff]
-        row(path, Counter(what for what, _ in fates))
+        if fates:
+            row(path, Counter(what for what, _ in fates))
         total += Counter(what for what, _ in fates)
     row("all", total)
     print("", *survivors, sep="\n")
     return len(survivors)
 
 
+def changed(revision: str) -> list[str]:
+    """Patterns of the mutants of the files that differ from a revision."""
+    lines = subprocess.run(
+        ["git", "diff", "--name-only", revision, "--", "nets"], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    files = {str(path) for path in walk_mutatable_files()}
+    return [f"{Path(line).with_suffix('').as_posix().replace('/', '.')}.*" for line in lines if line in files]
+
+
+def main(args: list[str]) -> int:
+    """The number of mutants that survived and aren't listed."""
+    if args == ["--table"]:
+        return table()
+    if args[:1] == ["--changed"]:
+        args = changed(args[1] if args[1:] else "HEAD")
+        if not args:
+            print("no file that is mutated has changed")
+            return 0
+        shutil.rmtree("mutants", ignore_errors=True)
+    elif not args:
+        shutil.rmtree("mutants", ignore_errors=True)
+    cli(["run", *(args or ALL)], standalone_mode=False)
+    return table()
+
+
 if __name__ == "__main__":
-    if sys.argv[1:] != ["--table"]:
-        if not sys.argv[1:]:
-            shutil.rmtree("mutants", ignore_errors=True)
-        cli(["run", *(sys.argv[1:] or ALL)], standalone_mode=False)
-    sys.exit(int(table() > 0))
+    sys.exit(int(main(sys.argv[1:]) > 0))

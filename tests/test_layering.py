@@ -120,7 +120,7 @@ def with_line(file, line, folder):
         ("losses.py", "from nets.optim import SGD", "nets.optim"),
         ("optim/sgd.py", "from nets.gradcheck import check", "nets.gradcheck"),
         (
-            "kernels/native_forms.py",
+            "kernels/registry.py",
             "import importlib\nimportlib.import_module('nets.data.datasets')",
             "nets.data.datasets",
         ),

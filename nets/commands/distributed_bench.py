@@ -1,6 +1,7 @@
 """The command `nets distributed-bench`."""
 
 from nets.commands import cli
+from nets.common.errors import UsageError
 from nets.distributed import measure, plan
 from nets.distributed.alive import watched
 from nets.distributed.world import join
@@ -29,6 +30,10 @@ def parser():
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with watched(join(args.device)) as world:
+        if world.size == 1:
+            raise UsageError(
+                "needs at least two processes: torchrun --nproc-per-node 2 -m nets distributed-bench"
+            )
         text = _report(world, args.width, args.depth, args.batch, args.mb, args.rounds)
         if world.is_main:
             print(text)

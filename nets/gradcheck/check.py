@@ -46,8 +46,8 @@ def check(
     without a torch module is its own reference: autograd differentiates its forward, and finite differences
     check that forward.
 
-    A report without any finite number to compare is not ok. The layer and torch's random state are left
-    unchanged.
+    A report without any finite number to compare is not ok. The check works on copies, in float64 if x is
+    float64. The layer and torch's random state are left unchanged.
     """
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
         return _check(layer, x, dy, loss, target, samples, seed, contract, watch, module)
@@ -55,8 +55,9 @@ def check(
 
 def _check(layer, x, dy, loss, target, samples, seed, contract, watch, module) -> Report:
     layer, untouched, x = copy.deepcopy(layer), copy.deepcopy(layer), x.detach().clone()
-    if x.dtype == torch.float64:  # float32 weights would round their gradients
-        layer.to(x.dtype), untouched.to(x.dtype)
+    if x.dtype == torch.float64:  # gradients of float32 weights would be rounded to float32
+        layer.to(x.dtype)
+        untouched.to(x.dtype)
     if loss is None and dy is None:
         torch.manual_seed(seed + 2)  # another seed than x was probably drawn with
         dy = torch.randn_like(layer.forward(x)[0])

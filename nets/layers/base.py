@@ -35,7 +35,7 @@ class Layer:
     inferred: ClassVar[dict[str, int]] = {}
     # Whether the layer takes only images (N, C, H, W).
     takes_pictures: ClassVar[bool] = False
-    # Whether a number of y depends on one number of x alone: the bench counts no memory traffic for it.
+    # Whether each number of y depends on only one number of x. The benchmarks count no memory traffic for it.
     elementwise: ClassVar[bool] = False
     # Options of __init__ that are lists of layers.
     nested: ClassVar[tuple[str, ...]] = ()

@@ -1,4 +1,4 @@
-"""A net's parameters and buffers in a file, by name."""
+"""Saving and loading a net's parameters and buffers by name."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -11,17 +11,17 @@ AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 
 def save(net: Layer, path: str | Path):
-    """Save the tensors of net.state_dict() as safetensors with a checksum, whole or not at all.
+    """Write the tensors of net.state_dict() to a safetensors file with a checksum.
 
-    OSError where the file can't be written.
+    OSError if the file can't be written; an existing file is then unchanged.
     """
     tensorfile.save(Path(path), net.state_dict(), {"net": type(net).__name__})
 
 
 def load(net: AnyLayer, path: str | Path) -> AnyLayer:
-    """Copy the tensors of a file that `save` wrote into net, and return net.
+    """Copy the tensors of a file from `save` into net, and return net.
 
-    CheckpointError where the file is damaged, or names the first tensor that doesn't fit.
+    CheckpointError if the file is damaged, or if a tensor is missing, unknown or of another shape.
     """
     state, _ = tensorfile.read(Path(path))
     try:

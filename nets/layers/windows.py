@@ -87,7 +87,8 @@ class Windows:
         """For rows and for columns: (steps from the first window to the last, places left over after it)."""
         (h, w), (rows, columns) = shape[2:], self.reach()
         (sh, sw), (ph, pw) = self.stride, self.padding
-        return divmod(h + 2 * ph - rows, sh), divmod(w + 2 * pw - columns, sw)
+        h, w = h + 2 * ph - rows, w + 2 * pw - columns
+        return (h // sh, h % sh), (w // sw, w % sw)  # torch.compile can't trace divmod
 
     def disjoint(self) -> bool:
         """Whether no input is in two windows."""

@@ -45,7 +45,7 @@ class Muon(SGD):
     Source: Jordan 2024, airbench94_muon.
     """
 
-    def step(self, grads: dict[str, Tensor], lr_factor=1.0, loss=None, ok=None, names=None):
+    def step(self, grads: dict[str, Tensor], lr_factor: float | Tensor = 1.0, loss=None, ok=None, names=None):
         """One step of the parameters in grads: see SGD.step."""
         filters = {name: w for name, w in self.params.items() if w.dim() == 4}
         for name, w in filters.items():

@@ -56,7 +56,7 @@ class SGD:
         """The optimizer's own tensors by name, for checkpoints: the momentum of each parameter."""
         return {f"velocity.{name}": v for name, v in self.velocity.items()}
 
-    def step(self, grads: dict[str, Tensor], lr_factor=1.0, loss=None, ok=None, names=None):
+    def step(self, grads: dict[str, Tensor], lr_factor: float | Tensor = 1.0, loss=None, ok=None, names=None):
         """Update the parameters that have a gradient in grads.
 
         lr_factor  multiplies lr; a number or a tensor ()

@@ -321,8 +321,8 @@ def test_forms_refuse_the_batches_that_their_layers_refuse(layers):
     assert run_backward(form, saved, torch.ones_like(y))[0].shape == (2, 4, 4, 4)
 
 
-@pytest.mark.deep
-def test_a_native_step_compiles_whole_and_gives_the_same_losses():
+@pytest.mark.parametrize("compiler", ["aot_eager", pytest.param("inductor", marks=pytest.mark.deep)])
+def test_a_native_step_compiles_whole_and_gives_the_same_losses(compiler):
     torch.manual_seed(0)
     x, y = pictures(4, 3, 9, 9, dtype=torch.float32), torch.tensor([1, 2, 3, 4])
     losses = []
@@ -331,7 +331,7 @@ def test_a_native_step_compiles_whole_and_gives_the_same_losses():
         net = lower(small_net(), "native", CPU, torch.float32)
         step = train_step(net, CrossEntropyLoss(), SGD(net.params, 0.1, 0.9))
         if compiled:
-            step = torch.compile(step, fullgraph=True)
+            step = torch.compile(step, fullgraph=True, backend=compiler)
         losses.append([float(step(x, y, torch.ones(()))[0]) for _ in range(3)])
     assert losses[0][0] != losses[0][2]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
