@@ -81,7 +81,9 @@ class Adaptive:
         state = {f"{kind}.{name}": t for kind, tensors in kinds.items() for name, t in tensors.items()}
         return state | {"promised": self.promised, "value": self.value}
 
-    def step(self, grads: dict[str, Tensor], lr_factor: float | Tensor = 1.0, loss: Tensor | None = None, ok=None):
+    def step(
+        self, grads: dict[str, Tensor], lr_factor: float | Tensor = 1.0, loss: Tensor | None = None, ok=None
+    ):
         """Accept or undo the previous step, and take the next one.
 
         grads      the gradients at the current weights

@@ -60,7 +60,7 @@ class Run:
     data     on `device`; without a test set where data.test_x is None
     out      the folder, None to write nothing
     feed     where batches come from, by default from data.train_x
-    hooks    more hooks, after the run's own
+    hooks    more hooks; a checkpoint is written after they are called
     """
 
     settings_file = "config.toml"
@@ -105,8 +105,9 @@ class Run:
         *self.starts, self.steps = accumulate(self.per_epoch, initial=0)
         self.due, self.clock, self.logger = Due(self), Clock(), LogHook(self)
         self.evaluator, self.saver = Evaluate(), CheckpointHook()
-        own = [self.due, self.clock, GuardHook(guard), self.logger, Bar(), self.evaluator, self.saver]
-        self.hooks: list[Hook] = [*own, Capture(), StopHook(), *hooks]
+        own = [self.due, self.clock, GuardHook(guard), self.logger, Bar(), self.evaluator]
+        # a checkpoint has what all other hooks made of the step
+        self.hooks: list[Hook] = [*own, *hooks, self.saver, Capture(), StopHook()]
         self.learner = Learner(
             self.fast,
             loss,

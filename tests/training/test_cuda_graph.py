@@ -9,7 +9,7 @@ import torch
 from nets.training.cuda_graph import Captured
 from nets.training.hooks import Capture
 from nets.training.run import Run
-from tests.training.test_recipe import CPU, recipe
+from tests.training.test_run import CPU, recipe
 
 
 class FakeGraph:

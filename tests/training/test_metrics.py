@@ -1,0 +1,36 @@
+"""Metrics: ranks with ties, per class, confusions, outputs."""
+
+import pytest
+import torch
+
+from nets.optim.schedules import SCHEDULES
+from nets.training.metrics import class_metrics, metrics, output_metrics, ranking
+
+
+def test_ties_rank_the_lower_class_first():
+    assert ranking(torch.tensor([[1.0, 3.0, 3.0, 2.0]])).tolist() == [[1, 2, 3, 0]]
+    assert ranking(torch.zeros(1, 50)).tolist() == [list(range(50))]
+
+
+def test_class_metrics():
+    #                  right                 second                sixth of six
+    z = torch.tensor([[9, 1, 2, 3, 4, 5.0], [9, 8, 2, 3, 4, 5.0], [9, 8, 7, 6, 5, 4.0]])
+    r = class_metrics(z, torch.tensor([0, 1, 5]))
+    assert (r.top1, r.topk, r.k, r.count) == (pytest.approx(1 / 3), pytest.approx(2 / 3), 5, 3)
+    assert r.per_class == [1, 0, 0, 0, 0, 0]
+    assert r.confused == [(1, 0, 1), (5, 0, 1)]
+    assert r.line() == "top-1 33.3%  top-5 66.7%  (chance 16.7%, 83.3%)  3 test pictures"
+
+
+def test_fewer_than_five_classes():
+    r = metrics(torch.eye(3), torch.tensor([0, 1, 0]))
+    assert r.k == 3 and r.topk == 1 and "top-3 100.0%" in r.line()
+
+
+def test_output_metrics():
+    r = output_metrics(torch.tensor([[0.05, 0.98], [0.2, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
+    assert r.line() == "largest error 0.200  within 0.1: 1 of 2 samples"
+
+
+def test_every_schedule_is_documented():
+    assert all(f.__doc__ for f in SCHEDULES.values())

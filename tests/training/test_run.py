@@ -1,0 +1,79 @@
+"""Whole runs of recipes: images of several sizes, skipped samples, frozen parameters, several views."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from nets.training import config
+from nets.training.config import Eval
+from nets.training.hooks import Hook
+from nets.training.run import Run
+
+CPU = torch.device("cpu")
+LAYERS = (
+    {"type": "Conv2d", "out_channels": 16, "kernel_size": 3, "padding": 1},
+    {"type": "MaxPool2d", "kernel_size": 2},
+    "BatchNorm2d", "ReLU", "GlobalMaxPool", {"type": "Linear", "out_features": 10},
+)  # fmt: skip  # fmt: skip
+
+
+def recipe(**train):
+    conf = config.load("configs/digits.toml")
+    settings = dict(epochs=2, batch_size=256, progressive_sizes=(6, 8), skip_fraction=0.5)
+    settings |= dict(param_groups=(), schedule="linear", **train)
+    return dataclasses.replace(
+        conf,
+        net=dataclasses.replace(conf.net, layers=LAYERS, backend="native"),
+        train=dataclasses.replace(conf.train, **settings),
+        eval=Eval("six_view", 0.5),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_a_recipe_runs_and_reports_with_and_without_tta(tmp_path, dtype):
+    run, seen = Run.from_config(recipe(dtype=dtype), CPU, tmp_path), []
+    step = run.learner.step
+    run.learner.step = lambda x, *rest: seen.append((x.shape[-1], len(x))) or step(x, *rest)
+    run.train()
+    n = len(run.data.train_y)
+    assert [s for s, _ in seen] == [6] * (n // 256) + [8] * ((n - n // 4) // 256)
+    facts = json.loads((tmp_path / "result.json").read_text())
+    assert facts["one_view"].keys() == {"top1", "top5"} and facts["eval_seconds"] > 0
+
+
+def test_a_group_stops_training_at_its_until_epoch(tmp_path):
+    groups = ({"match": ["0.*"], "until_epoch": 1.0}, {"match": ["2.weight"], "until_epoch": 0.0})
+    conf = recipe()
+    conf = dataclasses.replace(conf, train=dataclasses.replace(conf.train, param_groups=groups))
+    marks = []
+
+    class Marks(Hook):
+        def before_step(self, run):
+            marks.append({k: v.clone() for k, v in run.net.params.items()})
+
+    run = Run.from_config(conf, CPU, tmp_path, hooks=[Marks()])
+    run.train()
+    first = run.per_epoch[0]
+    assert not torch.equal(marks[0]["0.weight"], marks[first - 1]["0.weight"])
+    assert torch.equal(marks[first]["0.weight"], run.net.params["0.weight"])
+    assert (run.net.params["2.weight"] == 1).all()
+    assert not torch.equal(marks[first]["2.bias"], run.net.params["2.bias"])
+
+
+def test_a_run_without_a_folder_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Run.from_config(config.load("digits", ["train.epochs=1", "train.batch_size=256"]), CPU)
+    result = run.train()
+    assert not list(tmp_path.iterdir()) and run.out is None
+    assert run.metrics == result.scores() and run.top1 == result.top1 and run.top5 == result.topk
+    assert [row["epoch"] for row in run.history if "epoch" in row] == [1]
+
+
+def test_without_figures_a_run_has_all_other_files(tmp_path):
+    conf = config.load("digits", ["train.epochs=1", "train.batch_size=256"])
+    Run.from_config(conf, CPU, tmp_path).train()
+    files = {"config.toml", "lock", "metrics.jsonl", "times.jsonl", "result.json"}
+    files |= {"last.safetensors", "best.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == files
