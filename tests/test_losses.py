@@ -93,12 +93,32 @@ def test_classes_are_taken_as_one_hot_outputs(loss, target):
 LOSSES = {"cross_entropy": CrossEntropyLoss, "performance": Performance, "mse": MSELoss}
 
 
-@pytest.mark.parametrize("loss", [*(cls() for cls in LOSSES.values()), MSELoss("sum")])
-def test_torch_loss_is_the_same_number(loss):
-    z, classes = torch.randn(4, 3, dtype=torch.float64), torch.tensor([2, 0, 1, 1])
-    targets = [classes] if isinstance(loss, CrossEntropyLoss) else [classes, torch.rand(4, 3).double()]
-    for target in targets:
+EVERY = [
+    *(cls() for cls in LOSSES.values()),
+    MSELoss("sum"),
+    CrossEntropyLoss(0.2, "sum"),
+    CrossEntropyLoss(0.3),
+]
+
+
+@pytest.mark.parametrize("classes", [[2, 0, 1, 1], [1, 0, 0, 1]])  # the last class may be missing
+@pytest.mark.parametrize("loss", EVERY)
+def test_torch_loss_is_the_same_number(loss, classes):
+    z, classes = torch.randn(4, 3, dtype=torch.float64), torch.tensor(classes)
+    pairs = [(z, classes)]
+    if not isinstance(loss, CrossEntropyLoss):
+        many = torch.randn(2, 4, 3, dtype=torch.float64)
+        pairs += [(z, torch.rand(4, 3).double()), (z, torch.rand(4, 3)), (many, classes.expand(2, 4))]
+    for z, target in pairs:
         assert compare(loss(z, target)[0], loss.torch_loss(z, target))[1] < 1e-12
+
+
+def test_torch_loss_has_the_dtype_of_the_sums_or_of_the_output():
+    z = torch.randn(4, 3).bfloat16()
+    assert CrossEntropyLoss().torch_loss(z, torch.tensor([2, 0, 1, 1])).dtype == torch.float32
+    for loss in (MSELoss(), Performance()):
+        assert loss.torch_loss(z, torch.rand(4, 3)).dtype == torch.bfloat16
+        assert loss.torch_loss(z, torch.tensor([2, 0, 1, 1])).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("name", LOSSES)

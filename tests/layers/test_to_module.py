@@ -102,3 +102,25 @@ def test_named_layers_gives_inner_layers_first_and_each_once():
 def test_modules_are_plain_torch_modules():
     module = to_module(Sequential(Linear(2, 2), ReLU()))
     assert isinstance(module, nn.Sequential) and isinstance(module[0], nn.Linear)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layers_own_module_has_its_parameters(name):
+    """to_torch by itself: nothing is added to the module afterwards."""
+    for _, layer, _ in examples(LAYERS[name]):
+        if layer.is_leaf():
+            module = layer.to_torch()
+            assert {k: p.shape for k, p in module.named_parameters()}.items() >= {
+                (k, t.shape) for k, t in layer.params.items()
+            }
+            assert ("bias" in layer.params) == (getattr(module, "bias", None) is not None)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_weights_in_float32_follow_a_batch_in_bfloat16(name):
+    for _, layer, shape in examples(LAYERS[name]):
+        layer.eval()
+        x = torch.randn(shape).bfloat16()
+        y = to_module(layer)(x)
+        assert y.dtype == torch.bfloat16
+        torch.testing.assert_close(y.detach(), layer(x), rtol=0.02, atol=0.02)
