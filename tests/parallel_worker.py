@@ -7,6 +7,7 @@ the store in which they find one another, as torchrun's agent does, and prints w
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -412,7 +413,8 @@ def fork(size: int, work, agent=True, alone=False, limit=100) -> tuple[list[int]
     keeper, port = _keep_a_store(serve=not alone)
     os.environ |= {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ["TORCHELASTIC_USE_AGENT_STORE"] = str(not alone)
-    with tempfile.TemporaryDirectory() as folder:
+    folder, parent = tempfile.mkdtemp(), os.getpid()
+    try:
         said = [Path(folder) / str(rank) for rank in range(size)]
         pids, ends = {}, {}
         for rank in range(size):
@@ -437,6 +439,9 @@ def fork(size: int, work, agent=True, alone=False, limit=100) -> tuple[list[int]
         os.kill(keeper, signal.SIGKILL)
         os.waitpid(keeper, 0)
         lines = [file.read_text().splitlines() for file in said]
+    finally:
+        if os.getpid() == parent:  # not a child that a signal ends just here
+            shutil.rmtree(folder)
     return [ends[rank] for rank in range(size)], lines, time.monotonic() - begin
 
 
