@@ -156,6 +156,14 @@ class ImageStream:
             part = plan.batch(end - batch_size, end)
             yield crop_and_flip(self._to_device(item), EpochPlan(positions, part.shift, part.flip), crop_size)
 
+    def close(self):
+        """End the worker processes of the epochs. The next epoch starts new ones."""
+        iterator = self.loader._iterator if self.loader else None
+        end = getattr(iterator, "_shutdown_workers", None)  # the iterator's __del__ calls it, but late
+        if end is not None:
+            end()
+        self.loader = None
+
     def _ordered_loader(self, size: int, indices=None) -> DataLoader:
         indices = np.arange(len(self)) if indices is None else np.asarray(indices)
         jobs: list[Job] = [(None, indices[i : i + size]) for i in range(0, len(indices), size)]

@@ -19,6 +19,7 @@ from nets.common import files
 from nets.common.device import keep_freed_memory, set_current_device
 from nets.common.errors import Stopped, UsageError
 from nets.data.datasets import Dataset
+from nets.data.stream import ImageStream
 from nets.kernels import lower
 from nets.layers.base import Layer
 from nets.optim.param_groups import frozen_names
@@ -168,6 +169,8 @@ class Run:
                     stack.enter_context(lock.hold(self.out))
                 self.resumed = self._open(resume, force)
             stack.enter_context(self.due.signals)
+            if isinstance(self.data.train_x, ImageStream):
+                stack.callback(self.data.train_x.close)
             try:
                 facts = train_epochs(self)
             except Stopped as e:

@@ -43,6 +43,7 @@ def test_output_has_every_line_and_json_has_finite_numbers(in_process, capsys, t
     assert imread(tmp_path / "b.png").shape[2] == 4
 
 
+@pytest.mark.deep
 @COMPILER
 def test_compiled_forms_run_in_their_own_processes(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(worker, "CACHE", str(tmp_path / "compiled"))  # the forms share some compiled code

@@ -124,7 +124,9 @@ def test_an_archive_is_read_without_torchvision(archive, monkeypatch):
 def test_a_download_without_torchvision_names_the_extra(tmp_path, monkeypatch):
     for name in ("torchvision", "torchvision.datasets", "torchvision.datasets.utils"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UsageError, match=r"the download of cifar-10-batches-py: needs torchvision.*\[vision\]"):
+    with pytest.raises(
+        UsageError, match=r"the download of cifar-10-batches-py: needs torchvision.*\[vision\]"
+    ):
         datasets.load(config.Data(source="cifar10", root=str(tmp_path / "new")))
     assert not (tmp_path / "new").exists()
 

@@ -150,6 +150,7 @@ def bench(root, conf, *args):
     return [[float(s.rstrip("%").replace(",", "")) for s in row.split()] for row in rows]
 
 
+@pytest.mark.deep
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_memory_does_not_grow_with_the_tree(tmp_path):
     """Ten times the images are read in the same memory."""

@@ -162,6 +162,7 @@ def test_a_run_stopped_in_a_test_resumes_bit_identically(tmp_path, monkeypatch):
     assert not survive.differences(*(survive.state(tmp_path / name) for name in ("alone", "again")))
 
 
+@pytest.mark.deep
 def test_a_killed_process_resumes_bit_identically(tmp_path):
     """The short form of `nets survive`, SIGKILL and all."""
     conf = config.load(ROOT / "configs/digits.toml", [*survive.SETTINGS, "train.epochs=2"])
