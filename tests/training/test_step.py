@@ -133,7 +133,7 @@ def test_a_step_reads_nothing_back_to_the_host(path):
     "path, options",
     [
         *(
-            pytest.param(p, (), marks=DEEP if p.stem == "cifar10_resnet" else ())
+            pytest.param(p, (), marks=DEEP if p.stem in ("alexnet", "cifar10_resnet") else ())
             for p in CONFIGS
             if p.stem != "cifar100"
         ),
