@@ -1,4 +1,5 @@
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,6 +39,20 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Drawing a figure takes longer than the run."""
+    from nets.report import figure
+
+    monkeypatch.setattr(figure, "top5", lambda path, *_: Path(path).write_bytes(b"png"))
+    kept = ("epoch", "loss", "train_top1", "top1")
+
+    def curves(path, rows, _):
+        Path(path).write_text(str([[r.get(k) for k in kept] for r in rows]))
+
+    monkeypatch.setattr(figure, "curves", curves)
 
 
 @pytest.fixture

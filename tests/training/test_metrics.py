@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from nets.optim.schedules import SCHEDULES
-from nets.training.metrics import class_metrics, metrics, output_metrics, ranking
+from nets.training.metrics import RunningMetrics, class_metrics, metrics, output_metrics, ranking
+from tests.training.ended_runs import CPU
 
 
 def test_ties_rank_the_lower_class_first():
@@ -34,3 +35,19 @@ def test_output_metrics():
 
 def test_every_schedule_is_documented():
     assert all(f.__doc__ for f in SCHEDULES.values())
+
+
+def test_running_metrics_leave_out_steps_that_do_not_count():
+    metrics = RunningMetrics(CPU)
+    for loss, ok in ((1.0, True), (float("nan"), False), (3.0, True)):
+        metrics.add(torch.tensor(loss), torch.tensor(2), 4, torch.tensor(ok))
+    assert metrics.means(summed=False) == {"loss": 2.0, "train_top1": 0.5}
+    assert metrics.means(summed=True)["loss"] == 0.5
+    assert (metrics.steps(), metrics.samples()) == (2, 8)
+
+
+def test_running_metrics_of_batches_of_several_sizes():
+    metrics = RunningMetrics(CPU)
+    metrics.add(torch.tensor(3.0), torch.tensor(1), 1)
+    metrics.add(torch.tensor(1.0), torch.tensor(2), 3)
+    assert metrics.means(summed=True) == {"loss": 1.0, "train_top1": 0.75}

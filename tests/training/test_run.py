@@ -6,17 +6,22 @@ import json
 import pytest
 import torch
 
+from nets.common.errors import UsageError
+from nets.tools import survive
 from nets.training import config
 from nets.training.config import Eval
 from nets.training.hooks import Hook
 from nets.training.run import Run
+from tests.training.ended_runs import make, run_of
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 CPU = torch.device("cpu")
+
 LAYERS = (
     {"type": "Conv2d", "out_channels": 16, "kernel_size": 3, "padding": 1},
     {"type": "MaxPool2d", "kernel_size": 2},
     "BatchNorm2d", "ReLU", "GlobalMaxPool", {"type": "Linear", "out_features": 10},
-)  # fmt: skip  # fmt: skip
+)  # fmt: skip
 
 
 def recipe(**train):
@@ -77,3 +82,26 @@ def test_without_figures_a_run_has_all_other_files(tmp_path):
     files = {"config.toml", "lock", "metrics.jsonl", "times.jsonl", "result.json"}
     files |= {"last.safetensors", "best.safetensors"}
     assert {path.name for path in tmp_path.iterdir()} == files
+
+
+def test_an_earlier_run_is_not_overwritten_without_force(stopped_run, tmp_path):
+    with pytest.raises(
+        UsageError, match="a run that isn't finished; --resume goes on with it, --force begins anew"
+    ):
+        run_of(make(""), stopped_run).train()
+    out = tmp_path / "run"
+    run_of(make("", ["train.epochs=1"]), out).train()
+    before = (out / "last.safetensors").read_bytes()
+    with pytest.raises(UsageError, match="has a finished run"):
+        run_of(make("", ["train.epochs=1"]), out).train()
+    assert (out / "last.safetensors").read_bytes() == before
+    run_of(make("", ["train.epochs=1", "seed=5"]), out).train(force=True)
+    assert (out / "last.safetensors").read_bytes() != before
+
+
+def test_resuming_a_finished_run_returns_its_result(tmp_path):
+    conf = make("", ["train.epochs=1"])
+    first = run_of(conf, tmp_path).train()
+    before = survive.state(tmp_path)
+    assert run_of(conf, tmp_path).train(resume=True) == first
+    assert not survive.differences(before, survive.state(tmp_path))

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 
 import pytest
 import torch
@@ -10,8 +9,7 @@ import torch
 from nets.common import tensorfile
 from nets.common.errors import CheckpointError, NonFiniteError, Stopped
 from nets.training import config, log
-from nets.training.hooks import EVENTS, Clock, Hook
-from nets.training.loop import Events
+from nets.training.hooks import EVENTS, Hook
 from nets.training.run import Run
 
 CPU = torch.device("cpu")
@@ -61,24 +59,6 @@ def test_close_is_called_however_a_run_ends():
     with pytest.raises(RuntimeError, match="broken"):
         Run.from_config(conf(), CPU, hooks=[Fail(), hook]).train()
     assert [name for name, *_ in hook.calls] == ["before_run", "before_epoch", "close"]
-
-
-def test_only_defined_events_are_called():
-    class Two(Hook):
-        def after_step(self, run):
-            pass
-
-        def close(self, run):
-            pass
-
-    class Stub:
-        hooks = [Two(), Hook()]
-
-    events = Events(Stub())
-    assert {name: len(methods) for name, methods in events.methods.items() if methods} == {
-        "after_step": 1,
-        "close": 1,
-    }
 
 
 class Count(Hook):
@@ -133,15 +113,6 @@ def test_a_hook_without_its_state_in_the_checkpoint_is_a_checkpoint_error(tmp_pa
         Run.from_config(conf(), CPU, tmp_path, hooks=[Interrupt(2)]).train()
     with pytest.raises(CheckpointError, match="count"):
         Run.from_config(conf(), CPU, tmp_path, hooks=[Count()]).train(resume=True)
-
-
-def test_paused_time_does_not_count_as_training():
-    clock = Clock()
-    clock.before_run(None)
-    time.sleep(0.05)
-    with clock.paused():
-        time.sleep(0.3)
-    assert 0.05 <= clock.tick() < 0.3
 
 
 def test_a_run_in_memory_that_is_not_finite_names_the_step():
