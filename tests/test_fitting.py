@@ -2,15 +2,13 @@
 
 import dataclasses
 import json
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from nets.common import tensorfile
 from nets.common.errors import CheckpointError, DataError, NonFiniteError, Stopped, UsageError
@@ -20,55 +18,19 @@ from nets.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, ReLU, Seq
 from nets.layers.base import Layer
 from nets.losses import CrossEntropyLoss, MSELoss, Performance
 from nets.optim import SGD, Adaptive, Muon
-from nets.report import figure, run_figures
+from nets.report import run_figures
 from nets.tools import survive
 from nets.training import config, log, make
 from nets.training.hooks import Hook
 from nets.training.run import Run
 from tests.shell import shell
+from tests.small_problem import Interrupt, Squares, problem, sgd, small_net, state
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 CPU = torch.device("cpu")
+
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    """Drawing a figure takes longer than the run."""
-    monkeypatch.setattr(figure, "top5", lambda path, *_: Path(path).write_bytes(b"png"))
-    monkeypatch.setattr(figure, "curves", lambda path, rows, _: Path(path).write_text(str(len(rows))))
-
-
-def problem(n=220):
-    """Samples of three classes in four dimensions: (x, y)."""
-    draws = torch.Generator().manual_seed(1)
-    y = torch.arange(n) % 3
-    return torch.randn(n, 4, generator=draws) + 2 * torch.nn.functional.one_hot(y, 4), y
-
-
-def small_net(seed=0):
-    torch.manual_seed(seed)
-    return Sequential(Linear(4, 16), ReLU(), Dropout(0.2), Linear(16, 3))
-
-
-def sgd(net):
-    return SGD(net.params, lr=0.1, momentum=0.9)
-
-
-class Interrupt(Hook):
-    """Sends this process a signal before step `at`."""
-
-    def __init__(self, at, number=signal.SIGTERM):
-        self.at, self.number = at, number
-
-    def before_step(self, run):
-        if run.at() == self.at:
-            os.kill(os.getpid(), self.number)
-
-
-def state(out):
-    """What must be the same in two runs; the folder's name may differ."""
-    found = survive.state(out)
-    return found | {"result": {**json.loads(found["result"]), "name": ""}}
 
 
 def test_tensors_in_memory():
@@ -184,105 +146,6 @@ def test_a_first_layer_is_fitted_to_the_data():
     inside = Sequential(ReLU(), Whiten2d(2, 2), Flatten(), Linear(16 * 25, 2))
     with pytest.raises(ValueError, match="Whiten2d can only be the first layer"):
         fit(inside, CrossEntropyLoss(), SGD(inside.params, 0.1), (x, y))
-
-
-class Squares(Dataset):
-    """A map-style Dataset; its samples are (x, int)."""
-
-    def __init__(self, x, y):
-        self.x, self.y = x, y
-
-    def __len__(self):
-        return len(self.x)
-
-    def __getitem__(self, i):
-        return self.x[i], int(self.y[i])
-
-
-def test_a_dataset_is_read_in_order():
-    x, y = problem()
-    nets = [small_net() for _ in range(3)]
-    sources = [(x, y), Squares(x, y), TensorDataset(x, y)]
-    for net, source in zip(nets, sources):
-        torch.manual_seed(5)
-        fit(net, CrossEntropyLoss(), sgd(net), source, source, epochs=2)
-    for net in nets[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(nets[0].params.values(), net.params.values()))
-
-
-def test_a_test_loader_is_read_once():
-    x, y = problem()
-    loader, net = DataLoader(TensorDataset(x, y), batch_size=50), small_net()
-    run = fit(net, CrossEntropyLoss(), sgd(net), (x, y), loader, epochs=1)
-    assert torch.equal(run.data.test_x, x) and torch.equal(run.data.test_y, y)
-
-
-def noisy(pairs):
-    """A batch whose samples are moved by a random number."""
-    x, y = zip(*pairs)
-    return torch.stack(x) + torch.rand(1), torch.tensor(y)
-
-
-def loader_run(out, hooks=(), workers=0, **options):
-    """A run on shuffled batches whose transform draws random numbers, with a last batch that is smaller."""
-    x, y = problem(101)
-    net = small_net()
-    loader = DataLoader(Squares(x, y), batch_size=20, shuffle=True, num_workers=workers, collate_fn=noisy)
-    settings = {"epochs": 3, "log_every_steps": 2, "out": out, "hooks": hooks} | options
-    return fit(net, CrossEntropyLoss(), sgd(net), loader, (x, y), **settings)
-
-
-def test_a_loaders_batches_come_shuffled_and_complete():
-    seen = []
-
-    class Watch(Hook):
-        def before_run(self, run):
-            learn = run.learner.step
-            run.learner.step = lambda x, y, *rest: seen.append(y) or learn(x, y, *rest)
-
-    run = loader_run(None, [Watch()])
-    assert [len(y) for y in seen] == [20, 20, 20, 20, 20, 1] * 3
-    first, second = torch.cat(seen[:6]), torch.cat(seen[6:12])
-    assert not torch.equal(first, second) and torch.equal(first.sort()[0], second.sort()[0])
-    assert run.steps == 18 and 0 <= run.history[-1]["wait"] <= 1
-    assert 0 < run.history[-1]["train_top1"] <= 1
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_loader_resumes_bit_identically_in_the_middle_of_an_epoch(workers, tmp_path):
-    loader_run(tmp_path / "alone", workers=workers)
-    torch.rand(7)  # random numbers drawn elsewhere change nothing
-    with pytest.raises(Stopped, match="at step 10 of 18; go on with resume=True"):
-        loader_run(tmp_path / "again", [Interrupt(9)], workers)
-    loader_run(tmp_path / "again", workers=workers, resume=True)
-    assert not survive.differences(*(state(tmp_path / name) for name in ("alone", "again")))
-
-
-def test_a_loader_with_a_generator_of_its_own_resumes_bit_identically(tmp_path):
-    x, y = problem(100)
-
-    def run(out, hooks=(), **options):
-        net, own = small_net(), torch.Generator()
-        own.seed()
-        loader = DataLoader(TensorDataset(x, y), batch_size=20, shuffle=True, generator=own)
-        fit(net, CrossEntropyLoss(), sgd(net), loader, epochs=2, out=tmp_path / out, hooks=hooks, **options)
-
-    run("alone")
-    with pytest.raises(Stopped):
-        run("again", [Interrupt(7)])
-    run("again", resume=True)
-    assert not survive.differences(*(state(tmp_path / name) for name in ("alone", "again")))
-
-
-def test_a_loader_of_another_length_than_it_says():
-    class Long(DataLoader):
-        def __len__(self):
-            return 9
-
-    x, y = problem(100)
-    net = small_net()
-    with pytest.raises(DataError, match="gave 5 batches, its length is 9"):
-        fit(net, CrossEntropyLoss(), sgd(net), Long(TensorDataset(x, y), batch_size=20))
 
 
 @pytest.fixture

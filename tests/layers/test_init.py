@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nets.layers.conv import Conv2d
+from nets.layers.init import init_gaussian
 from nets.layers.linear import Linear
 
 
@@ -57,3 +58,17 @@ def test_init_dirac_is_1_in_the_middle_of_the_filter():
     want = torch.zeros(2, 2, 5, 7)
     want[0, 0, 2, 3] = want[1, 1, 2, 3] = 1
     assert torch.equal(w[:2], want) and w[2].count_nonzero() == 70
+
+
+def test_init_gaussian():
+    params = {"weight": torch.ones(300, 300), "bias": torch.ones(3)}
+    init_gaussian(params)
+    assert params["weight"].min() == params["bias"].min() == 1
+    init_gaussian(params, 0.0, 2)
+    assert not params["weight"].any() and params["bias"].tolist() == [2, 2, 2]
+    init_gaussian(params, 3.0)
+    assert abs(params["weight"].std() - 3) < 0.05 and params["bias"].tolist() == [2, 2, 2]
+    with pytest.raises(ValueError, match="init_std must be at least 0"):
+        Linear(2, 2, init_std=-1.0)
+    with pytest.raises(ValueError, match="init_bias is for a layer that has a bias"):
+        Linear(2, 2, bias=False, init_bias=1.0)

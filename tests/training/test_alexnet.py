@@ -17,7 +17,6 @@ from nets.common.errors import DataError, MismatchError, UsageError
 from nets.data import datasets as data
 from nets.data.augment import crop_and_flip
 from nets.data.sampler import epoch_plan
-from nets.layers.init import init_gaussian
 from nets.layers.linear import Linear
 from nets.training import config, make
 from nets.training.predict import Trained
@@ -25,7 +24,9 @@ from nets.training.run import Run
 from nets.training.step import train_step
 
 PATH = Path(__file__).parents[2] / "configs" / "alexnet.toml"
+
 CONF = config.load(PATH)
+
 PAPER = {  # weights a neuron, neurons: figure 2 of the paper
     0: (96, 11 * 11 * 3), 4: (256, 5 * 5 * 48), 8: (384, 3 * 3 * 256), 10: (384, 3 * 3 * 192),
     12: (256, 3 * 3 * 192), 17: (4096, 6 * 6 * 256), 20: (4096, 4096), 22: (1000, 4096),
@@ -72,20 +73,6 @@ def test_start_values_are_a_gaussians_and_biases_constants():
     biases = {int(name.split(".")[0]): p for name, p in params.items() if name.endswith("bias")}
     ones = {4, 10, 12, 17, 20}  # the 2nd, 4th and 5th convolution, and the dense layers but the last
     assert all(torch.equal(b, torch.full_like(b, float(i in ones))) for i, b in biases.items())
-
-
-def test_init_gaussian():
-    params = {"weight": torch.ones(300, 300), "bias": torch.ones(3)}
-    init_gaussian(params)
-    assert params["weight"].min() == params["bias"].min() == 1
-    init_gaussian(params, 0.0, 2)
-    assert not params["weight"].any() and params["bias"].tolist() == [2, 2, 2]
-    init_gaussian(params, 3.0)
-    assert abs(params["weight"].std() - 3) < 0.05 and params["bias"].tolist() == [2, 2, 2]
-    with pytest.raises(ValueError, match="init_std must be at least 0"):
-        Linear(2, 2, init_std=-1.0)
-    with pytest.raises(ValueError, match="init_bias is for a layer that has a bias"):
-        Linear(2, 2, bias=False, init_bias=1.0)
 
 
 @pytest.mark.parametrize(
