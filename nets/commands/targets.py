@@ -100,7 +100,7 @@ def _config_case(conf, batch, seed) -> Case:
         target = torch.randint(n_outputs, (batch,), generator=generator)
     else:
         target = torch.rand(batch, n_outputs, generator=generator, dtype=torch.float64)
-    return Case(conf.name, net, x, make_loss(conf, classes), target)
+    return Case(conf.name, net, x, make_loss(conf, classes), target, backend=conf.net.backend)
 
 
 def _layer_cases(name: str, seed: int) -> list[Case]:

@@ -31,6 +31,9 @@ class SyncBatchNorm2d(BatchNorm2d):
     computing sample variances".
     """
 
+    # saved begins as BatchNorm2d's does
+    output, drop_input, add_input = BatchNorm2d.output, BatchNorm2d.drop_input, BatchNorm2d.add_input
+
     def __init__(self, norm: BatchNorm2d, world: World):
         self.num_features, self.eps, self.momentum, self.affine = (
             norm.num_features,

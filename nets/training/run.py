@@ -163,14 +163,14 @@ class Run:
         overwrite an earlier run. Stopped after a signal.
         """
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self.due.signals)
+            if isinstance(self.data.train_x, ImageStream):
+                stack.callback(self.data.train_x.close)
             if self.out is not None:
                 self.out.mkdir(parents=True, exist_ok=True)
                 if self.world.is_main:
                     stack.enter_context(lock.hold(self.out))
                 self.resumed = self._open(resume, force)
-            stack.enter_context(self.due.signals)
-            if isinstance(self.data.train_x, ImageStream):
-                stack.callback(self.data.train_x.close)
             try:
                 facts = train_epochs(self)
             except Stopped as e:

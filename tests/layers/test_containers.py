@@ -371,7 +371,7 @@ def test_frozen_parameters_get_no_gradient_and_the_others_the_same_one(input_gra
     dy = torch.randn_like(y)
     dx, full = net.backward(saved, dy, keep=True)
     for frozen in (["0.weight"], ["3.bias", "0.bias"], list(net.params)):
-        found, grads = net.backward(saved, dy, input_grad, keep=True, frozen=frozenset(frozen))
+        found, grads = net.backward(saved, dy, input_grad=input_grad, keep=True, frozen=frozenset(frozen))
         assert grads.keys() == net.params.keys() - set(frozen)
         assert all(torch.equal(g, full[k]) for k, g in grads.items())
         assert torch.equal(found, dx) if input_grad else found is None
