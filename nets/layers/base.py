@@ -46,6 +46,10 @@ class Layer:
     # Calls in a torch forward that from_torch converts: name of the call -> function that takes the call's
     # arguments and returns the equivalent module.
     torch_calls: ClassVar[dict[str, Callable[..., nn.Module]]] = {}
+    # The calls of torch_calls that write to their first argument.
+    torch_inplace_calls: ClassVar[tuple[str, ...]] = ()
+    # Whether y can share the memory of x in the modules of torch_types.
+    torch_shares_memory: ClassVar[bool] = False
     # Parameters of backward after saved and dy. Filled in for every subclass.
     backward_options: ClassVar[frozenset[str]] = frozenset()
     # Name of each tensor -> its name in the torch module. Set by from_torch on the layers that it returns.
