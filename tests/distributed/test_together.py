@@ -41,10 +41,10 @@ def near(a: Path, b: Path, tolerance=1e-10):
         apart = torch.where(x == y, 0.0, (x - y).abs()).max()  # infinite: not yet looked at
         assert apart <= tolerance * max(1.0, x[x.isfinite()].abs().max()), (name, apart)
     assert len(names) > 30
-    first, second = (log.rows(path) for path in (a, b))
+    first, second = (log.read_entries(path) for path in (a, b))
     assert [row["step"] for row in first] == [row["step"] for row in second]
     for row, its in zip(first, second):
-        for key in ("loss", "train_top1", "top1", "top5", "rate"):
+        for key in ("loss", "train_top1", "top1", "top5", "lr"):
             assert (key in row) == (key in its)
             assert row.get(key, 0.0) == pytest.approx(its.get(key, 0.0), rel=tolerance), (row, its)
     results = [json.loads((path / "result.json").read_text()) for path in (a, b)]

@@ -42,7 +42,7 @@ class LogHook(Hook):
 
     def after_step(self, run):
         if run.due.line:
-            self.add(run, self.means(run, self.steps) | {"rate": run.factor * run.config.train.lr})
+            self.add(run, self.means(run, self.steps) | {"lr": run.factor * run.config.train.lr})
             self.steps.reset()
 
     def close_epoch(self, run, facts):
