@@ -313,8 +313,8 @@ def together(world):
     n = 2 * world.size + 1
     x = torch.arange(3 * n, device=world.device).view(n, 3)
     assert torch.equal(world.gather(x[world.share(n)], n), x)
-    assert torch.equal(world.spread(lambda some: x[some] * 2, n), x * 2)
-    assert torch.equal(world.spread(lambda some: x[some][:1], 1), x[:1])
+    assert torch.equal(world.map_shares(lambda some: x[some] * 2, n), x * 2)
+    assert torch.equal(world.map_shares(lambda some: x[some][:1], 1), x[:1])
     mine = torch.tensor([world.rank], device=world.device)
     assert world.sum(mine.clone()) == sum(range(world.size))
     assert not world.all_true(mine != 1) and world.all_true(mine >= 0)

@@ -352,7 +352,7 @@ def test_a_stopped_fit_resumes_bit_identically(tmp_path):
         fit_digits(conf, tmp_path / "again", [Interrupt(7)])
     run = fit_digits(conf, tmp_path / "again", resume=True)
     assert not survive.differences(*(state(tmp_path / name) for name in ("alone", "again")))
-    assert run.history == log.rows(tmp_path / "again") and run.out == tmp_path / "again"
+    assert run.history == log.read_entries(tmp_path / "again") and run.out == tmp_path / "again"
     with pytest.raises(
         ValueError, match="has a finished run; resume=True goes on with it, force=True begins anew"
     ):

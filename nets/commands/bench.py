@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from nets.bench import forms, report
+from nets.bench import forms, text
 from nets.bench.race import race
 from nets.bench.scaling import scaling
 from nets.commands import cli
@@ -62,14 +62,14 @@ def main(argv: list[str] | None = None) -> None:
     if args.scaling:
         facts["scaling"] = scaling(task, field, args.rounds, args.steps)
         first = facts["scaling"]["batch"]["points"][-1] | {"device": name}
-        print(report.header(conf, name, first, torch.__version__))
+        print(text.header(conf, name, first, torch.__version__))
         print("\nTime and memory grow with size to the power of\n")
-        print(report.scaling(facts["scaling"]))
+        print(text.scaling(facts["scaling"]))
     else:
         facts |= race(task, field, args.rounds, args.steps, args.profile)
-        print(report.header(conf, name, facts, torch.__version__), report.table(facts), sep="\n\n")
+        print(text.header(conf, name, facts, torch.__version__), text.table(facts), sep="\n\n")
         if args.profile:
-            print(f"\n{report.profiles(facts['profiles'])}")
+            print(f"\n{text.profiles(facts['profiles'])}")
     if args.json:
         files.write_text(Path(args.json), json.dumps(facts, indent=2) + "\n")
     if args.plot:

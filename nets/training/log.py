@@ -110,13 +110,13 @@ class Log:
 
 
 class MemoryLog:
-    """The log of a run without a folder: lines as `rows` returns them."""
+    """The log of a run without a folder: lines as `read_entries` returns them."""
 
     def __init__(self):
-        self.rows: list[dict] = []
+        self.entries: list[dict] = []
 
     def add(self, facts: dict, times: dict):
-        self.rows.append({k: v if _finite(v) else None for k, v in (facts | times).items()})
+        self.entries.append({k: v if _finite(v) else None for k, v in (facts | times).items()})
 
     def close(self):
         pass
@@ -131,7 +131,7 @@ def summary_writer():
     return SummaryWriter
 
 
-def rows(folder) -> list[dict]:
+def read_entries(folder) -> list[dict]:
     """The log's entries, metrics and times in one dict each; none if there is no log yet.
 
     The run may be writing: a partial last line is left out. DataError for any other damaged line.

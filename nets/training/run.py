@@ -235,5 +235,5 @@ class Run:
     def history(self) -> list[dict]:
         """The log: one dict a line, by step and by epoch."""
         if self.out is not None:
-            return log.rows(self.out)
-        return self.logger.log.rows if isinstance(self.logger.log, log.MemoryLog) else []
+            return log.read_entries(self.out)
+        return self.logger.log.entries if isinstance(self.logger.log, log.MemoryLog) else []

@@ -47,9 +47,9 @@ def test_a_streamed_run_is_bit_identical_to_one_in_memory(root, tmp_path):
     assert here == there == shell("eval", tmp_path / "there").split("\n\n")[-1]
     a, b = (load_file(tmp_path / name / "last.safetensors") for name in ("here", "there"))
     assert all(torch.equal(a[k], b[k]) for k in a)
-    epochs = [row for row in log.rows(tmp_path / "there") if "epoch" in row]
+    epochs = [row for row in log.read_entries(tmp_path / "there") if "epoch" in row]
     assert all(0 < r["wait"] < 1 for r in epochs) and (tmp_path / "there/top5.png").exists()
-    assert not any("wait" in row for row in log.rows(tmp_path / "here"))
+    assert not any("wait" in row for row in log.read_entries(tmp_path / "here"))
     here, there = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("here", "there"))
     assert here == there
 

@@ -170,7 +170,7 @@ def test_a_real_run_is_shown(tmp_path, capsys):
     shown = look(tmp_path / "a", "--png", tmp_path / "a.png", capsys=capsys)
     words = r"two_weight: 40 of 40 epochs, step 80, 0:00:\d\d so far,\s[\d,]+ samples/s, [\d,]+ MB\n"
     assert re.fullmatch(words + re.escape(line) + "\n", shown)
-    loss, error = panels(log.rows(tmp_path / "a"))
+    loss, error = panels(log.read_entries(tmp_path / "a"))
     assert [p.label for p in (loss, error)] == ["performance P", "largest error"]
     assert loss.curves[0].x == list(range(1, 81)) and error.curves[0].x == list(range(2, 81, 2))
     with Image.open(tmp_path / "a.png") as image:
