@@ -64,7 +64,7 @@ def samples(device):
 
 
 class Trained:
-    """A small net after some steps on `world`, which may be one process: what it keeps, and was told."""
+    """A small net after some steps on `world`, which may be one process, with its state and its steps' results."""
 
     def __init__(self, world, kind=SGD, loss=CrossEntropyLoss(0.1), norm="sync", frozen=(), mb=0.001,
                  wire=None, epochs=1, skip=False, poison=None, state=None, batch=BATCH):  # fmt: skip
@@ -408,7 +408,7 @@ def fork(size: int, work, agent=True, alone=False, limit=100) -> tuple[list[int]
     """work(rank) in `size` processes: their exit codes, what each said, the seconds from first end to last.
 
     agent  end the others when one ends badly, as torchrun's does
-    alone  nobody keeps a store for them: rank 0 does
+    alone  no separate process keeps the store: rank 0 does
     """
     keeper, port = _keep_a_store(serve=not alone)
     os.environ |= {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}

@@ -16,7 +16,7 @@ class AdaptiveAvgPool2d(Layer):
 
     Shapes: x (N, C, H, W), y (N, C, oh, ow).
     On an axis with n places and o windows, window p starts at ⌊p·n / o⌋ and ends before ⌈(p + 1)·n / o⌉.
-    Neighbouring windows may share a place. If o > n, places are repeated. If window (p, q) has h_p rows
+    Neighboring windows may share a place. If o > n, places are repeated. If window (p, q) has h_p rows
     and w_q columns, each x in it has the weight 1/(h_p·w_q):
 
         dx_ncab = Σ dy_ncpq / (h_p·w_q)  over the windows (p, q) that contain place (a, b).

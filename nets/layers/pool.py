@@ -163,7 +163,7 @@ class MaxPool2d(Layer):
         win = self.windows
         win.check(self, x)
         if any(p and n < d for n, p, d in zip(x.shape[2:], win.padding, win.dilation)):
-            # neighbours in a window can lie on the two sides of the image, so that no input is in the window
+            # neighbors in a window can lie on the two sides of the image, so that no input is in the window
             raise BatchError(f"MaxPool2d, padded: dilation {win.dilation} is larger than the picture")
 
     def forward(self, x: Tensor):

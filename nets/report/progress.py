@@ -60,4 +60,4 @@ def _duration(seconds: float) -> str:
 def stopped_line(run: Path, log_entries: list[dict]) -> str:
     """The line for a run without a process and without a result."""
     at = f"stopped at step {log_entries[-1]['step']:,}" if log_entries else "stopped before its first line"
-    return at + ("; --resume goes on" if (run / LAST).exists() else ", without a checkpoint")
+    return at + ("; resume with --resume" if (run / LAST).exists() else ", without a checkpoint")

@@ -197,7 +197,7 @@ def find_config(name_or_path) -> Path:
 
 
 def fill(cls, table, where: str):
-    """The dataclass of a table. UsageError names the key that is wrong; `where` stands before it."""
+    """The dataclass of a table. UsageError names the wrong key, with the prefix `where`."""
     if not isinstance(table, dict):
         raise UsageError(f"{where.rstrip('.')}: expected a table, got {_shown(table)}")
     fields = {f.name: f for f in dataclasses.fields(cls)}

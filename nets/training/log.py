@@ -48,7 +48,7 @@ class Log:
             has = f"has {len(metrics):,} of the {lengths[0]:,} bytes that it had at the checkpoint"
             raise CheckpointError(f"{folder / METRICS}: {has}")
         if hashlib.sha256(metrics).hexdigest() != wanted:
-            raise CheckpointError(f"{folder / METRICS}: isn't what it was at the checkpoint")
+            raise CheckpointError(f"{folder / METRICS}: checksum mismatch")
         times = times[: times.rfind(b"\n") + 1]  # without a partial last line
         for name, kept in zip(FILES, (metrics, times)):
             (folder / name).touch()

@@ -175,7 +175,7 @@ class Run:
                 facts = train_epochs(self)
             except Stopped as e:
                 self.saver.save(self)
-                hint = "" if self.out is None else f"; go on with {self.option.format('resume')}"
+                hint = "" if self.out is None else f"; resume with {self.option.format('resume')}"
                 raise Stopped(e.number, f" at step {self.at()} of {self.steps}{hint}") from None
             if self.out is not None and self.world.is_main:
                 result.write(self.out, self.config, self.data, self.evaluator.result, facts, self.device)
@@ -195,7 +195,7 @@ class Run:
             if found and not force:
                 what = "a finished run" if result.RESULT in found else "a run that isn't finished"
                 one, other = map(self.option.format, ("resume", "force"))
-                raise UsageError(f"{self.out}: has {what}; {one} goes on with it, {other} begins anew")
+                raise UsageError(f"{self.out}: has {what}; {one} resumes it, {other} overwrites it")
             for name in FILES:
                 (self.out / name).unlink(missing_ok=True)
             files.write_text(self.out / self.settings_file, dumps(self.config))

@@ -218,6 +218,6 @@ def test_a_signal_ends_the_run_with_a_checkpoint(number, code, tmp_path):
         error = process.communicate(timeout=60)[1]
     assert process.returncode == code
     name = {130: "interrupted", 143: "terminated"}[code]
-    assert re.fullmatch(rf"error: {name} at step \d+ of 220000; go on with --resume\n", error), error
+    assert re.fullmatch(rf"error: {name} at step \d+ of 220000; resume with --resume\n", error), error
     assert tensorfile.read(tmp_path / "digits/last.safetensors")[1]["progress"]["step"] >= 0
     assert "a run that isn't finished" in shell("train", "--out", tmp_path, code=2)

@@ -135,7 +135,7 @@ def test_an_interrupted_run_leaves_no_worker(root, tmp_path):
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers receive it too
         error = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert re.fullmatch(r"error: interrupted at step \d+ of 400000; go on with --resume\n", error), error
+    assert re.fullmatch(r"error: interrupted at step \d+ of 400000; resume with --resume\n", error), error
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
 

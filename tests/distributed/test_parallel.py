@@ -83,7 +83,7 @@ def test_a_death_ends_the_others_with_one_line(results, death):
         assert said == ["error: picture.png: damaged"]
     else:
         assert said[0].startswith(f"error: rank {victim} (") and ", pid " in said[0]
-        assert said[0].endswith(") died; go on with --resume")
+        assert said[0].endswith(") died; resume with --resume")
 
 
 def test_a_connection_without_the_token_is_refused(monkeypatch):
@@ -108,7 +108,7 @@ def test_a_connection_without_the_token_is_refused(monkeypatch):
     for peer in other.peers:
         peer.shutdown(socket.SHUT_RDWR)
     assert watch.news.wait(10) and watch.dead == other.name
-    with pytest.raises(PeerError, match=r"rank 1 \(.*, pid .*\) died; go on with --resume"):
+    with pytest.raises(PeerError, match=r"rank 1 \(.*, pid .*\) died; resume with --resume"):
         watch.leave()
     assert str(watch.cause(KeyboardInterrupt())).startswith(other.name), "whatever else is raised here"
     assert isinstance(watch.cause(own := UsageError("")), UsageError) and not own.reported

@@ -81,7 +81,7 @@ def test_after_one_is_killed_all_resume_bit_identically(runs, name, victim):
     (codes, lines), (later, _) = told[name]
     assert sorted(codes) == [-9, 7] and codes[victim] == -9 and later == [0, 0]
     assert len(lines) == 1 and lines[0].startswith(f"error: rank {victim} (")
-    assert lines[0].endswith(") died; go on with --resume")
+    assert lines[0].endswith(") died; resume with --resume")
     assert not survive.differences(survive.state(folder / "local"), survive.state(folder / name))
     states = tensorfile.read(folder / "local/last.safetensors")[0]["random.cpu"]
     assert len(states) == 2 and not torch.equal(*states)  # each draws its own

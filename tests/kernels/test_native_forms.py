@@ -267,7 +267,7 @@ def test_a_second_backward_under_native_forms_is_one_clear_error():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_recompute_is_honoured_under_native_forms(dtype):
+def test_recompute_works_with_native_forms(dtype):
     """A norm's x is saved by itself; the convolution after it drops its own only where that is asked for."""
 
     def run(recompute):

@@ -67,7 +67,7 @@ def test_an_infinite_gradient_reaches_only_its_winner(layer):
 
 @pytest.mark.parametrize("layer", [AvgPool2d(3, 1, 1), MaxPool2d(3, 1, 1)])
 def test_a_padded_pool_keeps_channels_last_again_and_again(layer):
-    """Its dx is cropped and so has gaps: the next backward must recognise the layout all the same."""
+    """Its dx is cropped and so has gaps: the next backward must recognize the layout."""
     x = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
     y, saved = layer.forward(x)
     once, _ = layer.backward(saved, x)

@@ -124,7 +124,7 @@ def test_a_dead_run_is_shown_as_stopped(run, capsys):
     process.wait()
     assert look(folder, capsys=capsys).endswith("\nstopped at step 3, without a checkpoint\n")
     (folder / "last.safetensors").write_text("")
-    assert look(folder, capsys=capsys).endswith("\nstopped at step 3; --resume goes on\n")
+    assert look(folder, capsys=capsys).endswith("\nstopped at step 3; resume with --resume\n")
     (folder / "lock").unlink()
     (folder / "last.safetensors").unlink()
     Log(folder)

@@ -83,7 +83,7 @@ def test_a_log_that_differs_from_the_checkpoints_is_refused_and_unchanged(tmp_pa
         "has 0 of the": None,
         "has 10 of the": good[:10],
         f"has {len(good) - 1} of the {len(good)} bytes": good[:-1],
-        "isn't what it was": good.replace(b"2.0", b"2.1") + b"more\n",
+        "checksum mismatch": good.replace(b"2.0", b"2.1") + b"more\n",
     }
     for words, bad in wrong.items():
         path.unlink() if bad is None else path.write_bytes(bad)
