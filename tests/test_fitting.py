@@ -113,7 +113,7 @@ def test_float_outputs_of_any_shape():
     assert run.history[-1]["loss"] < run.history[0]["loss"] and run.history[-1]["train_top1"] <= 1
 
 
-def test_a_performance_is_climbed_and_the_adaptive_optimizer_judges_whole_batches():
+def test_a_performance_is_maximized_and_adaptive_needs_all_samples_in_a_batch():
     torch.manual_seed(0)
     x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
     y = 2 * x[:, :1] - 3 * x[:, 1:] + 1

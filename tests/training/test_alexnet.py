@@ -221,7 +221,7 @@ def test_twenty_steps_by_hand_and_by_autograd_have_the_same_loss(tree):
     assert all(not torch.equal(p, before[k]) for k, p in run.net.params.items())
 
 
-def test_a_curve_that_leaves_the_others_is_told(tree, monkeypatch, capsys):
+def test_a_curve_that_leaves_the_others_is_reported(tree, monkeypatch, capsys):
     args = [str(PATH), "--steps", "9", "--device", "cpu", "--data-root", str(tree)]
     for override in overrides(tree, *WIDE):
         args += ["--set", override]
