@@ -12,7 +12,7 @@ from nets.commands import cli
 from nets.common import device, files
 from nets.common.errors import UsageError
 from nets.data import datasets as data
-from nets.report import bench as picture
+from nets.report import bench as figures
 from nets.training.make import make_loss, make_net, make_optimizer
 
 DETAILS = """Each form runs in a process of its own, and they take turns. Forms: manual and autograd (the net
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.json:
         files.write_text(Path(args.json), json.dumps(facts, indent=2) + "\n")
     if args.plot:
-        (picture.scaling if args.scaling else picture.race)(Path(args.plot), facts)
+        (figures.scaling if args.scaling else figures.race)(Path(args.plot), facts)
 
 
 def _overrides(args) -> list[str]:

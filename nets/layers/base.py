@@ -34,7 +34,7 @@ class Layer:
     # Options of __init__ that follow from the input's shape: option -> axis of the input (0: the batch).
     inferred: ClassVar[dict[str, int]] = {}
     # Whether the layer takes only images (N, C, H, W).
-    takes_pictures: ClassVar[bool] = False
+    takes_images: ClassVar[bool] = False
     # Whether each number of y depends on only one number of x. The benchmarks count no memory traffic for it.
     elementwise: ClassVar[bool] = False
     # Options of __init__ that are lists of layers.
@@ -229,10 +229,10 @@ def run_backward(
     return layer.backward(saved, dy, **options)
 
 
-def check_pictures(layer: Layer, x: Tensor):
+def check_images(layer: Layer, x: Tensor):
     """BatchError unless x is a batch of images (N, C, H, W)."""
     if x.dim() != 4:
-        raise BatchError(f"{type(layer).__name__} takes pictures (N, C, H, W), not {tuple(x.shape)}")
+        raise BatchError(f"{type(layer).__name__} takes images (N, C, H, W), not {tuple(x.shape)}")
 
 
 def sum_dtype(x: Tensor) -> torch.dtype:

@@ -37,7 +37,7 @@ class LocalResponseNorm(SavesInput, Layer):
     convolutional neural networks", 3.3.
     """
 
-    takes_pictures = True
+    takes_images = True
     examples = [((3, 7, 4, 5), dict(size=n, alpha=0.5, k=k)) for n, k in ((5, 2.0), (2, 1.0), (9, 1.0))]
     torch_types = (nn.LocalResponseNorm, LocalResponseNormModule)
     torch_calls = {"local_response_norm": lambda x, *args, **options: nn.LocalResponseNorm(*args, **options)}

@@ -26,7 +26,7 @@ class Whiten2d(Layer):
     Source: Coates and Ng 2012; Page 2018, "How to train your ResNet 8"; Jordan 2024, airbench94.
     """
 
-    takes_pictures = True
+    takes_images = True
     inferred = {"in_channels": 1}
     examples = [((3, 4, 7, 8), dict(in_channels=4))]
 

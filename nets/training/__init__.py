@@ -9,7 +9,7 @@ In reading order:
     build.py       a config's list of layers as a net
     make.py        a config's net, loss and optimizer
     step.py        the train step as one function of tensors
-    guard.py       undoes a step that isn't finite
+    guard.py       a step that isn't finite changes nothing
     learn.py       the step of a run: metrics, skipped samples, CUDA graph
     cuda_graph.py  captures a function once for each shape, then replays it
     feed.py        an epoch's batches on the device

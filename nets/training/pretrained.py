@@ -41,7 +41,7 @@ class Pretrained:
 
     def test(self, root=None) -> NoReturn:
         """UsageError: there is no test set."""
-        raise UsageError(f"{self.target}: which pictures? Name their files")
+        raise UsageError(f"{self.target}: which images? Name their files")
 
     def ask(self, x: Tensor, bar: bool = False) -> Tensor:
         """Logits (N, K) on the CPU for prepared images x (N, 3, H, W)."""

@@ -100,10 +100,10 @@ def test_unreadable_images_are_skipped_and_counted(root, tmp_path, limit, capfd)
     for _ in range(2):  # in memory, the second time from the cache
         out = shell("train", tmp_path / "net.toml", *args, "--force")
         result = json.loads((tmp_path / "net/result.json").read_text())
-        assert result["count"] == 8 and "8 test pictures" in out
+        assert result["count"] == 8 and "8 test images" in out
         assert result["skipped"]["count"] == 4 and set(result["skipped"]["files"]) == {*map(str, bad)}
         assert all("not a readable image" in reason for reason in result["skipped"]["files"].values())
-    assert "8 test pictures" in shell("eval", tmp_path / "net")
+    assert "8 test images" in shell("eval", tmp_path / "net")
     args[-1] += ".0"
     shell("train", tmp_path / "net.toml", *args, code=2)
 

@@ -69,7 +69,7 @@ def look(*args, code=0, capsys):
 
 def test_status_has_progress_times_and_speed():
     entries = log_of(epochs=3, per_epoch=20, every=5)  # a step takes a tenth of a second
-    speed = ["5,120 pictures/s", "812 MB"]
+    speed = ["5,120 images/s", "812 MB"]
     clocks = ["0:00:06 so far", "about 0:00:14 left"]
     assert status(entries, 10) == ["3 of 10 epochs", "step 60 of about 200", *clocks, *speed]
     assert status(entries, 3) == ["3 of 3 epochs", "step 60", clocks[0], *speed]
@@ -111,7 +111,7 @@ def test_a_live_run_is_shown_once(run, capsys):
     assert look(folder, capsys=capsys) == "digits: no lines yet\n"
     write(to, range(1, 100))
     shown = look(folder, capsys=capsys)
-    assert shown.startswith("digits: 0 of 10 epochs, step 99, 0:00:10 so far, 5,120 pictures/s, 812 MB\nloss")
+    assert shown.startswith("digits: 0 of 10 epochs, step 99, 0:00:10 so far, 5,120 images/s, 812 MB\nloss")
     assert "stopped" not in shown and "top-1 / %" in shown
     assert shown == look(folder, "--once", capsys=capsys)
 
