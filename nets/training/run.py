@@ -128,7 +128,7 @@ class Run:
         if world.size > 1:
             torch.manual_seed(checkpoint.seed(config.seed, 0, world.rank))  # each process has its own dropout
         self.clock.seconds = time.perf_counter() - begin
-        self.freeze(0.0)
+        self.update_frozen(0.0)
 
     @classmethod
     def from_config(
@@ -166,7 +166,7 @@ class Run:
             if self.out is not None:
                 self.out.mkdir(parents=True, exist_ok=True)
                 if self.world.is_main:
-                    stack.enter_context(lock.hold(self.out))
+                    stack.enter_context(lock.locked(self.out))
                 self.resumed = self._open(resume, force)
             stack.enter_context(self.due.signals)
             if isinstance(self.data.train_x, ImageStream):
@@ -206,7 +206,7 @@ class Run:
         p = self.progress
         return self.starts[p.epoch] + p.step if p.epoch < len(self.starts) else self.steps
 
-    def freeze(self, epoch: float):
+    def update_frozen(self, epoch: float):
         """Parameters whose group ends at or before this epoch are constants from here on."""
         self.learner.frozen = (
             frozen_names(self.net.params, self.param_groups, epoch) if self.param_groups else frozenset()

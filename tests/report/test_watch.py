@@ -40,7 +40,7 @@ def run(tmp_path):
     conf = dataclasses.replace(conf, train=dataclasses.replace(conf.train, epochs=10))
     (folder / "config.toml").write_text(config.dumps(conf))
     code = "from nets.training import lock\nimport sys\n"
-    code += "with lock.hold(sys.argv[1]): print(flush=True); sys.stdin.read()"
+    code += "with lock.locked(sys.argv[1]): print(flush=True); sys.stdin.read()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code, folder], cwd=ROOT, **pipes) as process:
         process.stdout.readline()

@@ -190,7 +190,7 @@ def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(tree, tmp_path, 
     assert math.isfinite(facts["top1"])
     trained = Trained(tmp_path / "run", torch.device("cpu"))
     assert trained.test().top1 == result.top1
-    torch.testing.assert_close(trained.ask(run.data.test_x), run.evaluator.z, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(trained.predict(run.data.test_x), run.evaluator.z, rtol=1e-4, atol=1e-5)
     big = tmp_path / "big.png"
     Image.new("RGB", (300, 240), "red").save(big)
     pixels, z = trained.guess([big])

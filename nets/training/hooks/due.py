@@ -34,9 +34,9 @@ class Due(Hook):
 
     def after_step(self, run):
         self.line = run.at() % run.config.log.every_steps == 0
-        self.ask(run)
+        self.update(run)
 
-    def ask(self, run: Run, now: bool = False):
+    def update(self, run: Run, now: bool = False):
         """Find out what is due. now: several processes agree here in any case."""
         s, at, clock = run.config.checkpoint, run.at(), time.perf_counter()
         late = clock - run.saver.saved_at > s.every_seconds
