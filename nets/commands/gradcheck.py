@@ -15,7 +15,7 @@ from nets.common import device, files
 from nets.common.errors import MismatchError, UsageError, describe
 from nets.gradcheck import check, precision
 from nets.kernels import lower
-from nets.report import differences as picture
+from nets.report import differences as figures
 
 DETAILS = """A TARGET is one of
 
@@ -151,7 +151,7 @@ def _plot(file, target, case: Case, where, several: bool):
     path = Path(file)
     if several:
         path = path.with_stem(f"{path.stem}-{Path(target).stem.replace(':', '-')}")
-    picture.draw(path, f"{case.name}: manual and autograd gradients", found)
+    figures.draw(path, f"{case.name}: manual and autograd gradients", found)
 
 
 def _precision(targets, named, where, dtype, seeds, facts) -> list[str]:

@@ -6,7 +6,7 @@ from torch.nn.functional import batch_norm
 
 from nets.common.errors import BatchError
 from nets.distributed.world import all_gather
-from nets.layers.base import check_pictures, sum_dtype
+from nets.layers.base import check_images, sum_dtype
 from nets.layers.containers import Net
 from nets.layers.norm import BatchNorm2d
 from nets.training.world import World
@@ -45,7 +45,7 @@ class SyncBatchNorm2d(BatchNorm2d):
         self.world = world
 
     def check(self, x: Tensor):
-        check_pictures(self, x)
+        check_images(self, x)
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] * self.world.size <= 1:
             raise BatchError("BatchNorm2d in training needs a value a channel on each process, two in sum")
 

@@ -34,7 +34,7 @@ class Layer:
     # Options of __init__ that follow from the input's shape: option -> axis of the input (0: the batch).
     inferred: ClassVar[dict[str, int]] = {}
     # Whether the layer takes only images (N, C, H, W).
-    takes_pictures: ClassVar[bool] = False
+    takes_images: ClassVar[bool] = False
     # Whether each number of y depends on only one number of x. The benchmarks count no memory traffic for it.
     elementwise: ClassVar[bool] = False
     # Options of __init__ that are lists of layers.
@@ -46,6 +46,10 @@ class Layer:
     # Calls in a torch forward that from_torch converts: name of the call -> function that takes the call's
     # arguments and returns the equivalent module.
     torch_calls: ClassVar[dict[str, Callable[..., nn.Module]]] = {}
+    # The calls of torch_calls that write to their first argument.
+    torch_inplace_calls: ClassVar[tuple[str, ...]] = ()
+    # Whether y can share the memory of x in the modules of torch_types.
+    torch_shares_memory: ClassVar[bool] = False
     # Parameters of backward after saved and dy. Filled in for every subclass.
     backward_options: ClassVar[frozenset[str]] = frozenset()
     # Methods defined for the forward of this class, rather than that of a base class. Filled in as well.
@@ -246,10 +250,10 @@ def run_backward(
     return layer.backward(saved, dy, **options)
 
 
-def check_pictures(layer: Layer, x: Tensor):
+def check_images(layer: Layer, x: Tensor):
     """BatchError unless x is a batch of images (N, C, H, W)."""
     if x.dim() != 4:
-        raise BatchError(f"{type(layer).__name__} takes pictures (N, C, H, W), not {tuple(x.shape)}")
+        raise BatchError(f"{type(layer).__name__} takes images (N, C, H, W), not {tuple(x.shape)}")
 
 
 def sum_dtype(x: Tensor) -> torch.dtype:

@@ -58,8 +58,8 @@ def _layer(spec, shape, recompute, where) -> tuple[Layer, tuple[int, ...]]:
     for option in options:
         if option not in known:
             raise UsageError(f"{where}: {_unknown_option(name, option, known)}")
-    if cls.takes_pictures and len(shape) != 3:
-        raise UsageError(f"{where}: {name} needs pictures, but its input is {_size(shape)} numbers")
+    if cls.takes_images and len(shape) != 3:
+        raise UsageError(f"{where}: {name} needs images, but its input is {_size(shape)} numbers")
     if cls.nested:
         return _nested(cls, options, shape, recompute, where)
     for option, axis in cls.inferred.items():

@@ -83,7 +83,7 @@ def test_a_death_ends_the_others_with_one_line(results, death):
         assert said == ["error: picture.png: damaged"]
     else:
         assert said[0].startswith(f"error: rank {victim} (") and ", pid " in said[0]
-        assert said[0].endswith(") died; go on with --resume")
+        assert said[0].endswith(") died; resume with --resume")
 
 
 def test_a_connection_without_the_token_is_refused(monkeypatch):
@@ -108,7 +108,7 @@ def test_a_connection_without_the_token_is_refused(monkeypatch):
     for peer in other.peers:
         peer.shutdown(socket.SHUT_RDWR)
     assert watch.news.wait(10) and watch.dead == other.name
-    with pytest.raises(PeerError, match=r"rank 1 \(.*, pid .*\) died; go on with --resume"):
+    with pytest.raises(PeerError, match=r"rank 1 \(.*, pid .*\) died; resume with --resume"):
         watch.leave()
     assert str(watch.cause(KeyboardInterrupt())).startswith(other.name), "whatever else is raised here"
     assert isinstance(watch.cause(own := UsageError("")), UsageError) and not own.reported
@@ -248,7 +248,7 @@ def test_collectives_of_one_process_are_the_identity(monkeypatch):
     world.broadcast([x])
     plan = sampler.EpochPlan(torch.randperm(7))
     assert rank_part(plan, 3, world) is plan
-    assert torch.equal(world.spread(lambda some: x[some], 3), x)
+    assert torch.equal(world.map_shares(lambda some: x[some], 3), x)
     with world.local_main_first(), watched(world):
         agree = Agreement(world, seconds=1e9)
         said = [agree(step, step == 3, now=step == 3) for step in range(1, 5)]

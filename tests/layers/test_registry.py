@@ -33,7 +33,11 @@ class LeakyReLU(Layer):
 
     examples = [((5, 6), {}), ((3, 4, 7, 8), dict(negative_slope=0.2))]
     torch_types = (nn.LeakyReLU,)
-    torch_calls = {"leaky_relu": lambda x, negative_slope=0.01, inplace=False: nn.LeakyReLU(negative_slope)}
+    torch_calls = {
+        "leaky_relu": lambda x, negative_slope=0.01, inplace=False: nn.LeakyReLU(negative_slope, inplace),
+        "leaky_relu_": lambda x, negative_slope=0.01: nn.LeakyReLU(negative_slope),
+    }
+    torch_inplace_calls = ("leaky_relu_",)
 
     def __init__(self, negative_slope: float = 0.01):
         super().__init__()
@@ -98,6 +102,24 @@ def test_a_registered_layer_converts_from_and_to_torch(leaky):
         net = from_torch(module)
         assert type(net[0]) is leaky and net[0].negative_slope == 0.2
         assert torch.equal(net(x), module(x)) and torch.equal(to_torch(net)(x), module(x))
+
+
+def test_a_registered_layers_call_in_place_is_known_as_one(leaky):
+    """What is read after it would have other values."""
+
+    class InPlace(nn.Module):
+        def forward(self, x):
+            return nn.functional.leaky_relu_(x.tanh(), 0.2)
+
+    class ReadsLater(nn.Module):
+        def forward(self, x):
+            y = x.tanh()
+            return nn.functional.leaky_relu_(y, 0.2) + y
+
+    x = torch.randn(4, 5)
+    assert torch.equal(from_torch(InPlace())(x), InPlace()(x))
+    with pytest.raises(ValueError, match="reads what was written to in place"):
+        from_torch(ReadsLater())
 
 
 def test_the_temporary_layer_is_gone_again():

@@ -149,10 +149,10 @@ def layer(**options):
         (layer(type="BatchNorm2d", eps=-1.0), "eps must be over 0"),
         (layer(type="Sequential", layers=[]), "layers: expected a list"),
         (layer(type="AdaptiveAvgPool2d", output_size=[2, 0]), "output_size must be a whole number"),
-        (["Flatten", "AdaptiveAvgPool2d"], "net.layers[1]: AdaptiveAvgPool2d needs pictures"),
+        (["Flatten", "AdaptiveAvgPool2d"], "net.layers[1]: AdaptiveAvgPool2d needs images"),
         (
             ["Flatten", "BatchNorm2d"],
-            "net.layers[1]: BatchNorm2d needs pictures, but its input is 64 numbers",
+            "net.layers[1]: BatchNorm2d needs images, but its input is 64 numbers",
         ),
         (layer(type="Residual"), "needs body"),
         (layer(type="Residual", body=[]), "net.layers[0].body: expected a list"),

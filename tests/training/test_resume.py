@@ -219,7 +219,7 @@ def stopped_run(tmp_path_factory):
 
 def test_an_earlier_run_is_not_overwritten_without_force(stopped_run, tmp_path):
     with pytest.raises(
-        UsageError, match="a run that isn't finished; --resume goes on with it, --force begins anew"
+        UsageError, match="a run that isn't finished; --resume resumes it, --force overwrites it"
     ):
         run_of(make(""), stopped_run).train()
     out = tmp_path / "run"
@@ -319,7 +319,7 @@ def test_a_folder_in_use_is_locked(tmp_path):
     read, write = os.pipe()
     child = os.fork()
     if not child:
-        with lock.hold(tmp_path):
+        with lock.locked(tmp_path):
             os.write(write, b"x")
             signal.pause()
     os.read(read, 1)
