@@ -1,4 +1,4 @@
-"""What tests/distributed/test_parallel.py runs in several processes: python parallel_worker.py [cpu | cuda].
+"""What test_process_group.py runs in several processes: python parallel_worker.py [cpu | cuda].
 
 One process imports everything and forks the others, so that a run of four takes a moment. It keeps
 the store in which they find one another, as torchrun's agent does, and prints what became of them.

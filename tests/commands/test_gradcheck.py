@@ -21,11 +21,16 @@ CONFIGS = sorted(ROOT.glob("configs/*.toml"))
 IDS = [p.stem for p in CONFIGS]
 
 
+def deep(*values):
+    """A case that takes long and has a quick sibling."""
+    return pytest.param(*values, marks=pytest.mark.deep)
+
+
 def command(*args):
     main([*map(str, args)])
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=IDS)
+@pytest.mark.parametrize("path", [deep(p) if p.stem == "cifar100" else p for p in CONFIGS], ids=IDS)
 def test_every_shipped_config_passes(path, capsys):
     command(path, "--batch", 2, "--samples", 1, "--device", "cpu")
     out = capsys.readouterr().out
@@ -49,9 +54,14 @@ def used(path):
     return sorted(names | {"Sequential"})
 
 
+def repeats(path, name) -> bool:
+    """Is the layer class one that a quicker config has too?"""
+    return path.stem in ("cifar100", "cifar10_resnet") and name != "Residual"
+
+
 @pytest.mark.parametrize(
     "path, name",
-    [(p, n) for p in CONFIGS if p.stem != "cifar100" for n in used(p)],
+    [deep(p, n) if repeats(p, n) else (p, n) for p in CONFIGS for n in used(p)],
     ids=lambda v: v if isinstance(v, str) else v.stem,
 )
 def test_a_flipped_sign_is_found_and_its_layer_named(path, name, monkeypatch):

@@ -55,7 +55,7 @@ def test_the_same_seed_gives_the_same_weights(digits, tmp_path):
     assert not torch.equal(first["net.0.weight"], other["net.0.weight"])
 
 
-@pytest.mark.parametrize("name", ["two_weight", "cross"])
+@pytest.mark.parametrize("name", ["two_weight", pytest.param("cross", marks=pytest.mark.deep)])
 def test_the_lectures_configs_learn(name, tmp_path):
     printed = shell("train", ROOT / "configs" / f"{name}.toml", "--out", tmp_path)
     samples = {"two_weight": 2, "cross": 4}[name]

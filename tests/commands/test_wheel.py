@@ -73,6 +73,7 @@ def test_the_version_and_the_dependencies_are_the_projects(wheel):
     assert set(re.findall(r"^Provides-Extra: (.+)$", text, re.M)) == set(spec["optional-dependencies"])
 
 
+@pytest.mark.deep
 def test_commands_run_from_an_empty_folder(installed, tmp_path):
     listed = run(installed, tmp_path, "--help")
     assert all(f"  {name} " in listed for name in COMMANDS)

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from nets.common import errors
-from nets.common.errors import describe, nearest
+from nets.common.errors import PeerError, describe, nearest
 
 
 def test_exit_codes():
@@ -41,3 +41,7 @@ def test_an_error_is_described_with_its_place():
     line = fails.__code__.co_firstlineno + 1
     assert describe(e.value) == f"ValueError: no (test_errors.py, line {line})"
     assert describe(KeyError("a")) == "KeyError: 'a'"
+
+
+def test_exit_code():
+    assert PeerError.code == 7

@@ -1,7 +1,9 @@
 """The registry: one class makes a layer known to configs, the checker, and conversion from and to torch."""
 
 import importlib.util
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,50 +21,20 @@ from nets.layers.linear import Linear
 from nets.layers.registry import LAYERS, examples, register, require
 from nets.training.build import build
 
-LEAKY = '''
-import torch
-from torch import nn
-
-from nets.layers.base import Layer
-from nets.layers.registry import register
+CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
 
-@register
-class LeakyReLU(Layer):
-    """y = x where x > 0, else a·x."""
-
-    examples = [((5, 6), {}), ((3, 4, 7, 8), dict(negative_slope=0.2))]
-    torch_types = (nn.LeakyReLU,)
-    torch_calls = {
-        "leaky_relu": lambda x, negative_slope=0.01, inplace=False: nn.LeakyReLU(negative_slope, inplace),
-        "leaky_relu_": lambda x, negative_slope=0.01: nn.LeakyReLU(negative_slope),
-    }
-    torch_inplace_calls = ("leaky_relu_",)
-
-    def __init__(self, negative_slope: float = 0.01):
-        super().__init__()
-        self.negative_slope = negative_slope
-
-    def forward(self, x):
-        positive = x > 0
-        return torch.where(positive, x, self.negative_slope * x), positive
-
-    def backward(self, saved, dy):
-        return torch.where(saved, dy, self.negative_slope * dy), {}
-
-    def to_torch(self, **_):
-        return nn.LeakyReLU(self.negative_slope)
-
-    @classmethod
-    def from_torch(cls, module):
-        return cls(module.negative_slope)
-'''
+def leaky_source() -> str:
+    """The layer that CONTRIBUTING.md adds as an example."""
+    page = CONTRIBUTING.read_text(encoding="utf-8")
+    (code,) = re.findall(r'^```python title="nets/layers/leaky_relu.py"\n(.*?)^```$', page, re.M | re.S)
+    return code
 
 
 @pytest.fixture
 def leaky(tmp_path):
     """A layer in a file of its own: registered, and forgotten afterwards."""
-    (tmp_path / "leaky_relu_.py").write_text(LEAKY, encoding="utf-8")
+    (tmp_path / "leaky_relu_.py").write_text(leaky_source(), encoding="utf-8")
     spec = importlib.util.spec_from_file_location("leaky_relu_", tmp_path / "leaky_relu_.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules["leaky_relu_"] = module

@@ -28,6 +28,7 @@ from tests.helpers import CUDA, DEVICES
 
 CONFIGS = sorted(Path(__file__).parents[2].glob("configs/*.toml"))
 NAMES = [p.stem for p in CONFIGS]
+DEEP = pytest.mark.deep
 
 
 def set_up(path, device="cpu", batch=4, overrides=()):
@@ -131,9 +132,15 @@ def test_a_step_reads_nothing_back_to_the_host(path):
 @pytest.mark.parametrize(
     "path, options",
     [
-        *((p, ()) for p in CONFIGS if p.stem != "cifar100"),
+        *(
+            pytest.param(p, (), marks=DEEP if p.stem in ("alexnet", "cifar10_resnet") else ())
+            for p in CONFIGS
+            if p.stem != "cifar100"
+        ),
         (CONFIGS[NAMES.index("digits")], ("net.backend=torch",)),
-        (CONFIGS[NAMES.index("cifar10")], ("net.backend=torch", "net.recompute=true")),
+        pytest.param(
+            CONFIGS[NAMES.index("cifar10")], ("net.backend=torch", "net.recompute=true"), marks=DEEP
+        ),
     ],
     ids=lambda v: ",".join(v) if isinstance(v, tuple) else v.stem,
 )

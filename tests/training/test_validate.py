@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,13 +19,16 @@ from nets.training import config, validate
 from nets.training.run import Run
 
 DIGITS = config.load("digits")
+
 ADAPTIVE = {
     "train.optimizer": "adaptive",
     "train.momentum": 0.0,
     "train.nesterov": False,
     "train.weight_decay": 0.0,
 }
+
 ADAPTIVE |= {"augment.crop_padding": 0}
+
 NET = Sequential(Flatten(), Linear(64, 10))
 FACTS = dict(
     shape=(1, 8, 8),
@@ -238,3 +242,36 @@ def test_a_run_validates_before_it_writes(tmp_path):
     with pytest.raises(UsageError, match=r"train\.progressive_sizes: the net can't take 3 × 3: a window"):
         Run.from_config(changed({"train.progressive_sizes": (3,)}), torch.device("cpu"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("distributed.batch_norm=global", "distributed.batch_norm"),
+        ("distributed.reduce_dtype=float16", "distributed.reduce_dtype"),
+        ("distributed.bucket_mb=0", "distributed.bucket_mb"),
+        ("distributed.shard_optimizer=1", "distributed.shard_optimizer"),
+        ("distributed.buckets=1", 'bucket_mb"?'),
+    ],
+)
+def test_wrong_distributed_settings_are_named(override, words):
+    with pytest.raises(UsageError) as e:
+        config.load(ROOT / "configs" / "digits.toml", [override])
+    assert words in str(e.value)
+
+
+def test_only_sgd_is_sharded():
+    for kind in ("muon", "adaptive"):
+        with pytest.raises(
+            UsageError, match=f"distributed.shard_optimizer: only for the optimizer sgd, not {kind}"
+        ):
+            config.load(
+                ROOT / "configs" / "digits.toml",
+                ["distributed.shard_optimizer=true", f"train.optimizer={kind}"],
+            )
+    assert config.load(
+        ROOT / "configs" / "dense.toml", ["distributed.shard_optimizer=true"]
+    ).distributed.shard_optimizer
