@@ -18,7 +18,7 @@ from nets.losses import CrossEntropyLoss, Loss, MSELoss, Performance
 from nets.optim import SGD, Adaptive, Muon
 from nets.report.run_figures import Figures
 from nets.training import validate
-from nets.training.config import Augment, Checkpoint, Config, Data, Eval, Log, Net, Train, fill
+from nets.training.config import Augment, Checkpoint, Config, Data, Eval, LogConfig, NetConfig, Train, fill
 from nets.training.evaluate import outputs
 from nets.training.hooks import Hook
 from nets.training.loader import LoaderFeed
@@ -28,7 +28,7 @@ from nets.training.samples import dataset, is_path
 
 LOSSES = {CrossEntropyLoss: "cross_entropy", MSELoss: "mse", Performance: "performance"}
 OPTIMIZERS = {SGD: "sgd", Muon: "muon", Adaptive: "adaptive"}
-SECTIONS = {"data": Data, "train": Train, "eval": Eval, "checkpoint": Checkpoint, "log": Log}
+SECTIONS = {"data": Data, "train": Train, "eval": Eval, "checkpoint": Checkpoint, "log": LogConfig}
 # keys that the net, the loss, the optimizer and the data say themselves
 GIVEN = {"source", "root", "loss", "reduction", "label_smoothing", "optimizer", "lr", "momentum", "nesterov"}
 GIVEN |= {"weight_decay", "param_groups"}
@@ -186,11 +186,11 @@ def _config(net, loss, optimizer, train, keys: dict, augment, backend: str, seed
         seed=fill(Config, {"name": "fit", "seed": seed}, "").seed,
         data=dataclasses.replace(fill(Data, tables["data"], ""), **source),
         augment=fill(Augment, augment, "augment."),
-        net=fill(Net, {"layers": layers, "backend": backend}, ""),
+        net=fill(NetConfig, {"layers": layers, "backend": backend}, ""),
         train=dataclasses.replace(fill(Train, tables["train"], ""), **about),
         eval=fill(Eval, tables["eval"], ""),
         checkpoint=fill(Checkpoint, tables["checkpoint"], "checkpoint_"),
-        log=fill(Log, tables["log"], "log_"),
+        log=fill(LogConfig, tables["log"], "log_"),
     )
 
 

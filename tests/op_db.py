@@ -39,7 +39,7 @@ from nets.layers.response_norm import LocalResponseNorm
 from nets.losses import CrossEntropyLoss, MSELoss
 
 PROFILE = settings.get_current_profile_name()  # of hypothesis: torch sets its own
-with mock.patch("torch.backends.disable_global_flags"):  # else nobody may set a flag afterwards
+with mock.patch("torch.backends.disable_global_flags"):  # else no flag can be set afterwards
     from torch.testing._internal.common_methods_invocations import op_db
 settings.load_profile(PROFILE)
 
@@ -49,7 +49,7 @@ REFUSED = (ValueError, TypeError, Problem)
 
 
 class Unsupported(ValueError):
-    """No layer has a way to be asked for this."""
+    """No layer has an option for this."""
 
 
 @dataclass

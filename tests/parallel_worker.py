@@ -64,7 +64,7 @@ def samples(device):
 
 
 class Trained:
-    """A small net after some steps on `world`, which may be one process: what it keeps, and was told."""
+    """A small net after some steps on `world`, which may be one process; also its state and its results."""
 
     def __init__(self, world, kind=SGD, loss=CrossEntropyLoss(0.1), norm="sync", frozen=(), mb=0.001,
                  wire=None, epochs=1, skip=False, poison=None, state=None, batch=BATCH):  # fmt: skip
@@ -313,8 +313,8 @@ def together(world):
     n = 2 * world.size + 1
     x = torch.arange(3 * n, device=world.device).view(n, 3)
     assert torch.equal(world.gather(x[world.share(n)], n), x)
-    assert torch.equal(world.spread(lambda some: x[some] * 2, n), x * 2)
-    assert torch.equal(world.spread(lambda some: x[some][:1], 1), x[:1])
+    assert torch.equal(world.map_shares(lambda some: x[some] * 2, n), x * 2)
+    assert torch.equal(world.map_shares(lambda some: x[some][:1], 1), x[:1])
     mine = torch.tensor([world.rank], device=world.device)
     assert world.sum(mine.clone()) == sum(range(world.size))
     assert not world.all_true(mine != 1) and world.all_true(mine >= 0)
@@ -408,7 +408,7 @@ def fork(size: int, work, agent=True, alone=False, limit=100) -> tuple[list[int]
     """work(rank) in `size` processes: their exit codes, what each said, the seconds from first end to last.
 
     agent  end the others when one ends badly, as torchrun's does
-    alone  nobody keeps a store for them: rank 0 does
+    alone  no separate process keeps the store: rank 0 does
     """
     keeper, port = _keep_a_store(serve=not alone)
     os.environ |= {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -492,7 +492,7 @@ def _child(rank: int, work, said: Path):
 
 def main(device="cpu"):
     torch.set_num_threads(1)
-    found, told = {"checks": {}, "deaths": {}}, defaultdict(list)
+    found, results_of = {"checks": {}, "deaths": {}}, defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         for size in (2, 4) if device == "cpu" else (2,):
             results = [Path(folder) / f"{size}.{rank}" for rank in range(size)]
@@ -500,10 +500,12 @@ def main(device="cpu"):
             for rank, file in enumerate(results):
                 for name, result in map(json.loads, file.read_text().splitlines() if file.exists() else ()):
                     if result != "ok" or rank == 0:
-                        told[f"{size} {name}"].append(result if result == "ok" else f"rank {rank}: {result}")
+                        results_of[f"{size} {name}"].append(
+                            result if result == "ok" else f"rank {rank}: {result}"
+                        )
             for check in (f"{size} {check.__name__}" for check in CHECKS):
-                bad = [result for result in told[check] if result != "ok"]
-                found["checks"][check] = "\n".join(bad) or (told[check] or ["didn't run"])[0]
+                bad = [result for result in results_of[check] if result != "ok"]
+                found["checks"][check] = "\n".join(bad) or (results_of[check] or ["didn't run"])[0]
             found["checks"][f"{size} end"] = "ok" if codes == [0] * size else f"{codes} {lines}"
     for size, victim, how, agent in DEATHS:
         grace = 1.0 if how == "standing" else 5.0

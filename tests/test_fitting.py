@@ -75,7 +75,7 @@ def test_float_outputs_of_any_shape():
     assert run.history[-1]["loss"] < run.history[0]["loss"] and run.history[-1]["train_top1"] <= 1
 
 
-def test_a_performance_is_climbed_and_the_adaptive_optimizer_judges_whole_batches():
+def test_a_performance_is_maximized_and_adaptive_needs_all_samples_in_a_batch():
     torch.manual_seed(0)
     x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
     y = 2 * x[:, :1] - 3 * x[:, 1:] + 1
@@ -211,13 +211,13 @@ def test_fit_is_bit_identical_to_a_configs_run(overrides, tmp_path):
 def test_a_stopped_fit_resumes_bit_identically(tmp_path):
     conf = digits_config()
     fit_digits(conf, tmp_path / "alone")
-    with pytest.raises(Stopped, match="terminated at step 8 of 10; go on with resume=True"):
+    with pytest.raises(Stopped, match="terminated at step 8 of 10; resume with resume=True"):
         fit_digits(conf, tmp_path / "again", [Interrupt(7)])
     run = fit_digits(conf, tmp_path / "again", resume=True)
     assert not survive.differences(*(state(tmp_path / name) for name in ("alone", "again")))
-    assert run.history == log.rows(tmp_path / "again") and run.out == tmp_path / "again"
+    assert run.history == log.read_entries(tmp_path / "again") and run.out == tmp_path / "again"
     with pytest.raises(
-        ValueError, match="has a finished run; resume=True goes on with it, force=True begins anew"
+        ValueError, match="has a finished run; resume=True resumes it, force=True overwrites it"
     ):
         fit_digits(conf, tmp_path / "again")
     fit_digits(conf, tmp_path / "again", force=True)

@@ -37,14 +37,14 @@ def test_cross_entropy_of_huge_logits_stays_finite():
     assert loss == 2e4 and torch.equal(dz, torch.tensor([[1.0, -1.0]]))
 
 
-def test_a_class_with_a_logit_of_minus_infinity_costs_nothing():
+def test_cross_entropy_of_a_logit_of_minus_infinity_is_finite_with_gradient_zero():
     z = torch.tensor([[0.5, float("-inf"), 0.0]])
     loss, dz = CrossEntropyLoss()(z, torch.tensor([0]))
     assert loss == F.cross_entropy(z, torch.tensor([0])) and dz[0, 1] == 0
 
 
 def test_performance_is_the_lectures_measure():
-    """P = −½‖d − z‖²: the lecture's, climbed."""
+    """P = −½‖d − z‖²: the lecture's, to be maximized."""
     z = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     d = torch.randn(4, 3, dtype=torch.float64)
     want = -0.5 * ((d - z) ** 2).sum()

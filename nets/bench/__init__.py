@@ -9,7 +9,7 @@ Each form of the train step runs in a process of its own. The files, in reading 
     worker.py    one form in one process
     race.py      times all forms, in rounds
     scaling.py   repeats the race for several batch sizes, widths and depths
-    report.py    tables of the results; nets/report/bench.py draws them
+    text.py      tables of the results; nets/report/bench.py draws them
 
 Two more benchmarks:
 

@@ -9,18 +9,18 @@ import sys
 # command -> one line for `nets --help` and for the command's own help
 COMMANDS = {
     "train": "Train a config's net with hand-written backward passes.",
-    "eval": "Test a finished run again, or classify pictures with it.",
+    "eval": "Test a finished run again, or classify images with it.",
     "gradcheck": "Compare hand-written gradients with autograd and with finite differences.",
     "summary": "Print a net's layers: output shapes, parameters, multiplications, saved bytes.",
-    "watch": "Show a run's curves while it trains, in the terminal or as a picture.",
+    "watch": "Show a run's curves while it trains, in the terminal or as an image.",
     "lecture": "Run the lecture's claims as experiments and write a page about them.",
     "bench": "Time a train step, by hand and by autograd, of the same net on the same data.",
     "rates": "Measure the GFLOP/s of each 3 × 3 convolution of a config on this CPU.",
     "same-curve": "Compare the losses of the first steps, by hand and by autograd.",
     "survive": "Kill and resume a run many times, and check that it ends bit-identical.",
     "soak": "Train for many steps, and check that memory, files and threads do not grow.",
-    "enlarge": "Scale a tree of small pictures up to a tree of larger ones.",
-    "stream-bench": "Measure how long training waits for streamed pictures, by worker count.",
+    "enlarge": "Scale a tree of small images up to a tree of larger ones.",
+    "stream-bench": "Measure how long training waits for streamed images, by worker count.",
     "distributed-bench": "Time sums over processes, and how much of them backward hides.",
     "distributed-plan": "Estimate the time of a train step on many GPUs.",
 }

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
-from nets.bench import forms, report
+from nets.bench import forms, text
 from nets.bench.race import race
 from nets.bench.scaling import scaling
 from nets.commands import cli
 from nets.common import device, files
 from nets.common.errors import UsageError
 from nets.data import datasets as data
-from nets.report import bench as picture
+from nets.report import bench as figures
 from nets.training.make import make_loss, make_net, make_optimizer
 
 DETAILS = """Each form runs in a process of its own, and they take turns. Forms: manual and autograd (the net
@@ -62,18 +62,18 @@ def main(argv: list[str] | None = None) -> None:
     if args.scaling:
         facts["scaling"] = scaling(task, field, args.rounds, args.steps)
         first = facts["scaling"]["batch"]["points"][-1] | {"device": name}
-        print(report.header(conf, name, first, torch.__version__))
+        print(text.header(conf, name, first, torch.__version__))
         print("\nTime and memory grow with size to the power of\n")
-        print(report.scaling(facts["scaling"]))
+        print(text.scaling(facts["scaling"]))
     else:
         facts |= race(task, field, args.rounds, args.steps, args.profile)
-        print(report.header(conf, name, facts, torch.__version__), report.table(facts), sep="\n\n")
+        print(text.header(conf, name, facts, torch.__version__), text.table(facts), sep="\n\n")
         if args.profile:
-            print(f"\n{report.profiles(facts['profiles'])}")
+            print(f"\n{text.profiles(facts['profiles'])}")
     if args.json:
         files.write_text(Path(args.json), json.dumps(facts, indent=2) + "\n")
     if args.plot:
-        (picture.scaling if args.scaling else picture.race)(Path(args.plot), facts)
+        (figures.scaling if args.scaling else figures.race)(Path(args.plot), facts)
 
 
 def _overrides(args) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nets.commands import cli
 from nets.distributed.plan import Machine, billion
-from nets.report import plan as picture
+from nets.report import plan as figures
 from nets.training import config
 
 DETAILS = """A model of a step with a fixed global batch, for three speeds of the GPUs' links, and for
@@ -33,10 +33,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     machines = {name: Machine(rate=args.rate, link=link, hop=hop) for name, (link, hop) in LINKS.items()}
     configs = (config.load(name) for name in ("cifar10", "alexnet"))
-    cifar10, alexnet = map(picture.work, configs)
+    cifar10, alexnet = map(figures.work, configs)
     plans = [(cifar10, 2000), (alexnet, 128), (alexnet, 8192), (billion(), 65536)]
     for work, batch in plans:
         print(f"{work.name}: {work.weights:,.0f} weights, batches of {batch:,}")
-        print(picture.table(work, batch, machines), end="\n\n")
+        print(figures.table(work, batch, machines), end="\n\n")
     if args.plot:
-        picture.draw(args.plot, plans, machines)
+        figures.draw(args.plot, plans, machines)

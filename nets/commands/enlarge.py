@@ -6,8 +6,8 @@ from nets.commands import cli
 from nets.common.errors import UsageError
 from nets.tools.enlarge import enlarge
 
-DETAILS = """A net for large pictures can be tried on the result. The pictures are written as PNG: about the
-same number from each class, its first ones, and a fifth as many test pictures as training pictures."""
+DETAILS = """A net for large images can be tried on the result. The images are written as PNG: about the
+same number from each class, its first ones, and a fifth as many test images as training images."""
 
 
 def parser():
@@ -15,7 +15,7 @@ def parser():
     parser.add_argument("src", type=Path, metavar="SRC", help="holds train/ and test/, with a folder a class")
     parser.add_argument("dst", type=Path, metavar="DST", help="new folder; must not exist")
     parser.add_argument("--size", type=cli.at_least(1), default=256, metavar="N", help="rows and columns")
-    parser.add_argument("--count", type=cli.at_least(1), default=2000, metavar="N", help="training pictures")
+    parser.add_argument("--count", type=cli.at_least(1), default=2000, metavar="N", help="training images")
     return parser
 
 
@@ -24,4 +24,4 @@ def main(argv: list[str] | None = None) -> None:
     if args.dst.exists():
         raise UsageError(f"{args.dst}: exists already")
     written = enlarge(args.src, args.dst, args.size, args.count)
-    print(f"{args.dst}: " + ", ".join(f"{n} {split}" for split, n in written.items()) + " pictures")
+    print(f"{args.dst}: " + ", ".join(f"{n} {split}" for split, n in written.items()) + " images")

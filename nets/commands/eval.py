@@ -7,19 +7,19 @@ from nets.report import figure
 from nets.training import predict
 from nets.training.pretrained import Pretrained
 
-DETAILS = """Without pictures: top-1 and top-5 accuracy on the test set, every class, and the pairs most often
-confused. With pictures: the five best guesses for each, also drawn as guesses.png in the run's folder.
+DETAILS = """Without images: top-1 and top-5 accuracy on the test set, every class, and the pairs most often
+confused. With images: the five best guesses for each, also drawn as guesses.png in the run's folder.
 
 RUN can also be a model of torchvision with its published weights, such as torchvision:alexnet. Its
 figure goes to runs/torchvision-alexnet."""
-DRAWN = 20  # pictures at most in guesses.png: more take long to draw and are too small to see
+DRAWN = 20  # images at most in guesses.png: more take long to draw and are too small to see
 
 
 def parser():
     parser = cli.parser("eval", DETAILS)
     parser.add_argument("run", metavar="RUN", help="a run's folder (runs/digits), or torchvision:MODEL")
     parser.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="picture files of any size (default: the test set)"
+        "images", nargs="*", metavar="IMAGE", help="image files of any size (default: the test set)"
     )
     cli.add_data_root(parser)
     cli.add_device(parser)
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _classify(trained, paths: list[str], json: bool):
-    """Print the best guesses for each picture, and draw those of the first ones."""
+    """Print the best guesses for each image, and draw those of the first ones."""
     pixels, z = trained.guess(paths)
     if json:
         print(predict.guesses_json(paths, z, trained.classes))

@@ -1,7 +1,9 @@
 """The command `nets gradcheck`."""
 
+import copy
 import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +14,8 @@ from nets.commands.targets import Case, cases, everything, shipped_configs
 from nets.common import device, files
 from nets.common.errors import MismatchError, UsageError, describe
 from nets.gradcheck import check, precision
-from nets.report import differences as picture
+from nets.kernels import lower
+from nets.report import differences as figures
 
 DETAILS = """A TARGET is one of
 
@@ -82,13 +85,22 @@ def main(argv: list[str] | None = None) -> None:
         raise MismatchError(f"gradient mismatch in {bad[0]}{more}")
 
 
+def _variants(case: Case) -> list[Case]:
+    """The case with the reference formulas, and a second one with the kernels that it trains with."""
+    plain = replace(case, backend="reference")
+    if case.backend == "reference":
+        return [plain]
+    return [plain, replace(case, name=f"{case.name} ({case.backend})", layer=copy.deepcopy(case.layer))]
+
+
 def _check(targets, named, where, dtype, args, facts) -> list[str]:
-    todo = [(target, case) for target in targets for case in named(target, args.seed)]
+    todo = [(t, variant) for t in targets for case in named(t, args.seed) for variant in _variants(case)]
     bad, drawn = [], set()
     with tqdm(total=2 * len(todo), unit="check", disable=None, leave=False) as bar:
         for target, case in todo:
             bar.set_description(case.name)
             case, before = case.to(where, dtype), None
+            case.layer = lower(case.layer, case.backend, where, dtype)
             for training in (True, False):
                 case.layer.train(training)
                 samples = (1 if case.module else 4) if args.samples is None else args.samples
@@ -139,7 +151,7 @@ def _plot(file, target, case: Case, where, several: bool):
     path = Path(file)
     if several:
         path = path.with_stem(f"{path.stem}-{Path(target).stem.replace(':', '-')}")
-    picture.draw(path, f"{case.name}: manual and autograd gradients", found)
+    figures.draw(path, f"{case.name}: manual and autograd gradients", found)
 
 
 def _precision(targets, named, where, dtype, seeds, facts) -> list[str]:

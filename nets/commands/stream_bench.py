@@ -9,8 +9,8 @@ from nets.common import device
 from nets.common.errors import UsageError
 from nets.tools.stream_bench import HEAD, line, measure
 
-DETAILS = """Prints for each worker count the pictures a second, the share of time in which the step waited
-for pictures, and the peak memory of the process and its workers. Each count trains in its own process,
+DETAILS = """Prints for each worker count the images a second, the share of time in which the step waited
+for images, and the peak memory of the process and its workers. Each count trains in its own process,
 and streams even a tree that would fit in memory. Memory is the proportional set size: a page that n
 processes share counts 1/n in each."""
 

@@ -91,7 +91,7 @@ def _config_case(conf, batch, seed) -> Case:
     seed = conf.seed if seed is None else seed
     shape, n_outputs = data.shapes(conf.data)
     net = make_net(conf, shape, n_outputs, seed)
-    classes = len(shape) == 3  # the targets of pictures are classes, those of the toy sets numbers
+    classes = len(shape) == 3  # the targets of images are classes, those of the toy sets numbers
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, *shape, generator=generator, dtype=torch.float64)
     if classes and conf.train.channels_last:
@@ -100,7 +100,7 @@ def _config_case(conf, batch, seed) -> Case:
         target = torch.randint(n_outputs, (batch,), generator=generator)
     else:
         target = torch.rand(batch, n_outputs, generator=generator, dtype=torch.float64)
-    return Case(conf.name, net, x, make_loss(conf, classes), target)
+    return Case(conf.name, net, x, make_loss(conf, classes), target, backend=conf.net.backend)
 
 
 def _layer_cases(name: str, seed: int) -> list[Case]:

@@ -35,7 +35,7 @@ class Unsupported(ModuleError):
 
 
 class DataError(Problem):
-    """Pictures that are missing, unreadable or unsuitable."""
+    """Images that are missing, unreadable or unsuitable."""
 
     code = 3
 

@@ -17,7 +17,14 @@ from torch import Tensor, fx, nn
 
 from nets.common.errors import ModuleError, Unsupported
 from nets.convert import paths
-from nets.convert.torch_parts import ADD, SAME, WRITE, call_name, calls, modules
+from nets.convert.torch_parts import (
+    ADD,
+    call_name,
+    calls,
+    inplace_calls,
+    memory_sharing_modules,
+    modules,
+)
 from nets.layers.activations import Scale
 from nets.layers.base import Layer
 from nets.layers.registry import is_size
@@ -86,6 +93,7 @@ class _Converter:
         self.parts: dict[int, _Part] = {}  # by id of a module
         self.clones: dict[int, Tensor] = {}  # by id of a tensor
         self.modules, self.calls = modules(), calls()
+        self.memory_sharing, self.inplace_calls = memory_sharing_modules(), inplace_calls()
 
     def problem(self, what: str | Exception, name: str):
         """Add a problem of the module `name`."""
@@ -131,7 +139,7 @@ class _Converter:
                 tensors[key] = self._clone(getattr(module, key), _under(name, key))
         writes = bool(getattr(module, "inplace", False))
         layer = layer and paths.in_mode(layer, module.training)
-        return _Part(layer, isinstance(module, SAME) or writes, writes)
+        return _Part(layer, type(module) in self.memory_sharing or writes, writes)
 
     def _clone(self, t: Tensor, name: str) -> Tensor:
         if id(t) not in self.clones:
@@ -232,7 +240,7 @@ class _Converter:
         if equivalent is None or len(nodes) != 1:
             raise Unsupported(f"{call} with {', '.join(map(str, node.args[1:]))}")
         part = self._leaf(equivalent.train(module.training), name)
-        if call in WRITE:
+        if call in self.inplace_calls:
             part.shares_memory = part.writes = True
         return nodes, part, call
 

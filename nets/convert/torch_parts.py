@@ -20,14 +20,24 @@ def modules() -> dict[type[nn.Module], Callable[[nn.Module], Layer | None]]:
     return {nn.Identity: lambda module: None, **found}
 
 
+def memory_sharing_modules() -> set[type[nn.Module]]:
+    """The modules whose y can share the memory of x."""
+    return {nn.Identity} | {
+        kind for cls in LAYERS.values() if cls.torch_shares_memory for kind in cls.torch_types
+    }
+
+
 def calls() -> dict[str, Callable[..., nn.Module]]:
     """Name of a call in a forward -> function of its arguments that makes the equivalent module."""
     return {name: make for cls in LAYERS.values() for name, make in cls.torch_calls.items()}
 
 
+def inplace_calls() -> set[str]:
+    """Names of the calls that write to their first argument, sums excepted."""
+    return {name for cls in LAYERS.values() for name in cls.torch_inplace_calls}
+
+
 ADD = {"add": False, "iadd": True, "add_": True}  # name of a sum -> whether it writes to its first operand
-WRITE = ("relu_", "imul", "mul_")  # other calls that write to their first argument
-SAME = (nn.Identity, nn.Dropout, nn.Flatten)  # modules whose y can share the memory of x
 
 
 def call_name(node: fx.Node) -> str:

@@ -16,5 +16,5 @@ processes, so that all take the same step. In reading order:
     plan.py       a model of a step's time on N GPUs
     measure.py    measures the cost of sums, and how much of it backward hides
 
-Which rows of a batch and of a test set are a process's, World in nets/training/world.py decides.
+World in nets/training/world.py decides which rows of a batch and of a test set a process computes.
 """

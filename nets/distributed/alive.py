@@ -192,7 +192,7 @@ class Watch:
             return PeerError(self._line())
         if isinstance(e, RuntimeError) and any(word in str(e) for word in ("gloo", "NCCL", "Connection")):
             reason = str(e).splitlines()[0]
-            return PeerError(f"a connection between the processes broke; go on with --resume ({reason})")
+            return PeerError(f"a connection between the processes broke; resume with --resume ({reason})")
         return e
 
     def claim(self) -> bool:
@@ -215,7 +215,7 @@ class Watch:
         self.closed.set()
 
     def _line(self) -> str:
-        return f"{self.dead} died; go on with --resume"
+        return f"{self.dead} died; resume with --resume"
 
 
 def _receive(peer: socket.socket) -> str:

@@ -6,7 +6,7 @@ from torch.nn.functional import batch_norm
 
 from nets.common.errors import BatchError
 from nets.distributed.world import all_gather
-from nets.layers.base import check_pictures, sum_dtype
+from nets.layers.base import check_images, sum_dtype
 from nets.layers.containers import Net
 from nets.layers.norm import BatchNorm2d
 from nets.training.world import World
@@ -31,6 +31,9 @@ class SyncBatchNorm2d(BatchNorm2d):
     computing sample variances".
     """
 
+    # saved begins as BatchNorm2d's does
+    output, drop_input, add_input = BatchNorm2d.output, BatchNorm2d.drop_input, BatchNorm2d.add_input
+
     def __init__(self, norm: BatchNorm2d, world: World):
         self.num_features, self.eps, self.momentum, self.affine = (
             norm.num_features,
@@ -42,7 +45,7 @@ class SyncBatchNorm2d(BatchNorm2d):
         self.world = world
 
     def check(self, x: Tensor):
-        check_pictures(self, x)
+        check_images(self, x)
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] * self.world.size <= 1:
             raise BatchError("BatchNorm2d in training needs a value a channel on each process, two in sum")
 

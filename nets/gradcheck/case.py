@@ -19,6 +19,7 @@ class Case:
     loss      the loss behind it, with its target, if there is one
     external  True: the layer is a user's, and an exception in it is reported in one line
     module    the torch module that from_torch made the layer from, if it did
+    backend   the kernels that it trains with, see nets.kernels
     """
 
     name: str
@@ -28,6 +29,7 @@ class Case:
     target: Tensor | None = None
     external: bool = False
     module: nn.Module | None = None
+    backend: str = "reference"
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Case":
         """The case on another device and in another dtype. Its layer and module are converted in place.

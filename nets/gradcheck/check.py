@@ -81,7 +81,7 @@ def _check(layer, x, dy, loss, target, samples, seed, contract, watch, module) -
         torch.manual_seed(seed + 1)
         of_module = torch_module.differentiate(layer, module, x, objective)
         oracle.dx, oracle.grads = of_module.dx, of_module.grads
-        report.rows += torch_module.rows(untouched, module, x, of_module, seed + 1)
+        report.rows += torch_module.module_rows(untouched, module, x, of_module, seed + 1)
 
     moved_x = x.detach().clone()
     largest_gradient = largest(dx, *grads.values())

@@ -83,7 +83,7 @@ def _breaches(layer: Layer, x: Tensor, seed: int) -> Iterator[str]:
 
     _, saved2 = forward(x.flip(0), seed + 1)
     if not _same(backward(saved, dy), first):
-        yield "forgets its first forward at a second, and so can't stand in two places"
+        yield "forgets its first forward at a second, and so can't be used twice in a net"
     backward(saved2, dy)
     yield from _no_samples(layer, forward, backward, x)
 

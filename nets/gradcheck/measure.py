@@ -39,10 +39,10 @@ class Gap(NamedTuple):
     oracle: float
 
 
-def compare(manual: Tensor, oracle: Tensor, floor: float = 0.0) -> Gap:
+def compare(manual: Tensor, oracle: Tensor, min_scale: float = 0.0) -> Gap:
     """The largest difference. It is infinite if only one side is NaN at an index, or if shapes differ.
 
-    floor: the smallest number to divide by, for gradients that would be 0 without rounding.
+    min_scale: the smallest number to divide by, for gradients that would be 0 without rounding.
     """
     if manual.shape != oracle.shape:
         return Gap(math.inf, math.inf, (), math.nan, math.nan)
@@ -53,7 +53,7 @@ def compare(manual: Tensor, oracle: Tensor, floor: float = 0.0) -> Gap:
     gap = torch.where((m == a) | (m.isnan() & a.isnan()), 0, gap).nan_to_num(math.inf)
     at = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
     largest = gap.max().item()
-    scale = max(a[a.isfinite()].abs().max().item() if a.isfinite().any() else 0.0, floor)
+    scale = max(a[a.isfinite()].abs().max().item() if a.isfinite().any() else 0.0, min_scale)
     relative = largest / scale if scale else (0.0 if largest == 0 else math.inf)
     return Gap(largest, relative, at, m[at].item(), a[at].item())
 

@@ -18,6 +18,8 @@ from nets.layers.to_module import ModuleBuilder
 class OwnForward(nn.Module):
     """A layer's own forward as a module. With it, only finite differences can find an error in forward."""
 
+    named_tensors = False  # a layer's own names may be none that a module can have
+
     def __init__(self, layer: Layer, tensors: dict[int, Tensor]):
         super().__init__()
         self.layer, self.tensors = layer, tensors

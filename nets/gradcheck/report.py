@@ -52,19 +52,19 @@ class Row:
         dtype: torch.dtype,
         terms: int,
         layers: int = 1,
-        floor: float = 0.0,
+        min_scale: float = 0.0,
     ) -> "Row":
-        """The row of one comparison. dtype, terms and layers as in `tolerance`, floor as in `compare`.
+        """The row of one comparison. dtype, terms and layers as in `tolerance`, min_scale as in `compare`.
 
         manual: None if backward didn't return this gradient.
         """
         if manual is None:
             manual = torch.full((), float("nan"), dtype=autograd.dtype)
-        gap = compare(manual, autograd, floor)
+        gap = compare(manual, autograd, min_scale)
         row = cls(
             *(layer, tensor, tuple(autograd.shape), str(autograd.dtype).removeprefix("torch.")),
             *(gap.absolute, gap.relative, tolerance(dtype, terms, layers)),
-            max(autograd.abs().max().item() if autograd.numel() else 0.0, floor),
+            max(autograd.abs().max().item() if autograd.numel() else 0.0, min_scale),
             *(cosine(manual, autograd), *ulps(manual, autograd, dtype), gap.at, gap.manual, gap.oracle),
             compared=int(autograd.isfinite().sum()),
         )

@@ -34,7 +34,7 @@ def differentiate(net: Layer, module: nn.Module, x: Tensor, objective: Callable[
     return Answer(y.detach(), found[0], dict(zip(params, found[1:])), buffers, [])
 
 
-def rows(net: Layer, module: nn.Module, x: Tensor, answer: Answer, seed: int) -> list[Row]:
+def module_rows(net: Layer, module: nn.Module, x: Tensor, answer: Answer, seed: int) -> list[Row]:
     """The net's output and buffers after one forward, compared with the module's."""
     net = copy.deepcopy(net)
     torch.manual_seed(seed)

@@ -47,6 +47,7 @@ class Scale(Layer):
     examples = [((5, 6), dict(factor=0.3))]
     torch_types = (ScaleModule,)
     torch_calls = dict.fromkeys(("mul", "imul", "mul_"), _mul)
+    torch_inplace_calls = ("imul", "mul_")
 
     def __init__(self, factor: float):
         super().__init__()
@@ -129,6 +130,7 @@ class ReLU(Layer):
         "relu": lambda x, inplace=False: nn.ReLU(inplace),
         "relu_": lambda x: nn.ReLU(True),
     }
+    torch_inplace_calls = ("relu_",)
 
     def forward(self, x: Tensor):
         return torch.relu(x), x <= 0

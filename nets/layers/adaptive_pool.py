@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from nets.common.errors import BatchError, Unsupported
-from nets.layers.base import Layer, check_pictures, sum_dtype
+from nets.layers.base import Layer, check_images, sum_dtype
 from nets.layers.registry import register
 from nets.layers.windows import IntOrPair, pair
 
@@ -16,7 +16,7 @@ class AdaptiveAvgPool2d(Layer):
 
     Shapes: x (N, C, H, W), y (N, C, oh, ow).
     On an axis with n places and o windows, window p starts at ⌊p·n / o⌋ and ends before ⌈(p + 1)·n / o⌉.
-    Neighbouring windows may share a place. If o > n, places are repeated. If window (p, q) has h_p rows
+    Neighboring windows may share a place. If o > n, places are repeated. If window (p, q) has h_p rows
     and w_q columns, each x in it has the weight 1/(h_p·w_q):
 
         dx_ncab = Σ dy_ncpq / (h_p·w_q)  over the windows (p, q) that contain place (a, b).
@@ -26,7 +26,7 @@ class AdaptiveAvgPool2d(Layer):
     Source: the windows are those of torch.nn.AdaptiveAvgPool2d.
     """
 
-    takes_pictures = True
+    takes_images = True
     examples = [((3, 4, 7, 8), dict(output_size=o)) for o in (3, [7, 1], [9, 4])]
     torch_types = (nn.AdaptiveAvgPool2d,)
     torch_calls = {"adaptive_avg_pool2d": lambda x, output_size: nn.AdaptiveAvgPool2d(output_size)}
@@ -36,9 +36,9 @@ class AdaptiveAvgPool2d(Layer):
         self.output_size = pair(output_size, "output_size", 1)
 
     def forward(self, x: Tensor):
-        check_pictures(self, x)
+        check_images(self, x)
         if 0 in x.shape[2:]:
-            raise BatchError(f"AdaptiveAvgPool2d takes no pictures without pixels, {tuple(x.shape)}")
+            raise BatchError(f"AdaptiveAvgPool2d takes no images without pixels, {tuple(x.shape)}")
         memory_format = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
         return adaptive_avg_pool2d(x, self.output_size), (x.shape[2:], memory_format)
 

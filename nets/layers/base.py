@@ -34,7 +34,7 @@ class Layer:
     # Options of __init__ that follow from the input's shape: option -> axis of the input (0: the batch).
     inferred: ClassVar[dict[str, int]] = {}
     # Whether the layer takes only images (N, C, H, W).
-    takes_pictures: ClassVar[bool] = False
+    takes_images: ClassVar[bool] = False
     # Whether each number of y depends on only one number of x. The benchmarks count no memory traffic for it.
     elementwise: ClassVar[bool] = False
     # Options of __init__ that are lists of layers.
@@ -46,14 +46,25 @@ class Layer:
     # Calls in a torch forward that from_torch converts: name of the call -> function that takes the call's
     # arguments and returns the equivalent module.
     torch_calls: ClassVar[dict[str, Callable[..., nn.Module]]] = {}
+    # The calls of torch_calls that write to their first argument.
+    torch_inplace_calls: ClassVar[tuple[str, ...]] = ()
+    # Whether y can share the memory of x in the modules of torch_types.
+    torch_shares_memory: ClassVar[bool] = False
     # Parameters of backward after saved and dy. Filled in for every subclass.
     backward_options: ClassVar[frozenset[str]] = frozenset()
+    # Methods defined for the forward of this class, rather than that of a base class. Filled in as well.
+    described: ClassVar[frozenset[str]] = frozenset()
     # Name of each tensor -> its name in the torch module. Set by from_torch on the layers that it returns.
     torch_names: dict[str, str]
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         cls.backward_options = frozenset([*inspect.signature(cls.backward).parameters][3:])
+        forward = _owner(cls, "forward")
+        owners = {name: _owner(cls, name) for name in ("output", "drop_input", "to_torch", "to_reference")}
+        cls.described = frozenset(k for k, c in owners.items() if c is not Layer and issubclass(c, forward))
+        if owners["to_reference"] is not Layer and not issubclass(owners["to_reference"], owners["to_torch"]):
+            cls.to_reference = Layer.to_reference  # the inherited one is of another forward
 
     def __init__(self):
         self.params: dict[str, Tensor] = {}
@@ -96,8 +107,7 @@ class Layer:
     @classmethod
     def has_torch(cls) -> bool:
         """Whether to_torch is valid for this class. It isn't for a subclass that redefines forward alone."""
-        owners = [next(c for c in cls.__mro__ if name in vars(c)) for name in ("forward", "to_torch")]
-        return owners[1] is not Layer and issubclass(owners[1], owners[0])
+        return "to_torch" in cls.described
 
     # -- recomputation ----------------------------------------------------------------------------
 
@@ -115,13 +125,13 @@ class Layer:
 
     @classmethod
     def recomputes_output(cls) -> bool:
-        """Whether the class defines `output`."""
-        return cls.output is not Layer.output
+        """Whether the class defines `output` for its forward."""
+        return "output" in cls.described
 
     @classmethod
     def saves_input(cls) -> bool:
-        """Whether the class defines `drop_input`."""
-        return cls.drop_input is not Layer.drop_input
+        """Whether the class defines `drop_input` for its forward."""
+        return "drop_input" in cls.described
 
     # -- the layers inside -------------------------------------------------------------------------
 
@@ -144,12 +154,18 @@ class Layer:
         return self.train(False)
 
     def to(self, *args, **kwargs) -> Self:
-        """Move or convert every tensor, with the arguments of `Tensor.to`. Shared tensors stay shared."""
+        """Move or convert every tensor, with the arguments of `Tensor.to`. Shared tensors stay shared.
+
+        As in torch, a dtype applies to floating-point tensors only.
+        """
         moved = {}
         for layer in self.walk():
             for tensors in (layer.params, layer.buffers) if layer.is_leaf() else ():
                 for name, t in tensors.items():
-                    tensors[name] = moved.setdefault(id(t), t.to(*args, **kwargs))
+                    new = t.to(*args, **kwargs)
+                    if not t.is_floating_point() and new.dtype != t.dtype:
+                        new = t.to(new.device)
+                    tensors[name] = moved.setdefault(id(t), new)
         return self
 
     def is_leaf(self) -> bool:
@@ -197,6 +213,15 @@ class Layer:
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
+def _owner(cls: type, method: str) -> type:
+    """The class that a method of cls comes from. A mixin's method comes from the class that mixes it in."""
+    for c in cls.__mro__:
+        mixins = [base for base in c.__bases__ if not issubclass(base, Layer)]
+        if any(method in vars(part) for part in (c, *mixins)):
+            return c
+    return Layer
+
+
 class SavesInput:
     """Mixin for a layer whose `saved` is x itself. Recomputation then drops x and computes it again."""
 
@@ -225,10 +250,10 @@ def run_backward(
     return layer.backward(saved, dy, **options)
 
 
-def check_pictures(layer: Layer, x: Tensor):
+def check_images(layer: Layer, x: Tensor):
     """BatchError unless x is a batch of images (N, C, H, W)."""
     if x.dim() != 4:
-        raise BatchError(f"{type(layer).__name__} takes pictures (N, C, H, W), not {tuple(x.shape)}")
+        raise BatchError(f"{type(layer).__name__} takes images (N, C, H, W), not {tuple(x.shape)}")
 
 
 def sum_dtype(x: Tensor) -> torch.dtype:

@@ -59,7 +59,7 @@ class Net(Layer):
         """The children's buffers by name, in a new dict: adding to it doesn't change the net."""
         return self._listed("buffers")
 
-    def backward(self, saved, dy: Tensor, input_grad: bool = True, keep: bool = False):
+    def backward(self, saved, dy: Tensor, *, input_grad: bool = True, keep: bool = False):
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def is_leaf(self):
@@ -129,6 +129,7 @@ class Sequential(Net):
         self,
         saved,
         dy: Tensor,
+        *,
         input_grad: bool = True,
         keep: bool = False,
         frozen: frozenset[str] = frozenset(),
@@ -225,7 +226,7 @@ class Residual(Net):
         shortcut, shortcut_saved = self.children["shortcut"].forward(x)
         return y + shortcut, [saved, shortcut_saved]
 
-    def backward(self, saved, dy: Tensor, input_grad: bool = True, keep: bool = False):
+    def backward(self, saved, dy: Tensor, *, input_grad: bool = True, keep: bool = False):
         saved, grads = self._take_saved(saved, keep), {}
         shortcut_dx = dy
         if "shortcut" in self.children:

@@ -40,7 +40,7 @@ class Conv2d(SavesInput, Layer):
     Source: Dumoulin and Visin 2016, "A guide to convolution arithmetic".
     """
 
-    takes_pictures = True
+    takes_images = True
     inferred = {"in_channels": 1}
     examples = [
         ((3, 4, 7, 8), dict(in_channels=4, out_channels=6) | options)

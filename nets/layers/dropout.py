@@ -35,6 +35,7 @@ class Dropout(Layer):
     examples = [((5, 6), dict(p=0.3))]
     torch_types = (nn.Dropout, SameDraws)
     torch_calls = {"dropout": _dropout}
+    torch_shares_memory = True  # in evaluation
 
     def __init__(self, p: float = 0.5):
         super().__init__()

@@ -102,6 +102,7 @@ class Flatten(Layer):
         "flatten": lambda x, start_dim=0, end_dim=-1: nn.Flatten(start_dim, end_dim),
         **dict.fromkeys(("view", "reshape"), _view),
     }
+    torch_shares_memory = True
 
     def forward(self, x: Tensor):
         if x.dim() < 2:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
 from nets.common.errors import BatchError, Unsupported
-from nets.layers.base import Layer, check_pictures, sum_dtype
+from nets.layers.base import Layer, check_images, sum_dtype
 from nets.layers.registry import register, require
 
 
@@ -30,7 +30,7 @@ class BatchNorm2d(Layer):
     Source: Ioffe and Szegedy 2015, "Batch normalization".
     """
 
-    takes_pictures = True
+    takes_images = True
     inferred = {"num_features": 1}
     examples = [((3, 4, 7, 8), dict(num_features=4, affine=a)) for a in (True, False)]
     torch_types = (nn.BatchNorm2d,)
@@ -48,7 +48,7 @@ class BatchNorm2d(Layer):
 
     def check(self, x: Tensor):
         """BatchError unless x is images with, in training, at least two values per channel."""
-        check_pictures(self, x)
+        check_images(self, x)
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] <= 1:
             raise BatchError("BatchNorm2d in training needs more than one value a channel in a batch")
 

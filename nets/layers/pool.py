@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from nets.common.errors import BatchError, Unsupported
-from nets.layers.base import Layer, check_pictures
+from nets.layers.base import Layer, check_images
 from nets.layers.registry import register, require
 from nets.layers.windows import EXAMPLES, IntOrPair, Windows
 
-PICTURES = (3, 4, 7, 8)
+IMAGES = (3, 4, 7, 8)
 
 
 class GlobalAvgPoolModule(nn.Module):
@@ -33,13 +33,13 @@ def _mean(x, dim=None, keepdim=False):
 class GlobalAvgPool(Layer):
     """y = the mean over all places, (N, C, H, W) -> (N, C). Each place gets dx = dy / (H·W)."""
 
-    takes_pictures = True
-    examples = [(PICTURES, {})]
+    takes_images = True
+    examples = [(IMAGES, {})]
     torch_types = (GlobalAvgPoolModule,)
     torch_calls = {"mean": _mean}
 
     def forward(self, x: Tensor):
-        check_pictures(self, x)
+        check_images(self, x)
         return x.mean((2, 3)), x.shape
 
     def backward(self, saved, dy: Tensor):
@@ -60,12 +60,12 @@ class GlobalMaxPoolModule(nn.Module):
 class GlobalMaxPool(Layer):
     """y = the maximum over all places, (N, C, H, W) -> (N, C). The first place with the maximum gets dy."""
 
-    takes_pictures = True
-    examples = [(PICTURES, {})]
+    takes_images = True
+    examples = [(IMAGES, {})]
     torch_types = (GlobalMaxPoolModule,)
 
     def forward(self, x: Tensor):
-        check_pictures(self, x)
+        check_images(self, x)
         y, index = max_pool2d(x, x.shape[2:], return_indices=True)
         return y.flatten(1), (index.flatten(1), x.shape, x.stride(1) == 1)
 
@@ -91,8 +91,8 @@ class AvgPool2d(Layer):
     The stride is the window's size by default. Sizes are a number, or (rows, columns).
     """
 
-    takes_pictures = True
-    examples = [(PICTURES, options) for options in EXAMPLES]
+    takes_images = True
+    examples = [(IMAGES, options) for options in EXAMPLES]
     torch_types = (nn.AvgPool2d,)
     torch_calls = {"avg_pool2d": lambda x, *args, **options: nn.AvgPool2d(*args, **options)}
 
@@ -143,8 +143,8 @@ class MaxPool2d(Layer):
     The stride is the window's size by default. Sizes are a number, or (rows, columns).
     """
 
-    takes_pictures = True
-    examples = [(PICTURES, options) for options in (*EXAMPLES, dict(kernel_size=2, dilation=2))]
+    takes_images = True
+    examples = [(IMAGES, options) for options in (*EXAMPLES, dict(kernel_size=2, dilation=2))]
     torch_types = (nn.MaxPool2d,)
     torch_calls = {"max_pool2d": _max_pool2d}
 
@@ -163,8 +163,8 @@ class MaxPool2d(Layer):
         win = self.windows
         win.check(self, x)
         if any(p and n < d for n, p, d in zip(x.shape[2:], win.padding, win.dilation)):
-            # neighbours in a window can lie on the two sides of the image, so that no input is in the window
-            raise BatchError(f"MaxPool2d, padded: dilation {win.dilation} is larger than the picture")
+            # neighbors in a window can lie on the two sides of the image, so that no input is in the window
+            raise BatchError(f"MaxPool2d, padded: dilation {win.dilation} is larger than the image")
 
     def forward(self, x: Tensor):
         self.check(x)

@@ -17,7 +17,8 @@ LayerClass = TypeVar("LayerClass", bound=type[Layer])
 
 def register(cls: LayerClass) -> LayerClass:
     """Class decorator: add a layer to LAYERS under its class name. ValueError if the name is taken."""
-    if LAYERS.setdefault(cls.__name__, cls) is not cls:
+    other = LAYERS.setdefault(cls.__name__, cls)
+    if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"two layers are called {cls.__name__}")
     return cls
 

@@ -1,4 +1,4 @@
-"""LocalResponseNorm: each channel is divided by a power of its neighbour channels' mean square."""
+"""LocalResponseNorm: each channel is divided by a power of its neighbor channels' mean square."""
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class LocalResponseNorm(SavesInput, Layer):
     convolutional neural networks", 3.3.
     """
 
-    takes_pictures = True
+    takes_images = True
     examples = [((3, 7, 4, 5), dict(size=n, alpha=0.5, k=k)) for n, k in ((5, 2.0), (2, 1.0), (9, 1.0))]
     torch_types = (nn.LocalResponseNorm, LocalResponseNormModule)
     torch_calls = {"local_response_norm": lambda x, *args, **options: nn.LocalResponseNorm(*args, **options)}
@@ -66,9 +66,9 @@ class LocalResponseNorm(SavesInput, Layer):
             xs = xs.to(sum_dtype(dy))  # products with g then have this dtype too
             d = self._denominator(xs)
             scale = d.pow(-self.beta)
-            by_neighbours = _window_sum((g * xs).mul_(scale).div_(d), self.above, self.below)
-            by_neighbours.mul_(xs).mul_(-2 * self.alpha * self.beta / self.size)
-            out.copy_(by_neighbours.addcmul_(g, scale))
+            by_neighbors = _window_sum((g * xs).mul_(scale).div_(d), self.above, self.below)
+            by_neighbors.mul_(xs).mul_(-2 * self.alpha * self.beta / self.size)
+            out.copy_(by_neighbors.addcmul_(g, scale))
         return dx, {}
 
     def to_torch(self, **_):

@@ -77,13 +77,17 @@ class ModuleBuilder:
         return self.modules[id(layer)]
 
     def _fill(self, module: nn.Module, layer: Layer):
-        """Replace the module's tensors by copies of the layer's."""
+        """Replace the tensors of the module, if it has any under names, by copies of those of the layer."""
+        named = getattr(module, "named_tensors", True)
         for name, t in layer.params.items():
             copy = self.tensors.setdefault(id(t), nn.Parameter(t.detach().clone()))
-            setattr(module, name, copy)
+            if named:
+                setattr(module, name, copy)
         parameters = dict(module.named_parameters())
         for name, t in layer.buffers.items():
             copy = t.detach().clone()
             if name in parameters:  # filters that aren't trained, rather than a statistic
                 copy = nn.Parameter(copy, requires_grad=False)
-            setattr(module, name, self.tensors.setdefault(id(t), copy))
+            copy = self.tensors.setdefault(id(t), copy)
+            if named:
+                setattr(module, name, copy)

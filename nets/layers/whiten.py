@@ -15,7 +15,7 @@ class Whiten2d(Layer):
     """A k × k convolution whose filters make the patches of images uncorrelated, with variance 1.
 
     Shapes: x (N, C, H, W), W (2·C·k², C, k, k), b (2·C·k²), y (N, 2·C·k², H − k + 1, W − k + 1).
-    Neighbouring pixels are strongly correlated, so without whitening the gradient of a first layer
+    Neighboring pixels are strongly correlated, so without whitening the gradient of a first layer
     depends mostly on brightness. If Σ = Σ_i λ_i v_i v_iᵀ is the covariance of the patches, the filters
     are ±v_i / √(λ_i + ε). Each of the C·k² directions has both signs, because the activation that
     follows passes mainly one sign. The filters are fixed. Only the bias is trained, so saved is None:
@@ -26,7 +26,7 @@ class Whiten2d(Layer):
     Source: Coates and Ng 2012; Page 2018, "How to train your ResNet 8"; Jordan 2024, airbench94.
     """
 
-    takes_pictures = True
+    takes_images = True
     inferred = {"in_channels": 1}
     examples = [((3, 4, 7, 8), dict(in_channels=4))]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nets.common.errors import BatchError
-from nets.layers.base import Layer, check_pictures, sum_dtype
+from nets.layers.base import Layer, check_images, sum_dtype
 
 # Options where mistakes are likely: odd sizes, windows that overlap, and windows that leave a rest.
 EXAMPLES = [
@@ -65,11 +65,11 @@ class Windows:
 
     def check(self, layer: Layer, x: Tensor):
         """BatchError unless x is images that are, with padding, at least as large as a window."""
-        check_pictures(layer, x)
+        check_images(layer, x)
         if min(self.out_size(x.shape)) < 1:
             (rows, cols), (h, w), (ph, pw) = self.reach(), x.shape[2:], self.padding
             padded = f"{h + 2 * ph} × {w + 2 * pw}"
-            raise BatchError(f"a window of {rows} × {cols} is larger than the picture, {padded}")
+            raise BatchError(f"a window of {rows} × {cols} is larger than the image, {padded}")
 
     def extra_repr(self) -> str:
         """The options as torch prints them: padding and dilation only if they aren't the defaults."""

@@ -134,7 +134,7 @@ class Adaptive:
         self.promised.copy_(promised * scale)
 
     def restore_best(self):
-        """Set the weights to the best point. A step that `step` hasn't judged yet is undone."""
+        """Set the weights to the best point. This undoes the last step, whose performance isn't known yet."""
         for name, w in self.params.items():
             w.copy_(self.kept[name])
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from nets.optim.param_groups import group_of
+from nets.optim.param_groups import check_groups, group_of
 
 
 class SGD:
@@ -38,6 +38,7 @@ class SGD:
         self.params, self.nesterov, self.maximize, self.lr = params, nesterov, maximize, lr
         self.momentum, self.weight_decay, self.param_groups = momentum, weight_decay, param_groups
         check_settings(lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+        check_groups(param_groups)
         self.settings = {}
         for name in params:
             group = group_of(name, param_groups)

@@ -91,16 +91,16 @@ def best_and_worst(z: Tensor, target: Tensor, each: int = 5) -> tuple[list[int],
     return best[:each], worst[:each]
 
 
-def top5(path, pictures, z, classes, labels=None, groups=None, captions=None):
+def top5(path, images, z, classes, labels=None, groups=None, captions=None):
     """Draw images, each with its five best guesses below it.
 
-    pictures  list of uint8 (H, W, C)
-    z         logits, (len(pictures), classes)
+    images    list of uint8 (H, W, C)
+    z         logits, (len(images), classes)
     labels    true class indices, or None if they are unknown
-    groups    list of (title, indices of pictures), one row each; by default rows of five without a title
+    groups    list of (title, indices of images), one row each; by default rows of five without a title
     captions  file names to write below the images, if there are no labels
     """
-    groups = groups or [("", list(range(i, min(i + 5, len(pictures))))) for i in range(0, len(pictures), 5)]
+    groups = groups or [("", list(range(i, min(i + 5, len(images))))) for i in range(0, len(images), 5)]
     groups = [group for group in groups if group[1]]
     width = max(len(indices) for _, indices in groups)
     p = torch.softmax(z, 1).cpu()
@@ -115,12 +115,12 @@ def top5(path, pictures, z, classes, labels=None, groups=None, captions=None):
         for (above, below), i in zip(axes.T, indices):
             label = None if labels is None else int(labels[i])
             name = Path(captions[i]).name if captions else None if label is None else classes[label]
-            _picture(above, pictures[i], name)
+            _image(above, images[i], name)
             _bars(below, p[i], ranked[i].tolist(), classes, label)
     save(figure, path)
 
 
-def _picture(axes, pixels, name):
+def _image(axes, pixels, name):
     pixels = np.asarray(pixels)
     axes.imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=255)
     axes.set(xticks=[], yticks=[])

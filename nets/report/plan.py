@@ -1,4 +1,4 @@
-"""The table and the picture of nets/distributed/plan.py's model, and the work of a config's net."""
+"""The table and the figure of nets/distributed/plan.py's model, and the work of a config's net."""
 
 from matplotlib.figure import Figure
 

@@ -47,7 +47,7 @@ def status(log_entries: list[dict], epochs: int) -> list[str]:
         (a, begin), (b, now) = times[(len(times) - 1) // 2], times[-1]
         if total > b > a:
             phrases.append(f"about {_duration((total - b) * (now - begin) / (b - a))} left")
-    what = "pictures" if last("largest_error") is None else "samples"
+    what = "images" if last("largest_error") is None else "samples"
     phrases += [f"{last('per_second'):,.0f} {what}/s"] if last("per_second") is not None else []
     phrases += [f"{last('memory'):,.0f} MB"] if last("memory") is not None else []
     return phrases
@@ -60,4 +60,4 @@ def _duration(seconds: float) -> str:
 def stopped_line(run: Path, log_entries: list[dict]) -> str:
     """The line for a run without a process and without a result."""
     at = f"stopped at step {log_entries[-1]['step']:,}" if log_entries else "stopped before its first line"
-    return at + ("; --resume goes on" if (run / LAST).exists() else ", without a checkpoint")
+    return at + ("; resume with --resume" if (run / LAST).exists() else ", without a checkpoint")

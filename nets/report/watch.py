@@ -65,7 +65,7 @@ def watch(run: Path, png: Path | None, every: float, once: bool):
     while True:
         begin = time.perf_counter()
         alive = lock.held(run)  # before the log is read: an ended run has written all of it
-        log_entries, line = log.rows(run), result_line(run)
+        log_entries, line = log.read_entries(run), result_line(run)
         last = once or not alive or line is not None
         size = shutil.get_terminal_size()
         changed = (log_entries, size) != before

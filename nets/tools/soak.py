@@ -35,7 +35,7 @@ def soak(conf: config.Config, where: torch.device, steps: int) -> tuple[int, dic
         conf = dataclasses.replace(conf, train=dataclasses.replace(conf.train, epochs=epochs))
         run = Run.from_config(conf, where, folder, hooks=[Figures(), Counts()])
         run.train()
-        return run.steps, compare(log.rows(folder), run.steps)
+        return run.steps, compare(log.read_entries(folder), run.steps)
 
 
 def compare(log_entries: list[dict], steps: int) -> dict[str, tuple[float, float]]:

@@ -19,7 +19,7 @@ from nets.common.errors import UsageError
 from nets.data import decoder, stream
 from nets.training.run import Run
 
-HEAD = f"{'workers':>7}  {'pictures/s':>10}  {'waited':>6}  {'peak / MB':>9}"
+HEAD = f"{'workers':>7}  {'images/s':>10}  {'waited':>6}  {'peak / MB':>9}"
 WARMUP = 5  # steps before the clock starts
 
 

@@ -58,14 +58,15 @@ def _layer(spec, shape, recompute, where) -> tuple[Layer, tuple[int, ...]]:
     for option in options:
         if option not in known:
             raise UsageError(f"{where}: {_unknown_option(name, option, known)}")
-    if cls.takes_pictures and len(shape) != 3:
-        raise UsageError(f"{where}: {name} needs pictures, but its input is {_size(shape)} numbers")
+    if cls.takes_images and len(shape) != 3:
+        raise UsageError(f"{where}: {name} needs images, but its input is {_size(shape)} numbers")
     if cls.nested:
         return _nested(cls, options, shape, recompute, where)
     for option, axis in cls.inferred.items():
         options[option] = (1, *shape)[axis]
     for option, value in options.items():
-        _check_type(value, inspect.signature(cls).parameters[option].annotation, f"{where}.{option}")
+        kind = inspect.signature(cls).parameters[option].annotation
+        _check_type(value, kind, f"{where}.{option}", positive=":" not in name)
     try:
         layer = cls(**options)
         # the shape of its output, from a copy without memory
@@ -94,6 +95,8 @@ def _nested(cls, options, shape, recompute, where):
             part, end = build(options[option], shape, recompute, f"{where}.{option}")
             parts.append(part)
             ends.append(end)
+    if cls not in (Sequential, Residual):
+        raise UsageError(f"{where}: a class of one's own can't have layers inside; write it as a layer")
     if cls.nested[0] not in options:
         raise UsageError(f"{where}: {cls.__name__} needs {cls.nested[0]}, a list of layers")
     if cls is Sequential:
@@ -104,7 +107,8 @@ def _nested(cls, options, shape, recompute, where):
     return Residual(*parts), around
 
 
-def _check_type(value, kind, where: str):
+def _check_type(value, kind, where: str, positive: bool = True):
+    """positive: whole numbers are sizes, of at least 1. A class of one's own checks its options itself."""
     number = type(value) in (int, float) and math.isfinite(value)
     wrong = {
         int: type(value) is not int,
@@ -115,7 +119,7 @@ def _check_type(value, kind, where: str):
     }
     if wrong.get(kind, False):
         raise UsageError(f"{where}: expected {getattr(kind, '__name__', 'float')}, got {value!r}")
-    if kind is int and value < 1:
+    if kind is int and positive and value < 1:
         raise UsageError(f"{where}: must be at least 1, got {value}")
 
 

@@ -60,7 +60,7 @@ class Augment:
 
 
 @dataclass(frozen=True)
-class Net:
+class NetConfig:
     """The layers, in order: names, or tables with `type` (or "module:Class") and the layer's options."""
 
     layers: tuple = ()  # such as ["Flatten", { type = "Linear", out_features = 10 }]
@@ -79,7 +79,9 @@ class Train:
     skip_after_epochs: int = key(1, least=1)  # epochs with every image before any is skipped
     loss: str = key("cross_entropy", among=("cross_entropy", "performance", "mse"))  # see nets.losses
     reduction: str = key("mean", among=REDUCTIONS)  # cross_entropy: over a batch
-    label_smoothing: float = key(0.0, least=0, most=1)  # cross_entropy: spread over all classes
+    label_smoothing: float = key(
+        0.0, least=0, most=1
+    )  # cross_entropy: share of the target that all classes get equally
     optimizer: str = key("sgd", among=("sgd", "muon", "adaptive"))  # see nets.optim
     lr: float = key(0.1, over=0)  # learning rate
     momentum: float = key(0.0, least=0, most=1)  # multiplies the velocity of the last step
@@ -115,7 +117,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Log:
+class LogConfig:
     """What is logged while a run trains: see log.py."""
 
     every_steps: int = key(50, least=1)  # steps between lines
@@ -138,11 +140,11 @@ class Config:
     seed: int = key(0, least=0)  # of start values, order, augmentation and dropout
     data: Data = Data()
     augment: Augment = Augment()
-    net: Net = Net()
+    net: NetConfig = NetConfig()
     train: Train = Train()
     eval: Eval = Eval()
     checkpoint: Checkpoint = Checkpoint()
-    log: Log = Log()
+    log: LogConfig = LogConfig()
     distributed: Distributed = Distributed()
 
 
@@ -195,7 +197,7 @@ def find_config(name_or_path) -> Path:
 
 
 def fill(cls, table, where: str):
-    """The dataclass of a table. UsageError names the key that is wrong; `where` stands before it."""
+    """The dataclass of a table. UsageError names the wrong key, with the prefix `where`."""
     if not isinstance(table, dict):
         raise UsageError(f"{where.rstrip('.')}: expected a table, got {_shown(table)}")
     fields = {f.name: f for f in dataclasses.fields(cls)}

@@ -49,12 +49,12 @@ def outputs(
 
     try:
         first = "none" if settings.tta_fraction < 1 else settings.tta
-        z = world.spread(lambda rows: answers(split(x, some, rows), first), len(x))
+        z = world.map_shares(lambda rows: answers(split(x, some, rows), first), len(x))
         if settings.tta != "none" and settings.tta_fraction < 1:
             again = least_certain(z, settings.tta_fraction)
             if len(again):
                 parts = lambda rows: map(x.__getitem__, again[rows].split(some))  # noqa: E731
-                z[again] = world.spread(lambda rows: answers(parts(rows), settings.tta), len(again))
+                z[again] = world.map_shares(lambda rows: answers(parts(rows), settings.tta), len(again))
     finally:
         net.train(before)
     return z

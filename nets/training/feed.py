@@ -60,7 +60,8 @@ class Feed:
         return max(1, (self.n - self.selection.num_skipped(epoch)) // self.batch)
 
     def plan(self, epoch: int, again: bool = False) -> sampler.EpochPlan:
-        """The epoch's random draws. again: the epoch has begun before; its skipped samples are known."""
+        """The epoch's random draws. again: the epoch has started before, so its
+        skipped samples are already selected."""
         c = self.config
         self.selection.synchronize(self.world)
         plan = sampler.epoch_plan(self.n, self.data.shape, c.data, c.augment, c.seed, epoch, self.device)

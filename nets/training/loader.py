@@ -119,7 +119,8 @@ class LoaderFeed:
         self.timer = WaitTimer(self.device)
         while True:
             with self.timer, random():
-                batches = batches or iter(self.loader)
+                if batches is None:
+                    batches = iter(self.loader)
                 batch = next(batches, None)
             if batch is None or count == self.length:
                 break

@@ -10,7 +10,7 @@ from nets.common.errors import UsageError
 
 
 @contextlib.contextmanager
-def hold(folder: Path):
+def locked(folder: Path):
     """Hold a folder's lock. UsageError if another process holds it.
 
     The kernel releases the lock when the process ends in any way, and forked processes don't inherit it:

@@ -48,7 +48,7 @@ class Log:
             has = f"has {len(metrics):,} of the {lengths[0]:,} bytes that it had at the checkpoint"
             raise CheckpointError(f"{folder / METRICS}: {has}")
         if hashlib.sha256(metrics).hexdigest() != wanted:
-            raise CheckpointError(f"{folder / METRICS}: isn't what it was at the checkpoint")
+            raise CheckpointError(f"{folder / METRICS}: checksum mismatch")
         times = times[: times.rfind(b"\n") + 1]  # without a partial last line
         for name, kept in zip(FILES, (metrics, times)):
             (folder / name).touch()
@@ -110,13 +110,13 @@ class Log:
 
 
 class MemoryLog:
-    """The log of a run without a folder: lines as `rows` returns them."""
+    """The log of a run without a folder: lines as `read_entries` returns them."""
 
     def __init__(self):
-        self.rows: list[dict] = []
+        self.entries: list[dict] = []
 
     def add(self, facts: dict, times: dict):
-        self.rows.append({k: v if _finite(v) else None for k, v in (facts | times).items()})
+        self.entries.append({k: v if _finite(v) else None for k, v in (facts | times).items()})
 
     def close(self):
         pass
@@ -131,7 +131,7 @@ def summary_writer():
     return SummaryWriter
 
 
-def rows(folder) -> list[dict]:
+def read_entries(folder) -> list[dict]:
     """The log's entries, metrics and times in one dict each; none if there is no log yet.
 
     The run may be writing: a partial last line is left out. DataError for any other damaged line.

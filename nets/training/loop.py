@@ -30,7 +30,7 @@ def _train(run: Run, call: Events) -> dict:
         steps, facts = run.per_epoch[p.epoch], {}
         call("before_epoch")
         for indices, x, target in run.feed(p.epoch, p.step) if p.step < steps else ():
-            run.freeze(p.epoch + p.step / steps)
+            run.update_frozen(p.epoch + p.step / steps)
             run.factor = lr_factor(t.schedule, run.at(), run.steps, warmup, t.min_lr / t.lr)
             call("before_step")
             run.learner(indices, x, target, factor.fill_(run.factor))

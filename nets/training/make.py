@@ -36,6 +36,7 @@ def data_facts(config: Config, data: Dataset) -> dict[str, Any]:
     samples = len(data.train_y)
     return {
         "shape": data.shape,
+        "images": data.mean is not None,
         "classes": bool(data.classes),
         "streamed": isinstance(data.train_x, ImageStream),
         "samples": samples,

@@ -80,7 +80,7 @@ class Metrics:
         one, five = self.chance().values()
         return (
             f"top-1 {self.top1:.1%}  top-{self.k} {self.topk:.1%}"
-            f"  (chance {one:.1%}, {five:.1%})  {self.count} test pictures"
+            f"  (chance {one:.1%}, {five:.1%})  {self.count} test images"
         )
 
 

@@ -63,7 +63,7 @@ class Trained:
         ):
             raise CheckpointError(f"{path}: has no mean and standard deviation of the images' channels")
 
-    def ask(self, x: Tensor | ImageStream, test: bool = False) -> Tensor:
+    def predict(self, x: Tensor | ImageStream, test: bool = False) -> Tensor:
         """The net's outputs for x: uint8 images (N, H, W, C), or inputs (N, D).
 
         test: as for a test set, of which eval.tta_fraction gets all views; else all samples get them.
@@ -83,7 +83,7 @@ class Trained:
         if found.classes != self.classes or found.shape != self.shape:
             raise DataError(f"{conf.root}: not the classes and sizes that {self.run} was trained on")
         assert found.test_x is not None and found.test_y is not None
-        z = self.ask(found.test_x, test=True)
+        z = self.predict(found.test_x, test=True)
         stream.report_skipped(found.skipped)
         return metrics(z, found.test_y.to(self.device))
 
@@ -96,7 +96,7 @@ class Trained:
             raise UsageError(f"{self.run}: images of {width} × {height} can't be read from files")
         size = self.config.data.size if self.config.data.crop_size else height
         pixels = [torch.tensor(decode(p, channels, size)) for p in paths]
-        return pixels, self.ask(torch.stack(pixels)).cpu()
+        return pixels, self.predict(torch.stack(pixels)).cpu()
 
 
 def _words(words: dict, path) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -41,9 +41,9 @@ class Pretrained:
 
     def test(self, root=None) -> NoReturn:
         """UsageError: there is no test set."""
-        raise UsageError(f"{self.target}: which pictures? Name their files")
+        raise UsageError(f"{self.target}: which images? Name their files")
 
-    def ask(self, x: Tensor, bar: bool = False) -> Tensor:
+    def predict(self, x: Tensor, bar: bool = False) -> Tensor:
         """Logits (N, K) on the CPU for prepared images x (N, 3, H, W)."""
         parts = []
         for xs in tqdm(x.split(BATCH), "evaluate", disable=None if bar else True, leave=False):
@@ -58,7 +58,7 @@ class Pretrained:
         x = torch.stack([self._prepared(p) for p in tqdm(paths, "read", disable=None, leave=False)])
         mean, std = (torch.tensor(t)[:, None, None] for t in (self.prepare.mean, self.prepare.std))
         pixels = ((x * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-        return list(pixels), self.ask(x, bar=True)
+        return list(pixels), self.predict(x, bar=True)
 
     def _prepared(self, path: str | Path) -> Tensor:
         """The image as the net's input (3, H, W), by torchvision's preparation for these weights."""

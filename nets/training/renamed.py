@@ -43,7 +43,7 @@ RENAMED_VALUES = {
     "net.backend": {"written": "reference", "vendor": "torch"},
     "train.loss": {"mean_squared_error": "mse"},
     "eval.tta": {"one": "none", "mirror": "flip", "six": "six_view", "ten": "ten_crop"},
-    "distributed.batch_norm": {"synchronized": "sync"},
+    "distributed.batch_norm": {"synchronised": "sync"},
 }
 
 # new key -> what else is new about it

@@ -128,7 +128,7 @@ class Run:
         if world.size > 1:
             torch.manual_seed(checkpoint.seed(config.seed, 0, world.rank))  # each process has its own dropout
         self.clock.seconds = time.perf_counter() - begin
-        self.freeze(0.0)
+        self.update_frozen(0.0)
 
     @classmethod
     def from_config(
@@ -163,19 +163,19 @@ class Run:
         overwrite an earlier run. Stopped after a signal.
         """
         with contextlib.ExitStack() as stack:
-            if self.out is not None:
-                self.out.mkdir(parents=True, exist_ok=True)
-                if self.world.is_main:
-                    stack.enter_context(lock.hold(self.out))
-                self.resumed = self._open(resume, force)
             stack.enter_context(self.due.signals)
             if isinstance(self.data.train_x, ImageStream):
                 stack.callback(self.data.train_x.close)
+            if self.out is not None:
+                self.out.mkdir(parents=True, exist_ok=True)
+                if self.world.is_main:
+                    stack.enter_context(lock.locked(self.out))
+                self.resumed = self._open(resume, force)
             try:
                 facts = train_epochs(self)
             except Stopped as e:
                 self.saver.save(self)
-                hint = "" if self.out is None else f"; go on with {self.option.format('resume')}"
+                hint = "" if self.out is None else f"; resume with {self.option.format('resume')}"
                 raise Stopped(e.number, f" at step {self.at()} of {self.steps}{hint}") from None
             if self.out is not None and self.world.is_main:
                 result.write(self.out, self.config, self.data, self.evaluator.result, facts, self.device)
@@ -195,7 +195,7 @@ class Run:
             if found and not force:
                 what = "a finished run" if result.RESULT in found else "a run that isn't finished"
                 one, other = map(self.option.format, ("resume", "force"))
-                raise UsageError(f"{self.out}: has {what}; {one} goes on with it, {other} begins anew")
+                raise UsageError(f"{self.out}: has {what}; {one} resumes it, {other} overwrites it")
             for name in FILES:
                 (self.out / name).unlink(missing_ok=True)
             files.write_text(self.out / self.settings_file, dumps(self.config))
@@ -206,7 +206,7 @@ class Run:
         p = self.progress
         return self.starts[p.epoch] + p.step if p.epoch < len(self.starts) else self.steps
 
-    def freeze(self, epoch: float):
+    def update_frozen(self, epoch: float):
         """Parameters whose group ends at or before this epoch are constants from here on."""
         self.learner.frozen = (
             frozen_names(self.net.params, self.param_groups, epoch) if self.param_groups else frozenset()
@@ -235,5 +235,5 @@ class Run:
     def history(self) -> list[dict]:
         """The log: one dict a line, by step and by epoch."""
         if self.out is not None:
-            return log.rows(self.out)
-        return self.logger.log.rows if isinstance(self.logger.log, log.MemoryLog) else []
+            return log.read_entries(self.out)
+        return self.logger.log.entries if isinstance(self.logger.log, log.MemoryLog) else []

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from nets.layers.base import Layer, run_backward
-from nets.layers.containers import Sequential
 from nets.optim.sgd import update_
 from nets.training.guard import Guard
 
@@ -48,9 +47,9 @@ def train_step(net: Layer, loss, optimizer, weighted=False, guard: Guard | None 
     guard: keeps a step that isn't finite from changing parameters, momentum and statistics.
     backward: of a batch that is split over several processes, see distributed/backward.py.
     """
-    in_row = isinstance(net, Sequential)
+    in_row = "on_grads" in net.backward_options  # a Sequential's backward
     row: Any = net  # whose backward takes frozen and on_grads, if in_row
-    layerwise = in_row and optimizer.layerwise and guard is None and backward is None
+    layerwise = in_row and getattr(optimizer, "layerwise", False) and guard is None and backward is None
 
     def step(x: Tensor, target: Tensor, lr_factor, weight=None, frozen: frozenset[str] = frozenset()):
         statistics = list(net.buffers.values()) if guard else []

@@ -35,6 +35,7 @@ class Rule(NamedTuple):
 FACTS = {
     "used": "does the rule's key differ from its default? Always known",
     "shape": "of a sample, (C, H, W) or (inputs,)",
+    "images": "are the samples images, as bytes?",
     "classes": "are the targets classes?",
     "streamed": "are images decoded while the net trains?",
     "samples": "number of training samples",
@@ -98,7 +99,12 @@ RULES = (
     ),
     # the config and the data
     Rule(
-        (*AUGMENT, "data.crop_size", "train.progressive_sizes", "train.skip_fraction", "eval.tta"),
+        (*AUGMENT, "data.crop_size", "train.progressive_sizes", "eval.tta"),
+        lambda c, used, images: used and not images,
+        "{c.data.source} has no images",
+    ),
+    Rule(
+        "train.skip_fraction",
         lambda c, used, shape: used and len(shape) != 3,
         "{c.data.source} has no images",
     ),
@@ -191,10 +197,11 @@ def refused_size(c: Config, net: Layer, batch: int, shape) -> str:
 def refusal(net: Layer, shape) -> str:
     """Why a net can't take a batch of this shape, or "". A copy of the net without memory takes it."""
     tensors = [t for layer in net.walk() for t in (layer.params | layer.buffers).values()]
+    attributes = [t for layer in net.walk() for t in vars(layer).values() if isinstance(t, torch.Tensor)]
     dtype = next((t.dtype for t in tensors if t.is_floating_point()), None)
     try:
         with torch.device("meta"):
-            stand_in = copy.deepcopy(net, {id(t): t.to("meta") for t in tensors})
+            stand_in = copy.deepcopy(net, {id(t): t.to("meta") for t in [*tensors, *attributes]})
             stand_in.forward(torch.empty(shape, dtype=dtype))
     except (RuntimeError, ValueError, Problem) as e:
         return str(e).splitlines()[0]

@@ -39,7 +39,7 @@ class World:
         mine = self.share(n)
         return mine.stop - mine.start
 
-    def spread(self, f: Callable[[slice], Tensor], n: int) -> Tensor:
+    def map_shares(self, f: Callable[[slice], Tensor], n: int) -> Tensor:
         """f(slice) returns a row for each of n samples. Each rank computes its share; all get all rows."""
         if n < self.size:
             return f(slice(0, n))  # too few to share

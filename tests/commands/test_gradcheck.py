@@ -205,7 +205,7 @@ def test_a_layer_of_ones_own(own, capsys):
 
 
 @pytest.mark.parametrize(
-    "args, told",
+    "args, message",
     [
         (["mine_:right"], "give --shape"),
         (["mine_:right", "--shape", "2,3,4"], r"ValueError: rows only \(mine_.py, line 11\)"),
@@ -222,9 +222,9 @@ def test_a_layer_of_ones_own(own, capsys):
         (["Tanh", "--dtype", "int8"], "--dtype"),
     ],
 )
-def test_wrong_arguments_are_named(args, told, own):
+def test_wrong_arguments_are_named(args, message, own):
     sys.path.insert(0, str(Path.cwd()))
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         command(*args, "--device", "cpu")
     while sys.path.count(str(Path.cwd())) > 1:
         sys.path.remove(str(Path.cwd()))
@@ -254,7 +254,7 @@ def test_no_gradient_is_further_from_the_truth_than_autograds(dtype, capsys, tmp
     assert all(0 < r["manual"] < 10 * eps for r in ratios)
 
 
-def test_a_formula_that_loses_digits_is_told(monkeypatch):
+def test_a_formula_that_loses_digits_is_reported(monkeypatch):
     """Right in float64 and poor in bfloat16: 1 − y² is rounded where y is near 1."""
 
     def poor(self, y, dy):

@@ -26,7 +26,7 @@ def test_train_writes_a_run(digits):
     run, printed = digits
     assert {p.name for p in run.iterdir()} == RUN_FILES | {"top5.png"}
     assert re.fullmatch(
-        r"top-1 \d+\.\d%  top-5 \d+\.\d%  \(chance 10\.0%, 50\.0%\)  360 test pictures\n", printed
+        r"top-1 \d+\.\d%  top-5 \d+\.\d%  \(chance 10\.0%, 50\.0%\)  360 test images\n", printed
     )
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in rows] == [1, 2] and rows[1]["loss"] < rows[0]["loss"]
@@ -101,7 +101,7 @@ def test_cifar10_on_a_tree_with_three_classes(tree, tmp_path):
     text = (ROOT / "configs/cifar10.toml").read_text().replace("out_features = 10", "out_features = 3")
     (tmp_path / "small.toml").write_text(text)
     printed = shell("train", tmp_path / "small.toml", "--data-root", tree, "--out", tmp_path, *args)
-    assert re.search(r"top-1 \d+\.\d%  top-3 100\.0%  \(chance 33\.3%, 100\.0%\)  12 test pictures", printed)
+    assert re.search(r"top-1 \d+\.\d%  top-3 100\.0%  \(chance 33\.3%, 100\.0%\)  12 test images", printed)
     result = json.loads((tmp_path / "small/result.json").read_text())
     assert result["dtype"] == "bfloat16" and result["top3"] == 1
     assert list(result["per_class"]) == ["blue", "green", "red"]
@@ -119,7 +119,7 @@ def test_cifar100_on_a_tree_with_a_hundred_classes(tmp_path):
             Image.fromarray(pixels).save(tmp_path / split / f"{k:02}" / "a.png")
     args = ["--set", "train.batch_size=50", "--set", "train.epochs=1", "--out", tmp_path]
     printed = shell("train", "configs/cifar100.toml", "--data-root", tmp_path, *args)
-    assert re.fullmatch(r"top-1 .*%  top-5 .*%  \(chance 1\.0%, 5\.0%\)  100 test pictures\n", printed)
+    assert re.fullmatch(r"top-1 .*%  top-5 .*%  \(chance 1\.0%, 5\.0%\)  100 test images\n", printed)
     assert (tmp_path / "cifar100/top5.png").exists()
 
 
@@ -218,6 +218,6 @@ def test_a_signal_ends_the_run_with_a_checkpoint(number, code, tmp_path):
         error = process.communicate(timeout=60)[1]
     assert process.returncode == code
     name = {130: "interrupted", 143: "terminated"}[code]
-    assert re.fullmatch(rf"error: {name} at step \d+ of 220000; go on with --resume\n", error), error
+    assert re.fullmatch(rf"error: {name} at step \d+ of 220000; resume with --resume\n", error), error
     assert tensorfile.read(tmp_path / "digits/last.safetensors")[1]["progress"]["step"] >= 0
     assert "a run that isn't finished" in shell("train", "--out", tmp_path, code=2)

@@ -64,13 +64,13 @@ def test_restore_names_what_differs(tmp_path):
     good = {f"net.{k}": torch.full_like(t, 2) for k, t in net.params.items()}
     tensorfile.restore(net, good | {"momentum.0.weight": torch.zeros(1)}, "a")
     assert all((t == 2).all() for t in net.params.values())
-    for change, told in [
+    for change, message in [
         ({"net.0.weight": torch.zeros(2, 4)}, r"0.weight is \(2, 4\), not \(2, 3\)"),
         ({"net.0.weight": torch.zeros(2, 3).double()}, "0.weight is torch.float64, not torch.float32"),
         ({"net.0.weight": torch.zeros(2, 3).bool()}, "0.weight is torch.bool, not torch.float32"),
         ({"net.1.weight": torch.zeros(2, 3)}, "the net has no 1.weight"),
     ]:
-        with pytest.raises(CheckpointError, match=f"a: doesn't match its config: {told}"):
+        with pytest.raises(CheckpointError, match=f"a: doesn't match its config: {message}"):
             tensorfile.restore(net, {k: t * 0 for k, t in good.items()} | change, "a")
     with pytest.raises(CheckpointError, match=r"has no tensor 0\.bias"):
         tensorfile.restore(net, {"net.0.weight": torch.zeros(2, 3)}, "a")

@@ -22,10 +22,10 @@ from nets.layers.linear import Linear
 from tests.common.test_tensorfile import same
 
 
-def refused(path, told: str = "") -> str:
+def refused(path, message: str = "") -> str:
     with pytest.raises(CheckpointError) as e:
         read(path)
-    assert str(path) in str(e.value) and told in str(e.value)
+    assert str(path) in str(e.value) and message in str(e.value)
     return str(e.value)
 
 

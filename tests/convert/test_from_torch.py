@@ -181,7 +181,7 @@ def test_from_torch_is_the_inverse_of_to_torch():
         assert torch.equal(net.forward(x)[0], again.forward(x)[0])
 
 
-def test_weights_are_clones_and_the_module_and_the_random_numbers_are_as_they_were():
+def test_from_torch_clones_weights_and_changes_neither_module_nor_random_state():
     module = torchvision.models.resnet18()
     module.layer1.eval()
     before, modes = copy.deepcopy(module.state_dict()), [m.training for m in module.modules()]

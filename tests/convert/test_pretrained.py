@@ -150,7 +150,7 @@ def test_without_a_network_the_error_says_where_the_file_belongs(home):
     [
         (["torchvision:resnet81"], 'torchvision has no model "resnet81"; did you mean "resnet'),
         (["torchvision:densenet121"], "no layer here is for these parts of DenseNet: "),
-        ([MODEL], "which pictures?"),
+        ([MODEL], "which images?"),
     ],
 )
 def test_a_wrong_call_is_one_line(args, message, home):

@@ -4,7 +4,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from nets.convert.torch_parts import call_name, calls, modules
+from nets.convert.torch_parts import call_name, calls, inplace_calls, memory_sharing_modules, modules
 from nets.layers.registry import LAYERS
 
 
@@ -27,6 +27,18 @@ def test_a_subclass_of_a_known_module_is_not_known():
 def test_every_listed_call_is_known():
     known = calls()
     assert all(known[name] is make for cls in LAYERS.values() for name, make in cls.torch_calls.items())
+
+
+def test_the_calls_in_place_are_listed_calls():
+    assert inplace_calls() == {"imul", "mul_", "relu_"} and inplace_calls() <= set(calls())
+
+
+def test_the_modules_whose_output_can_share_memory_are_listed_modules():
+    sharing = memory_sharing_modules()
+    assert {nn.Identity, nn.Dropout, nn.Flatten} <= sharing <= set(modules())
+    for kind in sharing:
+        module, x = kind().eval(), torch.ones(2, 3)
+        assert module(x).data_ptr() == x.data_ptr(), kind
 
 
 class Model(nn.Module):

@@ -47,9 +47,9 @@ def test_a_streamed_run_is_bit_identical_to_one_in_memory(root, tmp_path):
     assert here == there == shell("eval", tmp_path / "there").split("\n\n")[-1]
     a, b = (load_file(tmp_path / name / "last.safetensors") for name in ("here", "there"))
     assert all(torch.equal(a[k], b[k]) for k in a)
-    epochs = [row for row in log.rows(tmp_path / "there") if "epoch" in row]
+    epochs = [row for row in log.read_entries(tmp_path / "there") if "epoch" in row]
     assert all(0 < r["wait"] < 1 for r in epochs) and (tmp_path / "there/top5.png").exists()
-    assert not any("wait" in row for row in log.rows(tmp_path / "here"))
+    assert not any("wait" in row for row in log.read_entries(tmp_path / "here"))
     here, there = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("here", "there"))
     assert here == there
 
@@ -100,10 +100,10 @@ def test_unreadable_images_are_skipped_and_counted(root, tmp_path, limit, capfd)
     for _ in range(2):  # in memory, the second time from the cache
         out = shell("train", tmp_path / "net.toml", *args, "--force")
         result = json.loads((tmp_path / "net/result.json").read_text())
-        assert result["count"] == 8 and "8 test pictures" in out
+        assert result["count"] == 8 and "8 test images" in out
         assert result["skipped"]["count"] == 4 and set(result["skipped"]["files"]) == {*map(str, bad)}
         assert all("not a readable image" in reason for reason in result["skipped"]["files"].values())
-    assert "8 test pictures" in shell("eval", tmp_path / "net")
+    assert "8 test images" in shell("eval", tmp_path / "net")
     args[-1] += ".0"
     shell("train", tmp_path / "net.toml", *args, code=2)
 
@@ -135,7 +135,7 @@ def test_an_interrupted_run_leaves_no_worker(root, tmp_path):
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers receive it too
         error = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert re.fullmatch(r"error: interrupted at step \d+ of 400000; go on with --resume\n", error), error
+    assert re.fullmatch(r"error: interrupted at step \d+ of 400000; resume with --resume\n", error), error
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
 

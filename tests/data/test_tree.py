@@ -19,7 +19,7 @@ def test_names_of_files_are_bytes_in_one_array(tmp_path):
     assert [*files.without([])] == paths
 
 
-def test_val_replaces_a_missing_or_unlabelled_test_folder(tmp_path):
+def test_val_replaces_a_missing_or_unlabeled_test_folder(tmp_path):
     make_tree(tmp_path, count=2, test="val")
     assert len(load_stream(tmp_path).test_x) == 9
     (tmp_path / "test").mkdir()  # as in ImageNet: images without labels

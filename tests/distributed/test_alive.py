@@ -33,7 +33,7 @@ def test_a_connection_without_the_token_is_refused(monkeypatch):
     for peer in other.peers:
         peer.shutdown(socket.SHUT_RDWR)
     assert watch.news.wait(10) and watch.dead == other.name
-    with pytest.raises(PeerError, match=r"rank 1 \(.*, pid .*\) died; go on with --resume"):
+    with pytest.raises(PeerError, match=r"rank 1 \(.*, pid .*\) died; resume with --resume"):
         watch.leave()
     assert str(watch.cause(KeyboardInterrupt())).startswith(other.name), "whatever else is raised here"
     assert isinstance(watch.cause(own := UsageError("")), UsageError) and not own.reported

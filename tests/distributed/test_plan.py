@@ -7,7 +7,7 @@ import torch
 
 from nets.distributed import measure, plan
 from nets.distributed.plan import Machine, Work
-from nets.report import plan as picture
+from nets.report import plan as figures
 from nets.training import config
 from nets.training.make import make_net
 
@@ -45,7 +45,7 @@ def test_the_steps_end_by_hand():
 
 def test_a_configs_work_is_its_nets():
     conf = config.load("configs/digits.toml")
-    work = picture.work(conf)
+    work = figures.work(conf)
     with torch.device("meta"):
         net = make_net(conf, (1, 8, 8), 10)
     assert work.weights == sum(w.numel() for w in net.params.values())
@@ -60,9 +60,9 @@ def test_the_fit_finds_the_link_that_made_the_times():
         assert math.isclose(link, 2.5e9, rel_tol=1e-6) and math.isclose(hop, 40e-6, rel_tol=1e-6)
 
 
-def test_the_table_and_the_picture(tmp_path):
+def test_the_table_and_the_figure(tmp_path):
     machines = {"slow": SLOW, "fast": Machine()}
-    lines = picture.table(WORK, 8, machines).splitlines()
+    lines = figures.table(WORK, 8, machines).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["1", "2", "4", "8"]  # a sample each, no fewer
-    picture.draw(tmp_path / "plan.png", [(WORK, 64), (plan.billion(), 4096)], machines)
+    figures.draw(tmp_path / "plan.png", [(WORK, 64), (plan.billion(), 4096)], machines)
     assert (tmp_path / "plan.png").stat().st_size > 10_000

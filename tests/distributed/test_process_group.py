@@ -60,7 +60,7 @@ def test_a_death_ends_the_others_with_one_line(results, death):
         assert said == ["error: picture.png: damaged"]
     else:
         assert said[0].startswith(f"error: rank {victim} (") and ", pid " in said[0]
-        assert said[0].endswith(") died; go on with --resume")
+        assert said[0].endswith(") died; resume with --resume")
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")

@@ -41,10 +41,10 @@ def near(a: Path, b: Path, tolerance=1e-10):
         apart = torch.where(x == y, 0.0, (x - y).abs()).max()  # infinite: not yet looked at
         assert apart <= tolerance * max(1.0, x[x.isfinite()].abs().max()), (name, apart)
     assert len(names) > 30
-    first, second = (log.rows(path) for path in (a, b))
+    first, second = (log.read_entries(path) for path in (a, b))
     assert [row["step"] for row in first] == [row["step"] for row in second]
     for row, its in zip(first, second):
-        for key in ("loss", "train_top1", "top1", "top5", "rate"):
+        for key in ("loss", "train_top1", "top1", "top5", "lr"):
             assert (key in row) == (key in its)
             assert row.get(key, 0.0) == pytest.approx(its.get(key, 0.0), rel=tolerance), (row, its)
     results = [json.loads((path / "result.json").read_text()) for path in (a, b)]
@@ -55,8 +55,8 @@ def near(a: Path, b: Path, tolerance=1e-10):
 
 @pytest.mark.parametrize("name", ["two", "four", "sharded"])
 def test_several_processes_train_what_one_trains(runs, name):
-    folder, told = runs
-    assert all(codes == [0] * len(codes) and not lines for codes, lines in told[name]), told[name]
+    folder, results = runs
+    assert all(codes == [0] * len(codes) and not lines for codes, lines in results[name]), results[name]
     near(folder / "one", folder / name)
 
 
@@ -68,8 +68,8 @@ def test_local_statistics_train_something_else(runs):
 
 @pytest.mark.parametrize("name", ["from two to one", "from one to two"])
 def test_a_run_resumes_with_more_or_fewer_processes(runs, name):
-    folder, told = runs
-    (codes, lines), (later, none) = told[name]
+    folder, results = runs
+    (codes, lines), (later, none) = results[name]
     assert codes == [143] * len(codes) and not none and later == [0] * len(later)
     assert len(lines) == 1 and lines[0].startswith("error: terminated at step ")
     near(folder / "one", folder / name)
@@ -77,19 +77,19 @@ def test_a_run_resumes_with_more_or_fewer_processes(runs, name):
 
 @pytest.mark.parametrize("name, victim", [("first killed", 0), ("second killed", 1)])
 def test_after_one_is_killed_all_resume_bit_identically(runs, name, victim):
-    folder, told = runs
-    (codes, lines), (later, _) = told[name]
+    folder, results = runs
+    (codes, lines), (later, _) = results[name]
     assert sorted(codes) == [-9, 7] and codes[victim] == -9 and later == [0, 0]
     assert len(lines) == 1 and lines[0].startswith(f"error: rank {victim} (")
-    assert lines[0].endswith(") died; go on with --resume")
+    assert lines[0].endswith(") died; resume with --resume")
     assert not survive.differences(survive.state(folder / "local"), survive.state(folder / name))
     states = tensorfile.read(folder / "local/last.safetensors")[0]["random.cpu"]
     assert len(states) == 2 and not torch.equal(*states)  # each draws its own
 
 
 def test_all_stop_when_a_step_is_not_finite_on_one(runs):
-    folder, told = runs
-    ((codes, lines),) = told["not finite"]
+    folder, results = runs
+    ((codes, lines),) = results["not finite"]
     assert codes == [5, 5] and len(lines) == 1 and "the loss became nan at step 4 of epoch 1" in lines[0]
     bad = json.loads((folder / "not finite/nonfinite.json").read_text())
     assert len(bad["samples"]) == 231  # the whole batch

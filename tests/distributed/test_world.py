@@ -23,7 +23,7 @@ def test_collectives_of_one_process_are_the_identity(monkeypatch):
     world.broadcast([x])
     plan = sampler.EpochPlan(torch.randperm(7))
     assert rank_part(plan, 3, world) is plan
-    assert torch.equal(world.spread(lambda some: x[some], 3), x)
+    assert torch.equal(world.map_shares(lambda some: x[some], 3), x)
     with world.local_main_first(), watched(world):
         agree = Agreement(world, seconds=1e9)
         said = [agree(step, step == 3, now=step == 3) for step in range(1, 5)]

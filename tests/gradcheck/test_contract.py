@@ -187,7 +187,7 @@ class LosesLayout(Square):
         (NotLinear, "is not linear in dy"),
         (ByStrides, "gives another gradient for the same dy when it is strided"),
         (ByStrides, "gives another gradient for the same dy when it is expanded"),
-        (Remembers, "forgets its first forward at a second, and so can't stand in two places"),
+        (Remembers, "forgets its first forward at a second, and so can't be used twice in a net"),
         (
             NeedsSamples,
             "can't take a batch of no samples (IndexError: index 0 is out of bounds for dimension 0",

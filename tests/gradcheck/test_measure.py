@@ -18,7 +18,7 @@ def test_compare():
     assert compare(nan, torch.ones(2))[1] == float("inf")
     assert compare(torch.ones(2), torch.ones(3))[1] == float("inf")
     assert compare(torch.zeros(2), torch.zeros(2))[1] == 0
-    assert compare(torch.ones(2), torch.ones(2) + 1, floor=10.0).relative == 0.1
+    assert compare(torch.ones(2), torch.ones(2) + 1, min_scale=10.0).relative == 0.1
 
 
 def test_cosine():

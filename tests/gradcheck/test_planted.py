@@ -184,7 +184,7 @@ def _(self, x, dy):
     return dy * d**-self.beta - 2 * self.alpha * self.beta / self.size * x * through, {}
 
 
-@bug("response norm without its neighbours", lambda: LocalResponseNorm(3, 0.5), PICTURES, "input")
+@bug("response norm without its neighbors", lambda: LocalResponseNorm(3, 0.5), PICTURES, "input")
 def _(self, x, dy):
     return dy * self._denominator(x) ** -self.beta, {}
 

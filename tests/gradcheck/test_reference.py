@@ -30,7 +30,7 @@ class HalfLeaky(Leaky):
     backward = ReLU.backward
 
 
-def test_a_subclass_with_its_own_forward_is_not_judged_by_its_parents_reference():
+def test_a_subclass_with_its_own_forward_has_no_reference_of_its_parent():
     x = torch.randn(4, 5, dtype=torch.float64)
     assert is_own(Leaky()) and not is_own(ReLU())
     assert check(Leaky(), x).ok

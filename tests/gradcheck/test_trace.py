@@ -9,7 +9,7 @@ from nets.layers.linear import Linear
 from nets.layers.norm import BatchNorm2d
 
 
-def test_calls_are_listed_in_the_order_of_backward_with_what_each_got_and_gave():
+def test_trace_lists_calls_in_backward_order_with_inputs_and_outputs():
     net, x = Sequential(Linear(3, 4), Tanh(), Linear(4, 2)), torch.randn(5, 3)
     with Trace(net) as trace:
         y, saved = net.forward(x)

@@ -267,7 +267,7 @@ def test_a_second_backward_under_native_forms_is_one_clear_error():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_recompute_is_honoured_under_native_forms(dtype):
+def test_recompute_works_with_native_forms(dtype):
     """A norm's x is saved by itself; the convolution after it drops its own only where that is asked for."""
 
     def run(recompute):
@@ -315,7 +315,7 @@ def test_layers_that_only_look_like_a_forms_get_none():
 @pytest.mark.parametrize("layers", [[BatchNorm2d(4), ReLU()], [Conv2d(4, 4, 3, padding=1), MaxPool2d(2)]])
 def test_forms_refuse_the_batches_that_their_layers_refuse(layers):
     form = form_of(*layers)
-    with pytest.raises(ValueError, match=f"{type(layers[0]).__name__} takes pictures"):
+    with pytest.raises(ValueError, match=f"{type(layers[0]).__name__} takes images"):
         form.forward(torch.randn(2, 4))
     y, saved = form.forward(torch.randn(2, 4, 4, 4))
     assert run_backward(form, saved, torch.ones_like(y))[0].shape == (2, 4, 4, 4)

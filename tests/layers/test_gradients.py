@@ -106,7 +106,7 @@ def far_from_zero(shape):
 def values(name, shape):
     """The inputs to try on a layer."""
     makers = [random, ties]
-    makers += [] if LAYERS[name].takes_pictures else [special]
+    makers += [] if LAYERS[name].takes_images else [special]
     makers += [far_from_zero] if name == "BatchNorm2d" else []
     return [make(shape) for make in makers]
 

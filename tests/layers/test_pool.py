@@ -67,7 +67,7 @@ def test_an_infinite_gradient_reaches_only_its_winner(layer):
 
 @pytest.mark.parametrize("layer", [AvgPool2d(3, 1, 1), MaxPool2d(3, 1, 1)])
 def test_a_padded_pool_keeps_channels_last_again_and_again(layer):
-    """Its dx is cropped and so has gaps: the next backward must recognise the layout all the same."""
+    """Its dx is cropped and so has gaps: the next backward must recognize the layout."""
     x = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
     y, saved = layer.forward(x)
     once, _ = layer.backward(saved, x)
@@ -104,7 +104,7 @@ def test_a_padded_max_pool_dilated_by_more_than_the_picture_is_refused(turned):
     """A window could lie in the padding alone, on both sides of the picture."""
     both = (lambda a, b: (b, a)) if turned else (lambda a, b: (a, b))
     layer = MaxPool2d(both(2, 1), dilation=both(3, 1), padding=both(1, 0))
-    with pytest.raises(BatchError, match=r"dilation .* is larger than the picture"):
+    with pytest.raises(BatchError, match=r"dilation .* is larger than the image"):
         layer.forward(torch.randn(1, 1, *both(2, 5)))
     assert layer.forward(torch.randn(1, 1, *both(3, 5)))[0].shape[2:] == both(1, 5)
     assert MaxPool2d(1, dilation=5).forward(torch.randn(1, 1, 3, 3))[0].shape[2:] == (3, 3)
@@ -114,6 +114,6 @@ def test_a_padded_max_pool_dilated_by_more_than_the_picture_is_refused(turned):
 def test_a_max_pool_window_that_steps_over_the_picture_is_refused(backend):
     """Left and right of it, it sees padding alone; the library's index then lies outside the picture."""
     layer = form(MaxPool2d((1, 2), (1, 3), padding=(0, 1), dilation=(1, 2)), backend)
-    with pytest.raises(BatchError, match=r"dilation .* is larger than the picture"):
+    with pytest.raises(BatchError, match=r"dilation .* is larger than the image"):
         layer.forward(torch.ones(1, 1, 1, 1))
     assert layer.forward(torch.ones(1, 1, 1, 2))[0].item() == 1

@@ -76,6 +76,24 @@ def test_a_registered_layer_converts_from_and_to_torch(leaky):
         assert torch.equal(net(x), module(x)) and torch.equal(to_torch(net)(x), module(x))
 
 
+def test_a_registered_layers_call_in_place_is_known_as_one(leaky):
+    """What is read after it would have other values."""
+
+    class InPlace(nn.Module):
+        def forward(self, x):
+            return nn.functional.leaky_relu_(x.tanh(), 0.2)
+
+    class ReadsLater(nn.Module):
+        def forward(self, x):
+            y = x.tanh()
+            return nn.functional.leaky_relu_(y, 0.2) + y
+
+    x = torch.randn(4, 5)
+    assert torch.equal(from_torch(InPlace())(x), InPlace()(x))
+    with pytest.raises(ValueError, match="reads what was written to in place"):
+        from_torch(ReadsLater())
+
+
 def test_the_temporary_layer_is_gone_again():
     assert "LeakyReLU" not in LAYERS and nn.LeakyReLU not in modules() and "leaky_relu" not in calls()
 

@@ -34,7 +34,7 @@ def test_windows_are_described_by_whole_numbers(name, wrong):
 def test_a_window_larger_than_the_image_is_refused(layer):
     x = torch.randn(2, 3, 2, 9)
     padded = f"4 × {9 + 2 * layer.windows.padding[1]}"
-    with pytest.raises(BatchError, match=f"window of 5 × [35] is larger than the picture, {padded}$"):
+    with pytest.raises(BatchError, match=f"window of 5 × [35] is larger than the image, {padded}$"):
         layer.forward(x)
     assert layer.forward(torch.randn(2, 3, 3, 9))[0].shape[2] == 1  # this one just fits
 
@@ -52,7 +52,7 @@ def test_a_pool_is_padded_by_at_most_half_a_window(layer, options):
         layer(3, **options)
 
 
-SEE_PICTURES = [next(examples(cls)[0][1:] for _ in "1") for cls in LAYERS.values() if cls.takes_pictures]
+SEE_PICTURES = [next(examples(cls)[0][1:] for _ in "1") for cls in LAYERS.values() if cls.takes_images]
 SEE_PICTURES = [
     (layer, shape) for layer, shape in SEE_PICTURES if type(layer).__name__ != "LocalResponseNorm"
 ]
@@ -64,7 +64,7 @@ def test_layers_of_pictures_refuse_other_shapes(layer, shape, missing):
     """(C, H, W), (C, W) and (N, C, D, H, W). LocalResponseNorm takes any number of places."""
     name, (n, c, h, w) = type(layer).__name__, shape
     other = {"no batch": (c, h, w), "no channels": (c, w), "a depth": (n, c, 1, h, w)}[missing]
-    with pytest.raises(BatchError, match=rf"{name} takes pictures \(N, C, H, W\), not \(.*{w}\)"):
+    with pytest.raises(BatchError, match=rf"{name} takes images \(N, C, H, W\), not \(.*{w}\)"):
         layer.forward(torch.randn(other))
     if isinstance(layer, Whiten2d):
         with pytest.raises(BatchError, match=name):

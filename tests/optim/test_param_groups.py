@@ -33,3 +33,15 @@ def test_parameters_are_frozen_from_their_groups_until_epoch_on():
     assert frozen_names(names, groups, 2.4) == frozenset()
     assert frozen_names(names, groups, 2.5) == {"0.weight", "0.bias"} == frozen_names(names, groups, 9)
     assert frozen_names(names, (), 9) == frozenset()
+
+
+@pytest.mark.parametrize(
+    "group, problem",
+    [
+        ({"match": ["*"], "lr": 0.1}, r"param_groups\[0\]\.lr: unknown key"),
+        ({"lr_scale": 0.1}, r"param_groups\[0\]\.match: a group needs name patterns"),
+    ],
+)
+def test_an_optimizer_refuses_a_wrong_group(group, problem):
+    with pytest.raises(ValueError, match=problem):
+        SGD({"w": torch.zeros(1)}, lr=0.1, param_groups=[group])

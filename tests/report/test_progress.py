@@ -6,7 +6,7 @@ from tests.log_entries import facts, log_of, times
 
 def test_status_has_progress_times_and_speed():
     entries = log_of(epochs=3, per_epoch=20, every=5)  # a step takes a tenth of a second
-    speed = ["5,120 pictures/s", "812 MB"]
+    speed = ["5,120 images/s", "812 MB"]
     clocks = ["0:00:06 so far", "about 0:00:14 left"]
     assert status(entries, 10) == ["3 of 10 epochs", "step 60 of about 200", *clocks, *speed]
     assert status(entries, 3) == ["3 of 3 epochs", "step 60", clocks[0], *speed]

@@ -40,7 +40,7 @@ def run(tmp_path):
     conf = dataclasses.replace(conf, train=dataclasses.replace(conf.train, epochs=10))
     (folder / "config.toml").write_text(config.dumps(conf))
     code = "from nets.training import lock\nimport sys\n"
-    code += "with lock.hold(sys.argv[1]): print(flush=True); sys.stdin.read()"
+    code += "with lock.locked(sys.argv[1]): print(flush=True); sys.stdin.read()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code, folder], cwd=ROOT, **pipes) as process:
         process.stdout.readline()
@@ -92,7 +92,7 @@ def test_a_live_run_is_shown_once(run, capsys):
     assert look(folder, capsys=capsys) == "digits: no lines yet\n"
     write(to, range(1, 100))
     shown = look(folder, capsys=capsys)
-    assert shown.startswith("digits: 0 of 10 epochs, step 99, 0:00:10 so far, 5,120 pictures/s, 812 MB\nloss")
+    assert shown.startswith("digits: 0 of 10 epochs, step 99, 0:00:10 so far, 5,120 images/s, 812 MB\nloss")
     assert "stopped" not in shown and "top-1 / %" in shown
     assert shown == look(folder, "--once", capsys=capsys)
 
@@ -105,7 +105,7 @@ def test_a_dead_run_is_shown_as_stopped(run, capsys):
     process.wait()
     assert look(folder, capsys=capsys).endswith("\nstopped at step 3, without a checkpoint\n")
     (folder / "last.safetensors").write_text("")
-    assert look(folder, capsys=capsys).endswith("\nstopped at step 3; --resume goes on\n")
+    assert look(folder, capsys=capsys).endswith("\nstopped at step 3; resume with --resume\n")
     (folder / "lock").unlink()
     (folder / "last.safetensors").unlink()
     Log(folder)
@@ -151,7 +151,7 @@ def test_a_real_run_is_shown(tmp_path, capsys):
     shown = look(tmp_path / "a", "--png", tmp_path / "a.png", capsys=capsys)
     words = r"two_weight: 40 of 40 epochs, step 80, 0:00:\d\d so far,\s[\d,]+ samples/s, [\d,]+ MB\n"
     assert re.fullmatch(words + re.escape(line) + "\n", shown)
-    loss, error = panels(log.rows(tmp_path / "a"))
+    loss, error = panels(log.read_entries(tmp_path / "a"))
     assert [p.label for p in (loss, error)] == ["performance P", "largest error"]
     assert loss.curves[0].x == list(range(1, 81)) and error.curves[0].x == list(range(2, 81, 2))
     with Image.open(tmp_path / "a.png") as image:

@@ -177,7 +177,7 @@ def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(tree, tmp_path, 
     assert math.isfinite(facts["top1"])
     trained = Trained(tmp_path / "run", torch.device("cpu"))
     assert trained.test().top1 == result.top1
-    torch.testing.assert_close(trained.ask(run.data.test_x), run.evaluator.z, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(trained.predict(run.data.test_x), run.evaluator.z, rtol=1e-4, atol=1e-5)
     big = tmp_path / "big.png"
     Image.new("RGB", (300, 240), "red").save(big)
     pixels, z = trained.guess([big])
@@ -208,7 +208,7 @@ def test_twenty_steps_by_hand_and_by_autograd_have_the_same_loss(tree):
     assert all(not torch.equal(p, before[k]) for k, p in run.net.params.items())
 
 
-def test_a_curve_that_leaves_the_others_is_told(tree, monkeypatch, capsys):
+def test_a_curve_that_leaves_the_others_is_reported(tree, monkeypatch, capsys):
     args = [str(PATH), "--steps", "9", "--device", "cpu", "--data-root", str(tree)]
     for override in overrides(tree, *WIDE):
         args += ["--set", override]

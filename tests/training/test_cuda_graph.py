@@ -77,10 +77,10 @@ def test_a_captured_step_does_what_the_step_does(cuda):
         w.add_(x * factor)
         return w.sum(), None if weight is None else weight + 1
 
-    def told(x, factor, weight=None):
+    def outputs(x, factor, weight=None):
         return [t for t in step(x, factor, weight) if t is not None]
 
-    captured = Captured(cuda.of(told), lambda: [w])
+    captured = Captured(cuda.of(outputs), lambda: [w])
     x, one = torch.arange(3.0), torch.ones(())
     captured.prepare(x, one)
     assert cuda.captures == 1 and not w.any() and not cuda.draws.any()

@@ -67,7 +67,7 @@ def test_a_loaders_batches_come_shuffled_and_complete():
 def test_a_loader_resumes_bit_identically_in_the_middle_of_an_epoch(workers, tmp_path):
     loader_run(tmp_path / "alone", workers=workers)
     torch.rand(7)  # random numbers drawn elsewhere change nothing
-    with pytest.raises(Stopped, match="at step 10 of 18; go on with resume=True"):
+    with pytest.raises(Stopped, match="at step 10 of 18; resume with resume=True"):
         loader_run(tmp_path / "again", [Interrupt(9)], workers)
     loader_run(tmp_path / "again", workers=workers, resume=True)
     assert not survive.differences(*(state(tmp_path / name) for name in ("alone", "again")))

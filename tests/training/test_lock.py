@@ -17,7 +17,7 @@ def test_a_folder_in_use_is_locked(tmp_path):
     read, write = os.pipe()
     child = os.fork()
     if not child:
-        with lock.hold(tmp_path):
+        with lock.locked(tmp_path):
             os.write(write, b"x")
             signal.pause()
     os.read(read, 1)

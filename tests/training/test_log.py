@@ -22,17 +22,20 @@ def test_entries_are_read_back_as_they_were_added(tmp_path):
     took = [times(50), times(78), times(78, wait=0.1), times(100)]
     for entry, time_ in zip(entries, took):
         to.add(entry, time_)
-        assert log.rows(tmp_path)[-1] == entry | time_  # immediately
-    assert log.rows(tmp_path) == [a | b for a, b in zip(entries, took)]
+        assert log.read_entries(tmp_path)[-1] == entry | time_  # immediately
+    assert log.read_entries(tmp_path) == [a | b for a, b in zip(entries, took)]
     text = (tmp_path / "metrics.jsonl").read_text()
     assert [json.loads(line) for line in text.splitlines()] == entries
     assert "seconds" not in text and "memory" not in text
 
 
 def test_an_empty_or_missing_log_has_no_entries(tmp_path):
-    assert log.rows(tmp_path) == log.rows(tmp_path / "nowhere") == []
+    assert log.read_entries(tmp_path) == log.read_entries(tmp_path / "nowhere") == []
     Log(tmp_path)
-    assert log.rows(tmp_path) == [] and content(tmp_path) == {"metrics.jsonl": b"", "times.jsonl": b""}
+    assert log.read_entries(tmp_path) == [] and content(tmp_path) == {
+        "metrics.jsonl": b"",
+        "times.jsonl": b"",
+    }
 
 
 def test_non_finite_numbers_are_null(tmp_path):
@@ -48,7 +51,7 @@ def test_a_new_log_removes_the_old_one(tmp_path):
     (tmp_path / "events.out.tfevents.1.host.2.0").write_text("")
     (tmp_path / "other").write_text("")
     write(Log(tmp_path), [5])
-    assert [r["step"] for r in log.rows(tmp_path)] == [5]
+    assert [r["step"] for r in log.read_entries(tmp_path)] == [5]
     assert {p.name for p in tmp_path.iterdir()} == {*log.FILES, "other"}
 
 
@@ -65,7 +68,7 @@ def test_a_resumed_log_equals_that_of_an_undisturbed_run(at, tmp_path):
     (cut / "metrics.jsonl").open("a").write('{"step": 6, "lo')  # then it was killed
     (cut / "times.jsonl").open("a").write('{"st')
     to = Log.resume(cut, mark)
-    assert [r["step"] for r in log.rows(cut)] == list(range(1, at + 1))
+    assert [r["step"] for r in log.read_entries(cut)] == list(range(1, at + 1))
     assert to.mark() == mark
     write(to, range(at + 1, 8))
     assert content(cut) == content(whole)
@@ -80,7 +83,7 @@ def test_a_log_that_differs_from_the_checkpoints_is_refused_and_unchanged(tmp_pa
         "has 0 of the": None,
         "has 10 of the": good[:10],
         f"has {len(good) - 1} of the {len(good)} bytes": good[:-1],
-        "isn't what it was": good.replace(b"2.0", b"2.1") + b"more\n",
+        "checksum mismatch": good.replace(b"2.0", b"2.1") + b"more\n",
     }
     for words, bad in wrong.items():
         path.unlink() if bad is None else path.write_bytes(bad)
@@ -102,9 +105,9 @@ def test_missing_times_do_not_prevent_a_resume(left, tmp_path):
     write(to, range(1, 6))
     mark, path = to.mark(), tmp_path / "times.jsonl"
     path.unlink() if left is None else path.write_bytes(path.read_bytes()[:left])
-    have = [] if left is None else [r["step"] for r in log.rows(tmp_path) if "seconds" in r]
+    have = [] if left is None else [r["step"] for r in log.read_entries(tmp_path) if "seconds" in r]
     write(Log.resume(tmp_path, mark), range(6, 9))
-    entries = log.rows(tmp_path)
+    entries = log.read_entries(tmp_path)
     assert [r["step"] for r in entries] == list(range(1, 9)) and all("loss" in r for r in entries)
     assert [r["step"] for r in entries if "seconds" in r] == [*have, 6, 7, 8]
     assert all(r["seconds"] == r["step"] / 10 for r in entries if "seconds" in r)
@@ -128,7 +131,7 @@ def test_complete_lines_of_a_truncated_log_are_read(tmp_path_factory, data):
     n, m = data.draw(st.integers(0, len(whole))), data.draw(st.integers(0, len(took)))
     (folder / "metrics.jsonl").write_bytes(whole[:n])
     (folder / "times.jsonl").write_bytes(took[:m])
-    entries = log.rows(folder)
+    entries = log.read_entries(folder)
     assert [r["step"] for r in entries] == list(range(1, whole[:n].count(b"\n") + 1))
     assert sum("seconds" in r for r in entries) == min(len(entries), took[:m].count(b"\n"))
 
@@ -146,7 +149,7 @@ def test_a_damaged_line_is_an_error_with_its_number(name, bad, tmp_path):
     lines[2] = bad
     (tmp_path / name).write_bytes(b"\n".join(lines))
     with pytest.raises(DataError, match=f"{name}, line 3: "):
-        log.rows(tmp_path)
+        log.read_entries(tmp_path)
 
 
 def test_a_full_disk_leaves_complete_lines_and_names_the_file(tmp_path, capsys):
@@ -164,7 +167,7 @@ def test_a_full_disk_leaves_complete_lines_and_names_the_file(tmp_path, capsys):
     assert left.value.code == 3 and error == f"error: {tmp_path}/metrics.jsonl: File too large\n"
     assert content(tmp_path) == before
     write(to, [3])
-    assert [r["step"] for r in log.rows(tmp_path)] == [1, 2, 3]
+    assert [r["step"] for r in log.read_entries(tmp_path)] == [1, 2, 3]
 
 
 def test_no_space_left_names_the_file(tmp_path):
@@ -236,8 +239,8 @@ def test_tensorboard_has_each_point_of_a_resumed_run_once(tmp_path):
 def test_log_settings_of_a_config(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text('[net]\nlayers = ["Flatten"]\n')
-    assert config.load(path).log == config.Log(50, False)
-    assert config.load(path, ["log.every_steps=1", "log.tensorboard=true"]).log == config.Log(1, True)
+    assert config.load(path).log == config.LogConfig(50, False)
+    assert config.load(path, ["log.every_steps=1", "log.tensorboard=true"]).log == config.LogConfig(1, True)
     for wrong in ("log.every_steps=0", "log.every_steps=1.5", "log.tensorboard=1", "log.evry=3"):
         with pytest.raises(UsageError, match=wrong.split("=")[0]):
             config.load(path, [wrong])

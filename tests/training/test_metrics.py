@@ -20,7 +20,7 @@ def test_class_metrics():
     assert (r.top1, r.topk, r.k, r.count) == (pytest.approx(1 / 3), pytest.approx(2 / 3), 5, 3)
     assert r.per_class == [1, 0, 0, 0, 0, 0]
     assert r.confused == [(1, 0, 1), (5, 0, 1)]
-    assert r.line() == "top-1 33.3%  top-5 66.7%  (chance 16.7%, 83.3%)  3 test pictures"
+    assert r.line() == "top-1 33.3%  top-5 66.7%  (chance 16.7%, 83.3%)  3 test images"
 
 
 def test_fewer_than_five_classes():

@@ -17,6 +17,64 @@ SECTIONS = {k: v for k, v in RENAMED.items() if "." not in k}
 GROUP_KEYS = {k: v for k, v in RENAMED.items() if "[]" in k}
 VALUES = [(key, old, new) for key, values in RENAMED_VALUES.items() for old, new in values.items()]
 
+# The keys of version 0.1, copied from its config.py, with the values of those that have a list of them.
+OF_VERSION_0_1 = {
+    "data": {
+        "source": ("digits", "cifar10", "cifar100", "folder", "identity", "half_adder"),
+        "root": (),
+        "size": (),
+        "channels": (1, 3),
+        "crop": (),
+        "flip": ("none", "random", "alternating"),
+        "cutout": (),
+        "crop_size": (),
+        "color_jitter": (),
+        "units": ("deviations", "bytes"),
+        "classes": (),
+        "random_resized": (),
+        "memory_limit": (),
+        "workers": (),
+        "on_error": ("stop", "skip"),
+    },
+    "net": {"layers": (), "kernel": ("written", "vendor", "native"), "recompute": ()},
+    "train": {
+        "epochs": (),
+        "batch_size": (),
+        "sizes": (),
+        "skip": (),
+        "skip_after": (),
+        "loss": ("cross_entropy", "performance", "mean_squared_error"),
+        "reduction": ("mean", "sum"),
+        "label_smoothing": (),
+        "optimizer": ("sgd", "muon", "adaptive"),
+        "rate": (),
+        "momentum": (),
+        "nesterov": (),
+        "weight_decay": (),
+        "groups": (),
+        "schedule": ("constant", "linear", "cosine", "step"),
+        "warmup": (),
+        "floor": (),
+        "dtype": ("float32", "bfloat16", "float64"),
+        "channels_last": (),
+        "eval_every": (),
+        "on_nonfinite": ("stop", "skip", "ignore"),
+        "nonfinite_limit": (),
+    },
+    "eval": {"views": ("one", "mirror", "six", "corners", "ten"), "doubtful": ()},
+    "save": {"steps": (), "seconds": ()},
+    "log": {"every": (), "tensorboard": ()},
+    "parallel": {
+        "batch_norm": ("local", "synchronised"),
+        "reduce_dtype": ("same", "bfloat16"),
+        "shard": (),
+        "bucket_mb": (),
+    },
+}
+OLD_KEYS = [
+    (f"{section}.{name}", values) for section, t in OF_VERSION_0_1.items() for name, values in t.items()
+]
+
 
 def refused(tmp_path, text, *overrides):
     """The error of a config."""
@@ -68,6 +126,27 @@ def test_an_old_value_is_refused_with_the_new_one(key, old, new, tmp_path):
     for before in (k for k, v in RENAMED.items() if v == key):
         wanted = f'{before}: renamed to {key}, "{old}" to "{new}"'
         assert refused(tmp_path, NET, f"{before}={old}") == wanted
+
+
+@pytest.mark.parametrize("key, values", OLD_KEYS)
+def test_every_key_and_value_of_version_0_1_is_known_or_renamed(key, values, tmp_path):
+    new = RENAMED.get(key, key)
+    for old in values:
+        value = RENAMED_VALUES.get(new, {}).get(old, old)
+        assert value in known(new).metadata["among"]
+        if value != old:
+            words = refused(tmp_path, NET, f"{key}={old}")
+            assert f'"{old}"' in words and f'to "{value}"' in words
+    assert known(new)
+
+
+def test_the_table_of_old_names_has_only_names_of_version_0_1():
+    old = dict(OLD_KEYS)
+    before = {new: key for key, new in RENAMED.items()}
+    assert KEYS.keys() | {before.get(key, key) for key in RENAMED_VALUES} <= old.keys()
+    assert SECTIONS.keys() <= OF_VERSION_0_1.keys()
+    for key, values in RENAMED_VALUES.items():
+        assert values.keys() <= set(old[before.get(key, key)])
 
 
 def test_an_old_config_is_refused_key_by_key(tmp_path):

@@ -86,7 +86,7 @@ def test_without_figures_a_run_has_all_other_files(tmp_path):
 
 def test_an_earlier_run_is_not_overwritten_without_force(stopped_run, tmp_path):
     with pytest.raises(
-        UsageError, match="a run that isn't finished; --resume goes on with it, --force begins anew"
+        UsageError, match="a run that isn't finished; --resume resumes it, --force overwrites it"
     ):
         run_of(make(""), stopped_run).train()
     out = tmp_path / "run"

@@ -30,12 +30,18 @@ ADAPTIVE = {
 ADAPTIVE |= {"augment.crop_padding": 0}
 
 NET = Sequential(Flatten(), Linear(64, 10))
-
-FACTS = dict(shape=(1, 8, 8), classes=True, streamed=False, samples=100, batch=10, net=NET, params=NET.params)
-
+FACTS = dict(
+    shape=(1, 8, 8),
+    images=True,
+    classes=True,
+    streamed=False,
+    samples=100,
+    batch=10,
+    net=NET,
+    params=NET.params,
+)
 FACTS |= dict(output=(10,), targets=10)
-
-LOW = {"shape": (2,), "net": Sequential(Linear(2, 2))}  # no images
+LOW = {"shape": (2,), "images": False, "net": Sequential(Linear(2, 2))}  # no images
 
 
 def changed(values) -> config.Config:

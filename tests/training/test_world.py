@@ -24,7 +24,7 @@ def test_collectives_of_one_process_change_nothing():
         world.sum(x),
         world.gather(x, 4),
         world.merge(x, x > 1),
-        world.spread(lambda rows: x[rows], 4),
+        world.map_shares(lambda rows: x[rows], 4),
     ):
         assert torch.equal(result, torch.arange(4.0))
     assert world.all_true(torch.tensor(True)) and not world.all_true(torch.tensor(False))

@@ -65,7 +65,7 @@ def _has_triton() -> bool:
     return True
 
 
-def rows(x: Tensor) -> Tensor:
+def channel_rows(x: Tensor) -> Tensor:
     """Images (N, C, H, W) as contiguous (N, H, W, C): a view if x is channels_last, else a copy."""
     return x.permute(0, 2, 3, 1).contiguous()
 
@@ -134,7 +134,7 @@ def _transposed(w: Tensor):
 )
 def conv(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
     """A 3 × 3 convolution, stride 1, padding 1: x (N, C, H, W), w (O, C, 3, 3), bias (O) or None."""
-    y, a = _like(x, (len(x), len(w), *x.shape[2:])), rows(x)
+    y, a = _like(x, (len(x), len(w), *x.shape[2:])), channel_rows(x)
     w, bias, strides = _filters(w, bias)
     _call("convolve", x, a, w, bias, y, *_sizes(x, len(w)), *strides, 0)
     return y
@@ -146,7 +146,7 @@ def conv(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
 )
 def conv_input_gradient(dy: Tensor, w: Tensor) -> Tensor:
     """dx (N, C, H, W) of the convolution: dy (N, O, H, W) convolved with w, rotated by 180 degrees."""
-    dx, a = _like(dy, (len(dy), w.shape[1], *dy.shape[2:])), rows(dy)
+    dx, a = _like(dy, (len(dy), w.shape[1], *dy.shape[2:])), channel_rows(dy)
     w, zeros, strides = _transposed(w)
     _call("convolve", dy, a, w, zeros, dx, *_sizes(dy, w.shape[1]), *strides, 1)
     return dx
@@ -159,7 +159,7 @@ def _empty_dw(x, dy):
 @_operator("conv_weight_gradient(Tensor x, Tensor dy) -> Tensor", _empty_dw)
 def conv_weight_gradient(x: Tensor, dy: Tensor) -> Tensor:
     """dw (O, C, 3, 3) of the convolution, float32."""
-    dw, a, b = _empty_dw(x, dy), rows(x), rows(dy)
+    dw, a, b = _empty_dw(x, dy), channel_rows(x), channel_rows(dy)
     _call("weight_gradient", x, a, b, dw, *_sizes(x, dy.shape[1]))
     return dw
 
@@ -175,7 +175,7 @@ def conv_pool(x: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor
 
     winner: which of a window's four results is the largest, 0 to 3 in row order, uint8.
     """
-    (y, winner), a = _empty_pool(x, w, bias), rows(x)
+    (y, winner), a = _empty_pool(x, w, bias), channel_rows(x)
     w, bias, strides = _filters(w, bias)
     _call("convolve_pool", x, a, w, bias, y, winner, *_sizes(x, len(w)), *strides)
     return y, winner
@@ -187,7 +187,7 @@ def conv_pool(x: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor
 )
 def conv_pool_input_gradient(dy: Tensor, winner: Tensor, w: Tensor, height: int, width: int) -> Tensor:
     """dx of convolution and pool, (N, C, height, width)."""
-    dx, a, b = _like(dy, (len(dy), w.shape[1], height, width)), rows(dy), rows(winner)
+    dx, a, b = _like(dy, (len(dy), w.shape[1], height, width)), channel_rows(dy), channel_rows(winner)
     w, zeros, strides = _transposed(w)
     _call("unpool_convolve", dy, a, b, w, zeros, dx, *_sizes(dy, w.shape[1], (height, width)), *strides)
     return dx
@@ -199,7 +199,7 @@ def conv_pool_input_gradient(dy: Tensor, winner: Tensor, w: Tensor, height: int,
 )
 def conv_pool_weight_gradient(x: Tensor, dy: Tensor, winner: Tensor) -> Tensor:
     """dw of convolution and pool, (O, C, 3, 3), float32."""
-    dw, a, b, c = _empty_dw(x, dy), rows(x), rows(dy), rows(winner)
+    dw, a, b, c = _empty_dw(x, dy), channel_rows(x), channel_rows(dy), channel_rows(winner)
     _call("unpool_weight_gradient", x, a, b, c, dw, *_sizes(x, dy.shape[1]))
     return dw
 
@@ -208,7 +208,7 @@ def conv_pool_weight_gradient(x: Tensor, dy: Tensor, winner: Tensor) -> Tensor:
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Each channel's mean and (biased) variance, float32 (C)."""
     mean, var = _empty_moments(x)
-    a = rows(x)
+    a = channel_rows(x)
     _call("moments", x, a, _row_count(x), x.shape[1], mean, var)
     return mean, var
 
@@ -224,7 +224,7 @@ def _empty_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 )
 def act_forward(x: Tensor, mean: Tensor, scale: Tensor, bias: Tensor, act: str) -> Tensor:
     """f((x − mean)·scale + bias) with mean, scale and bias float32 (C). act: the name of f, one of ACTS."""
-    y, a = _like(x), rows(x)
+    y, a = _like(x), channel_rows(x)
     _call("act_forward", x, a, y, _row_count(x), x.shape[1], mean, scale, bias, ACTS.index(act))
     return y
 
@@ -240,7 +240,7 @@ def bias_act_backward(x: Tensor, dy: Tensor, bias: Tensor, act: str, input_grad:
     """The backward of f(x + bias): (dx, dbias). Without input_grad, dx isn't computed, and is empty."""
     dx = _like(x) if input_grad else x.new_empty(0)
     sums, ones, zeros = bias.new_empty((2, len(bias))), torch.ones_like(bias), torch.zeros_like(bias)
-    a, b = rows(x), rows(dy)
+    a, b = channel_rows(x), channel_rows(dy)
     dx_or_null = dx if input_grad else None
     options = (zeros, ones, bias, sums, ACTS.index(act))
     _call("act_backward", x, a, b, dx_or_null, _row_count(x), x.shape[1], *options)
@@ -259,7 +259,7 @@ def norm_act_backward(x, dy, mean, rstd, scale, bias, act: str, training: bool):
     g·(x − mean), from which dβ and dγ follow.
     """
     dx, sums = _like(x), mean.new_empty((2, len(mean)))
-    a, b = rows(x), rows(dy)
+    a, b = channel_rows(x), channel_rows(dy)
     options = (mean, rstd, scale, bias, sums, ACTS.index(act), int(training))
     _call("norm_act_backward", x, a, b, dx, _row_count(x), x.shape[1], *options)
     return dx, sums

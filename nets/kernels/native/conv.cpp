@@ -33,12 +33,12 @@ struct Tiles {
     template <int SIZE, int SHIFT, class T> void places(T* x, int C, T* outside, long t, T* at[SIZE][SIZE]) const {
         const int before = SIZE == 4, p = t / w % h * 2 - before, q = t % w * 2 - before;
         const int rows = H >> SHIFT, columns = W >> SHIFT;
-        T* picture = x + t / w / h * rows * columns * C;
+        T* image = x + t / w / h * rows * columns * C;
         for (int i = 0; i < SIZE; i++)
             for (int j = 0; j < SIZE; j++) {
                 const int r = (p + i) >> SHIFT, s = (q + j) >> SHIFT;
                 const bool in = r >= 0 && r < rows && s >= 0 && s < columns;
-                at[i][j] = in ? picture + ((long)r * columns + s) * C : outside;
+                at[i][j] = in ? image + ((long)r * columns + s) * C : outside;
             }
     }
 };

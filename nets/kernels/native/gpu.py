@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nets.kernels.native import _like, rows
+from nets.kernels.native import _like, channel_rows
 
 LINE = 1024  # numbers per program in elementwise kernels
 TALL, WIDE = 32, 64  # rows and channels that a program loads at once for a sum
@@ -202,7 +202,7 @@ def _sums(kernel, a: Tensor, *args, **kw) -> Tensor:
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Each channel's mean and (biased) variance, float32 (C)."""
-    a, c = rows(x), x.shape[1]
+    a, c = channel_rows(x), x.shape[1]
     mean, var = (x.new_empty(c, dtype=torch.float32) for _ in range(2))
     sums = _sums(_moments, a)
     grid = (triton.cdiv(c, WIDE),)
@@ -212,7 +212,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def act_forward(x: Tensor, mean: Tensor, scale: Tensor, bias: Tensor, act: str) -> Tensor:
     """f((x − mean)·scale + bias) with mean, scale and bias float32 (C). act: the name of f."""
-    y, a = _like(x), rows(x)
+    y, a = _like(x), channel_rows(x)
     n = x.numel()
     _act_forward[_lines(n)](a, y, mean, scale, bias, n, c=x.shape[1], act=act, line=LINE)
     return y
@@ -223,7 +223,7 @@ def norm_act_backward(x, dy, mean, rstd, scale, bias, act: str, training: bool, 
 
     Without input_grad, dx isn't computed, and is empty.
     """
-    a, b, (n, c) = rows(x), rows(dy), (x.numel(), x.shape[1])
+    a, b, (n, c) = channel_rows(x), channel_rows(dy), (x.numel(), x.shape[1])
     sums = _sums(_act_sums, a, b, mean, scale, bias, act=act)
     total = mean.new_empty((2, c))
     _finish_sums[(triton.cdiv(c, WIDE),)](sums, total, c, len(sums), tall=TALL, wide=WIDE)
@@ -244,7 +244,7 @@ def bias_act_backward(x: Tensor, dy: Tensor, bias: Tensor, act: str, input_grad:
 
 def pool(x: Tensor) -> tuple[Tensor, Tensor]:
     """A 2 × 2 max pool of x (N, C, H, W): (y, winner), where winner is 0 to 3 in row order, uint8."""
-    a, (n, c, h, w) = rows(x), x.shape
+    a, (n, c, h, w) = channel_rows(x), x.shape
     oh, ow = h // 2, w // 2
     y, winner = (_like(x, (n, c, oh, ow), dtype) for dtype in (x.dtype, torch.uint8))
     _pool[n * oh, triton.cdiv(ow * c, LINE)](a, y, winner, oh, ow, h, w, c=c, line=LINE)
@@ -253,7 +253,7 @@ def pool(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def unpool(dy: Tensor, winner: Tensor, h: int, w: int) -> Tensor:
     """The backward of pool, for images of h × w: dy at the winner's place, 0 elsewhere."""
-    a, b, (n, c, oh, ow) = rows(dy), rows(winner), dy.shape
+    a, b, (n, c, oh, ow) = channel_rows(dy), channel_rows(winner), dy.shape
     dx = _like(dy, (n, c, h, w))
     _unpool[n * h, triton.cdiv(w * c, LINE)](a, b, dx, oh, ow, h, w, c=c, line=LINE)
     return dx

@@ -1,7 +1,7 @@
 // Winograd's minimal algorithm F(2 x 2, 3 x 3): a 3 x 3 convolution and its gradients with 16
 // multiplications instead of the definition's 36.
 //
-// Two neighbours of a one-dimensional convolution, y0 = d0 g0 + d1 g1 + d2 g2 and y1 = d1 g0 + d2 g1
+// Two neighbors of a one-dimensional convolution, y0 = d0 g0 + d1 g1 + d2 g2 and y1 = d1 g0 + d2 g1
 // + d3 g2, need four products instead of six, with D = B'd and U = Gg (' is the transpose):
 //
 //     D0 = d0 - d2    U0 = g0                     y0 = D0 U0 + D1 U1 + D2 U2

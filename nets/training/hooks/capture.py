@@ -25,9 +25,9 @@ class Capture(Hook):
             for epoch in range(p.epoch, t.epochs):
                 batch = run.feed.blank(epoch)
                 for moment in sorted({epoch, *(end for end in ends if epoch < end < epoch + 1)}):
-                    run.freeze(moment)
+                    run.update_frozen(moment)
                     captured.prepare(*batch, torch.zeros((), device=run.device))
-            run.freeze(p.epoch + p.step / run.per_epoch[p.epoch] if p.epoch < t.epochs else t.epochs)
+            run.update_frozen(p.epoch + p.step / run.per_epoch[p.epoch] if p.epoch < t.epochs else t.epochs)
         self.seconds = time.perf_counter() - begin
 
     def after_run(self, run, facts):

@@ -35,7 +35,7 @@ class CheckpointHook(Hook):
     def after_epoch(self, run, facts):
         better, last = run.evaluator.better, run.progress.epoch == run.config.train.epochs
         if not (better or last):
-            run.due.ask(run, now=True)
+            run.due.update(run, now=True)
         if better or last or run.due.save:
             self.save(run, better)
 

@@ -34,9 +34,9 @@ class Due(Hook):
 
     def after_step(self, run):
         self.line = run.at() % run.config.log.every_steps == 0
-        self.ask(run)
+        self.update(run)
 
-    def ask(self, run: Run, now: bool = False):
+    def update(self, run: Run, now: bool = False):
         """Find out what is due. now: several processes agree here in any case."""
         s, at, clock = run.config.checkpoint, run.at(), time.perf_counter()
         late = clock - run.saver.saved_at > s.every_seconds
@@ -48,12 +48,12 @@ class Due(Hook):
         if self.look:
             self.looked = clock
         late, *stops = flags or (False,)
-        self.stop = next((kind for kind, asked in zip(SIGNALS, stops) if asked), 0)
+        self.stop = next((kind for kind, received in zip(SIGNALS, stops) if received), 0)
         self.save = late or bool(s.every_steps and at % s.every_steps == 0)
 
 
 class StopHook(Hook):
-    """Ends the run after a signal. The last hook: the others are done with the step."""
+    """Ends the run after a signal. It is the last hook, so the others have finished the step."""
 
     def after_step(self, run):
         if run.due.stop:

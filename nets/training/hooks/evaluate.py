@@ -47,7 +47,7 @@ class Evaluate(Hook):
     def close_epoch(self, run, facts):
         last, self.better = run.progress.epoch + 1 == run.config.train.epochs, False
         if last and hasattr(run.optimizer, "restore_best"):
-            run.optimizer.restore_best()  # its last step was never judged
+            run.optimizer.restore_best()  # undo the last step, whose performance isn't known
         if run.data.test_x is not None and (
             last or (run.progress.epoch + 1) % run.config.train.eval_every == 0
         ):

@@ -42,7 +42,7 @@ class LogHook(Hook):
 
     def after_step(self, run):
         if run.due.line:
-            self.add(run, self.means(run, self.steps) | {"rate": run.factor * run.config.train.lr})
+            self.add(run, self.means(run, self.steps) | {"lr": run.factor * run.config.train.lr})
             self.steps.reset()
 
     def close_epoch(self, run, facts):
@@ -89,7 +89,7 @@ class Bar(Hook):
             seconds, epoch = time.perf_counter() - self.begin, run.logger.epoch
             means = run.logger.means(run, epoch)
             speed = epoch.samples() / seconds
-            words = [f"loss {means['loss']:.4g}, acc {means['train_top1']:.1%}, {speed:,.0f} pic/s"]
+            words = [f"loss {means['loss']:.4g}, acc {means['train_top1']:.1%}, {speed:,.0f} img/s"]
             words += [f"{name} {value:.0%}" for name, value in run.feed.waited(seconds).items()]
             self.bar.set_postfix_str(", ".join(words), False)
 

@@ -104,7 +104,7 @@ def test_a_hooks_state_is_saved_and_restored_under_its_name(tmp_path):
     hook = Count()
     Run.from_config(conf(), CPU, tmp_path, hooks=[hook]).train(resume=True)
     assert hook.steps == 4 and hook.tensor.tolist() == [4, 4]
-    rows = log.rows(tmp_path)
+    rows = log.read_entries(tmp_path)
     assert [row["counted"] for row in rows if "epoch" in row] == [2, 4] and all(row["hooks"] for row in rows)
 
 
