@@ -1,0 +1,105 @@
+"""tests/ mirrors nets/: the tests of nets/a/b.py are in tests/a/test_b.py, with the exceptions named here."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+WITHOUT_MODULE = {  # test file: why it has no module of its name
+    "commands/test_wheel": "the installed wheel",
+    "common/test_tensorfile_damage": "damaged files, apart for length",
+    "data/test_images_damaged": "damaged images, apart for length",
+    "data/test_stream_runs": "whole runs",
+    "distributed/test_process_group": "what needs several processes, forked once",
+    "gradcheck/test_own_layers": "layers that users write",
+    "gradcheck/test_planted": "bugs planted in every layer",
+    "layers/test_dtypes": "every layer",
+    "layers/test_gradients": "every layer",
+    "layers/test_op_db": "every layer",
+    "layers/test_properties": "every layer",
+    "lecture/test_claims": "every experiment",
+    "test_docs": "README, CONTRIBUTING and docs",
+    "test_examples": "examples/",
+    "test_import": "imports of every package",
+    "test_layering": "imports of every module",
+    "test_mirror": "the names of tests",
+    "training/test_alexnet": "whole runs of one config",
+    "training/test_config_fuzz": "generated configs, apart for length",
+    "training/test_resume": "whole runs",
+}
+TESTED_IN = {  # module: the file that tests it
+    "bench/profile": "bench/test_text",
+    "bench/same_curve": "training/test_alexnet",
+    "commands/bench": "bench/test_text",
+    "commands/distributed_plan": "commands/test_distributed_bench",
+    "commands/enlarge": "training/test_alexnet",
+    "commands/rates": "bench/test_rates",
+    "commands/same_curve": "training/test_alexnet",
+    "commands/soak": "commands/test_wheel",
+    "commands/stream_bench": "data/test_stream_runs",
+    "commands/summary": "report/test_summary",
+    "commands/survive": "commands/test_wheel",
+    "commands/targets": "commands/test_gradcheck",
+    "commands/watch": "report/test_watch",
+    "distributed/agree": "distributed/test_world",
+    "distributed/measure": "commands/test_distributed_bench",
+    "gradcheck/case": "commands/test_gradcheck",
+    "gradcheck/precision": "commands/test_gradcheck",
+    "gradcheck/single_layer": "gradcheck/test_check",
+    "lecture/plot": "lecture/test_page",
+    "lecture/result": "lecture/test_page",
+    "lecture/adapting": "lecture/test_claims",
+    "lecture/approximator": "lecture/test_claims",
+    "lecture/cross": "lecture/test_claims",
+    "lecture/hill": "lecture/test_claims",
+    "lecture/neuron": "lecture/test_claims",
+    "lecture/rate": "lecture/test_claims",
+    "lecture/reuse": "lecture/test_claims",
+    "lecture/slope": "lecture/test_claims",
+    "lecture/two_weight": "lecture/test_claims",
+    "report/bench": "bench/test_text",
+    "report/differences": "commands/test_gradcheck",
+    "report/plan": "distributed/test_plan",
+    "report/run_figures": "test_fitting",
+    "tools/enlarge": "training/test_alexnet",
+    "tools/soak": "commands/test_wheel",
+    "tools/stream_bench": "data/test_stream_runs",
+    "training/hooks/capture": "training/test_cuda_graph",
+    "training/hooks/due": "training/hooks/test_checkpoint",
+    "training/hooks/log": "training/test_resume",
+    "training/learn": "test_fitting",
+    "training/make": "training/test_step",
+    "training/predict": "commands/test_eval",
+    "training/pretrained": "convert/test_pretrained",
+    "training/result": "commands/test_train",
+    "training/samples": "test_fitting",
+}
+
+MODULES = {p.relative_to(ROOT / "nets").with_suffix("") for p in (ROOT / "nets").rglob("*.py")}
+MODULES = {path.as_posix() for path in MODULES if not path.stem.startswith("__")}
+TESTS = {
+    p.relative_to(ROOT / "tests").with_suffix("").as_posix() for p in (ROOT / "tests").rglob("test_*.py")
+}
+
+
+def namesake(module: str) -> str:
+    *folders, name = module.split("/")
+    return "/".join([*folders, f"test_{name}"])
+
+
+PACKAGES = {p.parent.relative_to(ROOT / "nets").as_posix() for p in (ROOT / "nets").rglob("*/__init__.py")}
+NAMESAKES = {namesake(module) for module in MODULES | PACKAGES}
+
+
+def test_every_test_file_has_the_name_of_a_module_or_a_reason():
+    assert sorted(TESTS - NAMESAKES) == sorted(WITHOUT_MODULE)
+
+
+def test_every_module_has_a_test_file_of_its_name_or_names_another():
+    assert sorted(module for module in MODULES if namesake(module) not in TESTS) == sorted(TESTED_IN)
+
+
+@pytest.mark.parametrize("file", sorted(set(TESTED_IN.values())))
+def test_the_named_file_exists(file):
+    assert file in TESTS
