@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nets.commands import COMMANDS
+from tests.data.trees import make_tree
 from tests.shell import ROOT
 
 CONFIGS = {p.stem for p in (ROOT / "configs").glob("*.toml")}
@@ -125,6 +126,57 @@ def test_training_and_testing_from_an_empty_folder(installed, tmp_path):
     assert run(installed, tmp_path, "eval", "runs/digits", "--device", "cpu").endswith(result)
     assert result.strip() in run(installed, tmp_path, "watch", "runs/digits", "--once")
     assert {p.name for p in tmp_path.iterdir()} == {"runs"}
+
+
+CPU = ["--device", "cpu"]
+TREE = ["--set", "data.source=folder", "--set", "data.root=large", "--set", "data.size=8"]
+TREE += ["--set", "data.channels=1", "--set", "data.num_classes=3"]
+TREE += ["--set", "net.layers.-1.out_features=3"]
+ONCE = {  # command: (smallest arguments, a pattern of what it prints)
+    "train": (["digits", *CPU, "--set", "train.epochs=1"], r"^top-1 \d"),
+    "eval": (["runs/digits", *CPU], r"^top-1 \d"),
+    "watch": (["runs/digits", "--once"], r"top-1 \d"),
+    "gradcheck": (["two_weight", *CPU, "--samples", 0], "every gradient agrees: 1 cases"),
+    "summary": (["digits"], "98,026"),
+    "lecture": (["two-weight", *CPU, "--out", "page"], "1 of 1 claims held"),
+    "bench": (
+        ["digits", *CPU, "--batch", 2, "--rounds", 1, "--steps", 1, "--forms", "manual"],
+        "^ms per step",
+    ),
+    "rates": (["cifar10", "--batch", 1, "--times", 1], "^convolution "),
+    "same-curve": (["digits", *CPU, "--steps", 2], r"^ +2 +\d"),
+    "survive": (
+        ["digits", *CPU, "--kills", 1, "--saves", 0, "--alone", 0],
+        "^1 of 1 the same to the last bit",
+    ),
+    "soak": (["two_weight", *CPU, "--steps", 600], r"^memory +\d"),
+    "enlarge": (["small", "large", "--size", 8, "--count", 6], "^large: 6 train, 3 test images"),
+    "stream-bench": (
+        ["digits", *CPU, *TREE, "--set", "train.batch_size=2", "--workers", 0, "--steps", 2],
+        r"^ *0 ",
+    ),
+    "distributed-plan": ([], "^cifar10: "),
+    "distributed-bench": (
+        [*CPU, "--width", 8, "--depth", 1, "--batch", 2, "--rounds", 1],
+        r"^2 processes: \d",
+    ),
+}
+
+
+@pytest.mark.deep
+def test_every_command_runs_once_from_an_empty_folder(installed, tmp_path):
+    """In this order: eval and watch read train's run, stream-bench reads enlarge's images."""
+    assert ONCE.keys() == COMMANDS.keys()
+    make_tree(tmp_path / "small", count=3)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | {"PYTHONPATH": str(installed)}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    for name, (args, pattern) in ONCE.items():
+        launch = torchrun if name == "distributed-bench" else ["-P", "-m"]
+        line = [sys.executable, *launch, "nets", name, *map(str, args)]
+        done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{name}: {done.stderr}"
+        assert re.search(pattern, done.stdout, re.M), f"{name}: {done.stdout}"
+    assert {p.name for p in tmp_path.iterdir()} == {"small", "large", "runs", "page"}
 
 
 @pytest.mark.deep
