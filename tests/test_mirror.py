@@ -63,7 +63,6 @@ TESTED_IN = {  # module: the file that tests it
     "report/plan": "distributed/test_plan",
     "report/run_figures": "test_fitting",
     "tools/enlarge": "training/test_alexnet",
-    "tools/soak": "commands/test_wheel",
     "tools/stream_bench": "data/test_stream_runs",
     "training/hooks/capture": "training/test_cuda_graph",
     "training/hooks/due": "training/hooks/test_checkpoint",

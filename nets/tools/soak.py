@@ -11,6 +11,7 @@ import threading
 
 import torch
 
+from nets.common.errors import UsageError
 from nets.report.run_figures import Figures
 from nets.training import config, log
 from nets.training.hooks import Hook
@@ -43,6 +44,8 @@ def compare(log_entries: list[dict], steps: int) -> dict[str, tuple[float, float
     share = min(SHARE, steps // 3)
     first = [entry for entry in log_entries if entry["step"] <= share]
     last = [entry for entry in log_entries if entry["step"] > steps - share]
+    if not first or not last:
+        raise UsageError(f"--steps: {steps} steps have too few log entries to compare; train more")
     measures = {"memory": statistics.median, "files": max, "threads": max, "python_threads": max}
     return {
         name: (measure([entry[name] for entry in first]), measure([entry[name] for entry in last]))
