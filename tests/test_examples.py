@@ -29,6 +29,7 @@ def test_two_weight_learns_to_repeat_a_bit(tmp_path):
     assert "2 of 2 right to 0.1" in run("two_weight.py", tmp_path)
 
 
+@pytest.mark.deep
 def test_own_layer_is_checked_and_learns_digits(tmp_path):
     out = run("own_layer.py", tmp_path)
     assert "RMSNorm: 2 gradients agree" in out
@@ -36,6 +37,7 @@ def test_own_layer_is_checked_and_learns_digits(tmp_path):
     assert (tmp_path / "runs" / "own_layer" / "last.safetensors").exists()
 
 
+@pytest.mark.deep
 def test_own_torch_model_is_checked_and_learns_digits(tmp_path):
     out = run("own_torch_model.py", tmp_path)
     assert "gradients agree with autograd of the torch model" in out

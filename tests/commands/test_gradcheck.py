@@ -56,7 +56,9 @@ def used(path):
 
 def repeats(path, name) -> bool:
     """Is the layer class one that a quicker config has too?"""
-    return path.stem in ("cifar100", "cifar10_resnet") and name != "Residual"
+    if not path.stem.startswith("cifar") or name == "Residual":
+        return False
+    return path.stem != "cifar10" or any(name in used(p) for p in CONFIGS if not p.stem.startswith("cifar"))
 
 
 @pytest.mark.parametrize(
