@@ -125,6 +125,7 @@ def test_page_shows_what_its_code_prints(page, shown):
     assert without_numbers(shown[page]) == without_numbers((ROOT / page).read_text(encoding="utf-8"))
 
 
+@pytest.mark.deep
 def test_layer_added_in_one_file_works_as_contributing_shows(tmp_path):
     text = (ROOT / TRIAL).read_text(encoding="utf-8")
     assert without_numbers(current([TRIAL], tmp_path)[TRIAL]) == without_numbers(text)
@@ -147,6 +148,7 @@ def later(folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.deep
 def test_readme_shows_what_train_prints(tmp_path):
     args = [sys.executable, "train.py", "--out", str(tmp_path), "--device", "cpu", "--set", "train.epochs=1"]
     done = subprocess.run(args, cwd=ROOT, capture_output=True, text=True)
