@@ -14,7 +14,8 @@ from nets.tools import survive
 from nets.training import log
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
+# deep: whole runs; test_process_group.py has their parts
+pytestmark = [pytest.mark.deep, pytest.mark.skipif(sys.platform != "linux", reason="forks")]
 
 
 @pytest.fixture(scope="module")
