@@ -12,7 +12,7 @@ from torch.nn.functional import conv2d, conv_transpose2d
 from nets.kernels import native
 from nets.kernels.registry import Form, Target
 from nets.layers.activations import GELU, ReLU
-from nets.layers.base import Layer, SavesInput, sum_dtype
+from nets.layers.base import Layer, SavesInput, SavesInputFirst, sum_dtype
 from nets.layers.conv import Conv2d
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
@@ -69,7 +69,7 @@ class WhitenAct(Form[Whiten2d], backend="native"):
         return dx, {"bias": db}
 
 
-class NormAct(Form[BatchNorm2d], backend="native"):
+class NormAct(SavesInputFirst, Form[BatchNorm2d], backend="native"):
     """BatchNorm2d with or without an activation: y = f(γ·x̂ + β).
 
     Forward reads x twice: for its mean and variance, and for y. Backward reads x and dy twice: for the sums
@@ -91,12 +91,6 @@ class NormAct(Form[BatchNorm2d], backend="native"):
         x, mean, rstd, _ = saved
         return native.act_forward(x, mean, *self._affine(rstd), _activation_name(self.layers))
 
-    def drop_input(self, saved):
-        return saved[1:]
-
-    def add_input(self, saved, x: Tensor):
-        return (x, *saved)
-
     def backward(self, saved, dy: Tensor):
         x, mean, rstd, training = saved
         scale, bias = self._affine(rstd)
@@ -112,7 +106,7 @@ class NormAct(Form[BatchNorm2d], backend="native"):
         return scale, torch.zeros_like(rstd) if beta is None else beta
 
 
-class ConvPool(Form[Conv2d], backend="native"):
+class ConvPool(SavesInputFirst, Form[Conv2d], backend="native"):
     """A 3 × 3 Conv2d and a 2 × 2 MaxPool2d.
 
     The convolution's output, the largest tensor of a net, isn't written to memory. Forward compares the four
@@ -130,12 +124,6 @@ class ConvPool(Form[Conv2d], backend="native"):
         self.first.windows.check(self.first, x)
         y, winner = native.conv_pool(x, self.params["weight"], self.params.get("bias"))
         return y, (x, winner)
-
-    def drop_input(self, saved):
-        return saved[1]
-
-    def add_input(self, saved, x: Tensor):
-        return x, saved
 
     def backward(self, saved, dy: Tensor, input_grad: bool = True):
         x, winner = saved

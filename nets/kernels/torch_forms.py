@@ -9,7 +9,7 @@ from torch.nn.functional import max_pool2d
 
 from nets.kernels.registry import FirstLayer, Form, Target
 from nets.layers.activations import GELU, SiLU
-from nets.layers.base import Layer, SavesInput, sum_dtype
+from nets.layers.base import Layer, SavesInput, SavesInputFirst, sum_dtype
 from nets.layers.conv import Conv2d
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
@@ -74,19 +74,13 @@ class TorchMaxPool2d(OneLayer[MaxPool2d], backend="torch"):
         return dx, {}
 
 
-class TorchBatchNorm2d(OneLayer[BatchNorm2d], backend="torch"):
+class TorchBatchNorm2d(SavesInputFirst, OneLayer[BatchNorm2d], backend="torch"):
     """BatchNorm2d with aten.native_batch_norm_backward."""
 
     replaces = BatchNorm2d
 
     def output(self, saved):
         return self.first.output(saved)
-
-    def drop_input(self, saved):
-        return self.first.drop_input(saved)
-
-    def add_input(self, saved, x: Tensor):
-        return self.first.add_input(saved, x)
 
     def backward(self, saved, dy: Tensor):
         if not len(dy):  # without samples, the library divides by 0 and crashes

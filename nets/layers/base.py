@@ -234,6 +234,18 @@ class SavesInput:
         return x
 
 
+class SavesInputFirst:
+    """Mixin for a layer whose `saved` is a tuple that begins with x. Recomputation drops x alone."""
+
+    def drop_input(self, saved):
+        """The rest of the tuple."""
+        return saved[1:]
+
+    def add_input(self, saved, x: Tensor):
+        """The whole tuple."""
+        return (x, *saved)
+
+
 def run_backward(
     layer: Layer, saved: Any, dy: Tensor, input_grad: bool = True, keep: bool = False
 ) -> tuple[Any, dict[str, Tensor]]:

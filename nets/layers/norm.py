@@ -5,12 +5,12 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
 from nets.common.errors import BatchError, Unsupported
-from nets.layers.base import Layer, check_images, sum_dtype
+from nets.layers.base import Layer, SavesInputFirst, check_images, sum_dtype
 from nets.layers.registry import register, require
 
 
 @register
-class BatchNorm2d(Layer):
+class BatchNorm2d(SavesInputFirst, Layer):
     """x̂ = (x − μ)·r with r = 1/√(σ² + ε), y = γ·x̂ + β, for each channel of x (N, C, H, W).
 
     In training μ and σ² = Σ(x − μ)²/m are computed from the batch's m = N·H·W values of a channel, so
@@ -83,12 +83,6 @@ class BatchNorm2d(Layer):
         x, mean, rstd, _ = saved
         gamma, beta = self.params.get("weight"), self.params.get("bias")
         return batch_norm(x, mean, rstd**-2 - self.eps, gamma, beta, eps=self.eps)
-
-    def drop_input(self, saved):
-        return saved[1:]
-
-    def add_input(self, saved, x: Tensor):
-        return (x, *saved)
 
     def backward(self, saved, dy: Tensor):
         x, mean, rstd, training = saved

@@ -87,6 +87,8 @@ def _unknown_option(name: str, option: str, known: list[str]) -> str:
 
 
 def _nested(cls, options, shape, recompute, where):
+    if cls not in (Sequential, Residual):
+        raise UsageError(f"{where}: a class of one's own can't have layers inside; write it as a layer")
     parts, ends = [], []
     for option in cls.nested:
         if option in options:
@@ -95,8 +97,6 @@ def _nested(cls, options, shape, recompute, where):
             part, end = build(options[option], shape, recompute, f"{where}.{option}")
             parts.append(part)
             ends.append(end)
-    if cls not in (Sequential, Residual):
-        raise UsageError(f"{where}: a class of one's own can't have layers inside; write it as a layer")
     if cls.nested[0] not in options:
         raise UsageError(f"{where}: {cls.__name__} needs {cls.nested[0]}, a list of layers")
     if cls is Sequential:
