@@ -4,30 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nets.gradcheck import compare
 from nets.kernels import native
 from nets.layers.pool import MaxPool2d
-
-DTYPES = [torch.float32, torch.bfloat16]
-
-WINOGRAD = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # what is multiplied is rounded too
+from tests.kernels.common import DTYPES, WINOGRAD, near, off, pictures
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no compiler here: {native.reason}")
-
-
-def pictures(*shape, dtype, last=True):
-    x = torch.randn(*shape).to(dtype)
-    return x.contiguous(memory_format=torch.channels_last) if last else x
-
-
-def near(a, b, allowed):
-    relative = compare(a.double(), b.double(), 0.0)[1]
-    assert relative <= allowed, f"off by {relative:.1e}"
-
-
-def off(a, b):
-    """How far a is from b, all in all, relative."""
-    return ((a.double() - b).norm() / b.norm()).item()
 
 
 SHAPES = [

@@ -5,7 +5,6 @@ import torch
 from torch.nn import functional as F
 
 from nets.common.errors import SavedError
-from nets.gradcheck import compare
 from nets.kernels import lower, native
 from nets.kernels.native_forms import ConvPool, NativeConv2d, NormAct, Pool, WhitenAct
 from nets.kernels.registry import Form, Target
@@ -22,27 +21,11 @@ from nets.losses import CrossEntropyLoss
 from nets.optim.sgd import SGD
 from nets.training.step import train_step
 from tests.helpers import tensors
+from tests.kernels.common import DTYPES, WINOGRAD, near, off, pictures
 
 CPU = torch.device("cpu")
-DTYPES = [torch.float32, torch.bfloat16]
 ROUNDED = {torch.float32: 2e-6, torch.bfloat16: 5e-3}  # results rounded to the type
-WINOGRAD = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # what is multiplied is rounded too
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no compiler here: {native.reason}")
-
-
-def pictures(*shape, dtype, last=True):
-    x = torch.randn(*shape).to(dtype)
-    return x.contiguous(memory_format=torch.channels_last) if last else x
-
-
-def near(a, b, allowed):
-    relative = compare(a.double(), b.double(), 0.0)[1]
-    assert relative <= allowed, f"off by {relative:.1e}"
-
-
-def off(a, b):
-    """How far a is from b, all in all, relative."""
-    return ((a.double() - b).norm() / b.norm()).item()
 
 
 def form_of(*layers, dtype=torch.float32):

@@ -175,7 +175,8 @@ def test_nan_and_infinity_pass_as_in_the_layers(gpu):
 @CUDA
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_native_net_is_no_further_from_float64_than_the_plain_one(dtype):
-    from tests.kernels.test_native_forms import gradients, off, small_net
+    from tests.kernels.common import off
+    from tests.kernels.test_native_forms import gradients, small_net
 
     torch.manual_seed(0)
     net = small_net(GELU).to("cuda")
