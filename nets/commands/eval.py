@@ -25,7 +25,9 @@ def parser():
     cli.add_device(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
-        "--best", action="store_true", help="use the checkpoint with the best test score, not the last one"
+        "--best",
+        action="store_true",
+        help="use the checkpoint with the best validation score, not the last one",
     )
     return parser
 
