@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from nets.common import tensorfile
 from tests.shell import QUICK, ROOT, shell
 
-RUN_FILES = {"config.toml", "metrics.jsonl", "times.jsonl", "last.safetensors", "best.safetensors", "lock"}
+RUN_FILES = {"config.toml", "metrics.jsonl", "times.jsonl", "last.safetensors", "lock"}
 RUN_FILES |= {"result.json", "curves.png"}
 
 
