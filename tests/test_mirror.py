@@ -24,6 +24,7 @@ WITHOUT_MODULE = {  # test file: why it has no module of its name
     "test_import": "imports of every package",
     "test_layering": "imports of every module",
     "test_mirror": "the names of tests",
+    "test_mutants": "mutants of changed files",
     "training/test_alexnet": "whole runs of one config",
     "training/test_config_fuzz": "generated configs, apart for length",
     "training/test_resume": "whole runs",
