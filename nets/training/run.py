@@ -20,7 +20,7 @@ from nets.common.device import keep_freed_memory, set_current_device
 from nets.common.errors import Stopped, UsageError
 from nets.data.datasets import Dataset
 from nets.data.stream import ImageStream
-from nets.kernels import lower
+from nets.kernels import lower, running_backend
 from nets.layers.base import Layer
 from nets.optim.param_groups import frozen_names
 from nets.training import checkpoint, lock, log, make, result
@@ -101,6 +101,7 @@ class Run:
         guard = Guard(t.on_nonfinite, device, *([world.all_true] if in_parts else []))
         # the same parameters, on faster kernels where there are some
         self.fast = lower(net, config.net.backend, device, self.dtype)
+        self.backend = running_backend(config.net.backend, device, self.dtype)
         self.progress, self.resumed, self.factor = Progress(), False, 1.0
         self.per_epoch = [self.feed.steps(epoch) for epoch in range(t.epochs)]
         *self.starts, self.steps = accumulate(self.per_epoch, initial=0)
@@ -178,6 +179,7 @@ class Run:
                 hint = "" if self.out is None else f"; resume with {self.option.format('resume')}"
                 raise Stopped(e.number, f" at step {self.at()} of {self.steps}{hint}") from None
             if self.out is not None and self.world.is_main:
+                facts["backend"] = self.backend
                 result.write(self.out, self.config, self.data, self.evaluator.result, facts, self.device)
         return self.evaluator.result
 
