@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from nets.common.device import keep_freed_memory, select_device, set_current_device
-from nets.common.errors import Problem, UsageError, nearest
+from nets.common.errors import Problem, UsageError, first_line, nearest
 from nets.data import datasets
 from nets.data.datasets import Dataset
 from nets.layers.base import Layer
@@ -225,7 +225,7 @@ def _with_classes(net: Layer, data: Dataset, classes, config: Config) -> Dataset
     try:
         z = outputs(net, data.train_x[:2], data, dtype, wide)
     except (RuntimeError, ValueError, TypeError, IndexError, Problem) as e:
-        raise UsageError(f"net: can't take samples of shape {data.shape}: {str(e).splitlines()[0]}") from None
+        raise UsageError(f"net: can't take samples of shape {data.shape}: {first_line(e)}") from None
     if y.is_floating_point():
         if z.shape[1:] != y.shape[1:]:
             raise UsageError(f"net: its output is {tuple(z.shape[1:])}, y needs {tuple(y.shape[1:])}")

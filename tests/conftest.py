@@ -65,7 +65,7 @@ def no_pictures(monkeypatch):
     """Drawing a figure takes longer than the run."""
     from nets.report import figure
 
-    monkeypatch.setattr(figure, "top5", lambda path, *_: Path(path).write_bytes(b"png"))
+    monkeypatch.setattr(figure, "top5", lambda path, *_, **__: Path(path).write_bytes(b"png"))
     kept = ("epoch", "loss", "train_top1", "top1")
 
     def curves(path, rows, _):

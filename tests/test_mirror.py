@@ -30,6 +30,7 @@ WITHOUT_MODULE = {  # test file: why it has no module of its name
     "training/test_resume": "whole runs",
 }
 TESTED_IN = {  # module: the file that tests it
+    "api": "test_import",
     "bench/profile": "bench/test_text",
     "bench/same_curve": "training/test_alexnet",
     "commands/bench": "bench/test_text",

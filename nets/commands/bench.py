@@ -26,7 +26,7 @@ def parser():
     add = parser.add_argument
     cli.add_device(parser)
     add("--dtype", choices=("float64", "float32", "bfloat16"), help="number type (default: the config's)")
-    add("--batch", type=int, metavar="N", help="samples in a batch (default: the config's)")
+    add("--batch", type=cli.at_least(1), metavar="N", help="samples in a batch (default: the config's)")
     add("--forms", default="", metavar="A,B",
         help=f"which forms, of {', '.join(forms.NAMES)} (default: all that the device runs)")  # fmt: skip
     add("--rounds", type=cli.at_least(1), default=15, metavar="N", help="turns of each form")
@@ -38,8 +38,8 @@ def parser():
     add("--scaling", action="store_true", help="time several batches, widths and depths, and fit exponents")
     add("--profile", type=cli.at_least(0), nargs="?", const=5, default=0, metavar="STEPS",
         help="also profile so many steps by layer or kernel (default: 0; without a number: 5)")  # fmt: skip
-    add("--json", metavar="FILE", help="also write all figures to this file")
-    add("--plot", metavar="FILE", help="also draw the result into this PNG file")
+    add("--json", type=cli.new_file, metavar="FILE", help="also write all figures to this file")
+    add("--plot", type=cli.new_file, metavar="FILE", help="also draw the result into this PNG file")
     return parser
 
 

@@ -185,7 +185,7 @@ def shipped_configs() -> dict[str, Path]:
 
 def find_config(name_or_path) -> Path:
     """The path of a config: an existing path, or a shipped config's name. UsageError if there is none."""
-    path, shipped = Path(name_or_path), shipped_configs()
+    path, shipped = Path(os.path.expanduser(name_or_path)), shipped_configs()
     if os.path.exists(path) and not path.is_dir():
         return path
     if str(name_or_path) in shipped:

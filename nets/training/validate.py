@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from nets.common.errors import Problem, UsageError
+from nets.common.errors import UsageError, first_line
 from nets.layers.base import Layer
 
 if TYPE_CHECKING:
@@ -203,6 +203,6 @@ def refusal(net: Layer, shape) -> str:
         with torch.device("meta"):
             stand_in = copy.deepcopy(net, {id(t): t.to("meta") for t in [*tensors, *attributes]})
             stand_in.forward(torch.empty(shape, dtype=dtype))
-    except (RuntimeError, ValueError, Problem) as e:
-        return str(e).splitlines()[0]
+    except Exception as e:  # a layer of one's own raises anything
+        return first_line(e)
     return ""
