@@ -8,6 +8,7 @@ import sys
 
 from nets.commands import COMMANDS
 from nets.common.errors import DataError, PeerError, Problem, UsageError
+from nets.common.text import printable
 
 
 class _Parser(argparse.ArgumentParser):
@@ -132,10 +133,7 @@ def one_line_errors():
 
 def _print(e: Problem):
     if not e.reported:
-        line = " ".join(str(e).split())
-        # a file's name can hold control characters
-        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-        print("error: " + line, file=sys.stderr, flush=True)
+        print("error: " + printable(" ".join(str(e).split())), file=sys.stderr, flush=True)
 
 
 def _leave(message: str, code: int):

@@ -118,7 +118,7 @@ def class_metrics(z: Tensor, target: Tensor) -> Metrics:
     hit = ranked[:, :k] == target[:, None]
     table = torch.bincount(target * classes + ranked[:, 0], minlength=classes**2).cpu()
     table = table.view(classes, classes)  # rows true, columns predicted
-    per_class = (table.diag() / table.sum(1).clamp(min=1)).tolist()
+    per_class = (table.diag().double() / table.sum(1).clamp(min=1)).tolist()
     wrong = (table - torch.diag(table.diag())).flatten()
     order = wrong.sort(descending=True, stable=True).indices[:10].tolist()
     confused = [(i // classes, i % classes, int(wrong[i])) for i in order if wrong[i]]

@@ -11,6 +11,7 @@ from torch import Tensor
 from nets.common import tensorfile
 from nets.common.device import keep_freed_memory, set_current_device
 from nets.common.errors import CheckpointError, DataError, UsageError
+from nets.common.text import printable
 from nets.data import datasets as data
 from nets.data import stream
 from nets.data.datasets import Dataset
@@ -95,7 +96,8 @@ class Trained:
         if height != width:
             raise UsageError(f"{self.run}: images of {width} × {height} can't be read from files")
         size = self.config.data.size if self.config.data.crop_size else height
-        pixels = [torch.tensor(decode(p, channels, size)) for p in paths]
+        limit = self.config.data.max_megapixels
+        pixels = [torch.tensor(decode(p, channels, size, max_megapixels=limit)) for p in paths]
         return pixels, self.predict(torch.stack(pixels)).cpu()
 
 
@@ -127,7 +129,7 @@ def bars(path, z: Tensor, classes, width: int = 30) -> str:
     p = torch.softmax(z, 0)
     best = ranking(z[None])[0, :5].tolist()
     names = max(len(classes[k]) for k in best)
-    lines = [f"{path}"]
+    lines = [printable(path)]
     for k in best:
         bar = "█" * round(width * float(p[k]))
         lines.append(f"  {classes[k]:<{names}}  {float(p[k]):6.1%}  {bar}".rstrip())
