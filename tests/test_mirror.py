@@ -61,7 +61,6 @@ TESTED_IN = {  # module: the file that tests it
     "report/bench": "bench/test_text",
     "report/differences": "commands/test_gradcheck",
     "report/plan": "distributed/test_plan",
-    "report/run_figures": "test_fitting",
     "tools/enlarge": "training/test_alexnet",
     "tools/stream_bench": "data/test_stream_runs",
     "training/hooks/capture": "training/test_cuda_graph",

@@ -49,15 +49,15 @@ class Metrics:
     """A classifier's metrics on a test set. Accuracies lie between 0 and 1."""
 
     top1: float
-    topk: float
+    topk: float  # of 1 where k is the number of classes: then it says nothing, and no score has it
     k: int  # 5, or the number of classes where there are fewer
     per_class: list[float]
     confused: list[tuple[int, int, int]]  # true class, predicted class, count; most frequent first
     count: int
 
     def scores(self) -> dict[str, float]:
-        """{"top1": …, "top5": …}, the second under the name of its k."""
-        return {"top1": self.top1, f"top{self.k}": self.topk}
+        """{"top1": …, "top5": …}, the second with more than five classes only."""
+        return {"top1": self.top1} | ({"top5": self.topk} if len(self.per_class) > self.k else {})
 
     def score(self) -> float:
         """The one number to compare runs by; more is better."""
@@ -77,11 +77,9 @@ class Metrics:
         }
 
     def line(self) -> str:
-        one, five = self.chance().values()
-        return (
-            f"top-1 {self.top1:.1%}  top-{self.k} {self.topk:.1%}"
-            f"  (chance {one:.1%}, {five:.1%})  {self.count} test images"
-        )
+        scores = "  ".join(f"{name.replace('top', 'top-')} {v:.1%}" for name, v in self.scores().items())
+        chance = ", ".join(f"{v:.1%}" for v in self.chance().values())
+        return f"{scores}  (chance {chance})  {self.count} test images"
 
 
 @dataclass

@@ -42,7 +42,7 @@ from nets.training.hooks import (
 )
 from nets.training.hooks.guard import NONFINITE
 from nets.training.learn import Learner
-from nets.training.loop import train_epochs
+from nets.training.loop import Events, train_epochs
 from nets.training.metrics import Metrics, OutputMetrics
 from nets.training.toml import dumps
 from nets.training.world import World
@@ -179,6 +179,7 @@ class Run:
                 raise Stopped(e.number, f" at step {self.at()} of {self.steps}{hint}") from None
             if self.out is not None and self.world.is_main:
                 result.write(self.out, self.config, self.data, self.evaluator.result, facts, self.device)
+            Events(self)("after_result")
         return self.evaluator.result
 
     def _open(self, resume: bool, force: bool) -> bool:

@@ -21,6 +21,7 @@ EVENTS = (
     "close_epoch",
     "after_epoch",
     "after_run",
+    "after_result",
     "close",
 )
 
@@ -53,6 +54,9 @@ class Hook:
 
     def after_run(self, run: Run, facts: dict):
         """All epochs are done. facts: what result.json gets, to which a hook may add."""
+
+    def after_result(self, run: Run):
+        """result.json is written, where there is a folder. What fails here costs no result."""
 
     def close(self, run: Run):
         """The run ends, however it ends."""
