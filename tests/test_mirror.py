@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 WITHOUT_MODULE = {  # test file: why it has no module of its name
     "commands/test_wheel": "the installed wheel",
     "common/test_tensorfile_damage": "damaged files, apart for length",
+    "data/test_fuzz": "generated image files and trees",
     "data/test_images_damaged": "damaged images, apart for length",
     "data/test_stream_runs": "whole runs",
     "distributed/test_process_group": "what needs several processes, forked once",

@@ -120,6 +120,7 @@ def top5(path, images, z, classes, labels=None, groups=None, captions=None):
     groups = groups or [("", list(range(i, min(i + 5, len(images))))) for i in range(0, len(images), 5)]
     groups = [group for group in groups if group[1]]
     width = max(len(indices) for _, indices in groups)
+    classes = [printable(name) for name in classes]
     p = torch.softmax(z, 1).cpu()
     ranked = ranking(p)[:, : min(5, len(classes))]
     figure = Figure(figsize=(1.9 * width + 0.4, 3.5 * len(groups)), layout="constrained")
@@ -165,7 +166,7 @@ def _bars(axes: Axes, p: Tensor, best: list[int], classes, label: int | None):
     edges = [TRUE_EDGE if k == label else OTHER_BAR for k in best]
     axes.barh(range(len(best)), heights, color=fills, edgecolor=edges, height=0.86)
     for place, k in enumerate(best):
-        name = f"{TRUE} {classes[k]}" if k == label else str(classes[k])
+        name = f"{TRUE} {classes[k]}" if k == label else classes[k]
         style: dict = dict(va="center", color="black", in_layout=False, parse_math=False)
         axes.text(0.03, place, name, fontsize=8, **style)
         axes.text(0.99, place, _percent(float(p[k])), fontsize=7, ha="right", **style)
