@@ -2,7 +2,7 @@
 
 import os
 
-from nets.common.text import printable
+from nets.common.errors import printable
 
 HIDDEN, SYSTEM = "hidden", "system folder"
 BROKEN_LINK, LINKED_FOLDER = "broken link", "linked folder"

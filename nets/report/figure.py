@@ -13,8 +13,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from nets.common.errors import printable
 from nets.common.files import atomic_write
-from nets.common.text import printable
 from nets.report.curves import Panel, finite
 from nets.report.text import complete_fonts, cut
 from nets.training.metrics import ranking
@@ -34,12 +34,13 @@ def curves(path, log_entries: list[dict], title: str):
     x, loss = _points(epochs, "loss")
     _curve(left, x, loss, color=TRAINING)
     left.set(xlabel="epoch", ylabel="performance P" if loss and loss[0] < 0 else "training loss")
-    if any("largest_error" in entry for entry in epochs):
-        _curve(right, *_points(epochs, "largest_error"), color=TEST)
+    split = "val_" if any("val_" in name for entry in epochs for name in entry) else ""
+    if any(f"{split}largest_error" in entry for entry in epochs):
+        _curve(right, *_points(epochs, f"{split}largest_error"), color=TEST)
         right.axhline(0.1, color=EDGE, lw=0.8, ls=":")
         right.set(xlabel="epoch", ylabel="largest error", ylim=(0, None))
     else:
-        _error_curves(right, epochs)
+        _error_curves(right, epochs, split)
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if len(epochs) == 1:
@@ -57,16 +58,17 @@ def _curve(axes: Axes, x: list, y: list[float], line: str = "-", **style):
     axes.plot(x, y, line, marker="o" if len(x) < FEW else "", ms=3, **style)
 
 
-def _error_curves(axes: Axes, epochs: list[dict]):
+def _error_curves(axes: Axes, epochs: list[dict], split: str):
+    """split: "val_" for the scores on the validation split, "" for those on the test set."""
     x, top1 = _points(epochs, "train_top1")
     if x:
         _curve(axes, x, [100 * (1 - v) for v in top1], color=TRAINING, label="training")
-    highest = 0.0
-    for name, line in (("top1", "-"), ("top5", ":")):
-        x, values = _points(epochs, name)
+    highest, tested = 0.0, "validation" if split else "test"
+    for k, line in ((1, "-"), (5, ":")):
+        x, values = _points(epochs, f"{split}top{k}")
         error = [100 * (1 - v) for v in values]
-        if any(error) or (error and name == "top1"):
-            _curve(axes, x, error, line, color=TEST, label=f"test, {name.replace('top', 'top-')}")
+        if any(error) or (error and k == 1):
+            _curve(axes, x, error, line, color=TEST, label=f"{tested}, top-{k}")
             highest = max(highest, *error)
     axes.set(xlabel="epoch", ylabel="error / %")
     if highest:
@@ -80,7 +82,8 @@ def by_step(path, panels: list[Panel], title: str):
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         for curve in panel.curves:
-            _curve(axes, curve.x, curve.y, color=TEST if curve.name == "test" else TRAINING, label=curve.name)
+            test = curve.name in ("test", "validation")
+            _curve(axes, curve.x, curve.y, color=TEST if test else TRAINING, label=curve.name)
         axes.set(xlabel="step", ylabel=panel.label, xlim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")

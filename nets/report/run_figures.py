@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nets.common.text import printable
+from nets.common.errors import describe, printable
 from nets.data.datasets import Dataset
 from nets.training.hooks import Hook
 
@@ -30,8 +30,7 @@ def attempt(file: Path, draw: Callable[[Path], None]):
     try:
         draw(file)
     except Exception as e:
-        why = " ".join(printable(f"{type(e).__name__}: {e}").split())
-        tqdm.write(f"note: {printable(file)} can't be drawn ({why})", sys.stderr)
+        tqdm.write("note: " + printable(f"{file} can't be drawn: {describe(e)}"), sys.stderr)
 
 
 def _guesses(file: Path, run):

@@ -12,7 +12,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 from tqdm import tqdm
 
-from nets.common.text import printable
+from nets.common.errors import printable
 
 warnings.filterwarnings("ignore", "Glyph .* missing from font")  # `complete_fonts` says so, once
 _noted: set[str] = set()  # characters that a note has named

@@ -11,7 +11,6 @@ from torch import Tensor
 from nets.common import tensorfile
 from nets.common.device import keep_freed_memory, set_current_device
 from nets.common.errors import CheckpointError, DataError, UsageError
-from nets.common.text import printable
 from nets.data import datasets as data
 from nets.data import stream
 from nets.data.datasets import Dataset
@@ -28,7 +27,7 @@ LARGEST = 2**28  # numbers in a sample
 
 
 class Trained:
-    """The net of a run folder's last checkpoint or, with `best`, of the best test's.
+    """The net of a run folder's last checkpoint or, with `best`, of that with the best validation score.
 
     CheckpointError if the folder has no complete run of a config.
     """
@@ -42,6 +41,10 @@ class Trained:
         except UsageError as e:
             raise CheckpointError(f"{run}: {e}") from None
         path = self.run / (BEST if best else LAST)
+        if best and not path.exists():
+            raise CheckpointError(
+                f"{run}: has no best checkpoint; a validation split (data.validation) selects one"
+            )
         tensors, words = tensorfile.read(path)
         self.classes, self.shape = _words(words, path)
         set_current_device(device)
@@ -129,7 +132,7 @@ def bars(path, z: Tensor, classes, width: int = 30) -> str:
     p = torch.softmax(z, 0)
     best = ranking(z[None])[0, :5].tolist()
     names = max(len(classes[k]) for k in best)
-    lines = [printable(path)]
+    lines = [f"{path}"]
     for k in best:
         bar = "█" * round(width * float(p[k]))
         lines.append(f"  {classes[k]:<{names}}  {float(p[k]):6.1%}  {bar}".rstrip())

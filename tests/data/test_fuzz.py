@@ -40,21 +40,26 @@ def signals():
     signal.signal(signal.SIGTERM, handler)
 
 
-def explore(name: str, test):
-    """Run a hypothesis test once, or with new cases until its share of FUZZ_MINUTES is over."""
-    end, n = time.monotonic() + 60 * MINUTES * SHARES[name], 0
-    if not MINUTES:
-        test()
-    while time.monotonic() < end:
-        n += 1
-        more = settings(derandomize=False, database=None, max_examples=100, deadline=None)
-        more(seed(time.time_ns())(test))()
+def explore(name: str, body, *drawn, examples: int = 25):
+    """Call body with the strategies' values: the same cases, or new ones for its share of FUZZ_MINUTES."""
+    end = time.monotonic() + 60 * MINUTES * SHARES[name]
+    new: dict = dict(derandomize=False, database=None, max_examples=100) if MINUTES else {}
+    while True:
+
+        @seed(time.time_ns() if MINUTES else 0)
+        @settings(**{"max_examples": examples} | new)
+        @given(st.tuples(*drawn))
+        def case(values):
+            body(*values)
+
+        case()
+        if time.monotonic() >= end:
+            break
 
 
 def test_image_files():
     count = Counter()
 
-    @given(fuzz.image_bytes(), st.sampled_from([1, 3]), st.sampled_from([None, 5]))
     def files(raw, channels, size):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "a.png"
@@ -68,7 +73,7 @@ def test_image_files():
             assert found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] == channels
             assert size is None or found.shape[:2] == (size, size)
 
-    explore("files", files)
+    explore("files", files, fuzz.image_bytes(), st.sampled_from([1, 3]), st.sampled_from([None, 5]))
     print(f"{count.total():,} image files: {dict(count)}")
     assert min(count.values()) > 0
 
@@ -76,13 +81,6 @@ def test_image_files():
 def test_trees():
     count = Counter()
 
-    @given(
-        st.lists(fuzz.entries(), max_size=8),
-        st.sampled_from(["stop", "skip"]),
-        st.sampled_from([0, 6]),
-        st.sampled_from([0, 4000]),
-        st.binary(max_size=3),
-    )
     def trees(more, on_error, size, limit, damage):
         with tempfile.TemporaryDirectory() as folder:
             root = make_tree(Path(folder), count=1, names=("cat", "dog"))
@@ -106,7 +104,8 @@ def test_trees():
             assert torch.equal(first.train_y, second.train_y)
             assert first.left_out == second.left_out and first.skipped == second.skipped
 
-    explore("trees", trees)
+    options = [st.sampled_from(["stop", "skip"]), st.sampled_from([0, 6]), st.sampled_from([0, 4000])]
+    explore("trees", trees, st.lists(fuzz.entries(), max_size=8), *options, st.binary(max_size=3))
     print(f"{count.total():,} trees: {dict(count)}")
     assert min(count.values()) > 0
 
@@ -125,10 +124,6 @@ def test_figures():
     count = Counter()
     names = st.lists(st.one_of(st.text(max_size=40), st.sampled_from(fuzz.NAMES)), min_size=2, max_size=7)
 
-    @settings(max_examples=4)
-    @given(
-        names, st.integers(1, 3), st.sampled_from([(1, 1), (1, 9), (9, 1), (3, 5)]), st.booleans(), st.data()
-    )
     def figures(classes, images, size, labelled, data):
         pixels = [np.zeros((*size, data.draw(st.sampled_from([1, 3]))), np.uint8)] * images
         labels = [data.draw(st.integers(0, len(classes) - 1)) for _ in pixels] if labelled else None
@@ -139,5 +134,6 @@ def test_figures():
             assert file.stat().st_size > 1000
         count["drawn"] += 1
 
-    explore("figures", figures)
+    sizes = st.sampled_from([(1, 1), (1, 9), (9, 1), (3, 5)])
+    explore("figures", figures, names, st.integers(1, 3), sizes, st.booleans(), st.data(), examples=4)
     print(f"{count.total():,} figures")

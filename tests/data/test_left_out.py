@@ -14,11 +14,11 @@ def test_the_first_paths_of_each_reason_are_kept():
     for i in range(5):
         found.add("hidden", f"train/a/.{i}")
     found.add_ending("train/a/B.TXT")
-    found.add_ending("train/a/b\n")
+    found.add_ending("train/a/b\x1b")
     assert found.facts()["hidden"] == {"count": 5, "first": ["train/a/.0", "train/a/.1", "train/a/.2"]}
     assert found.line() == (
         "ending .txt: 1 (train/a/B.TXT); hidden: 5 (train/a/.0, train/a/.1, train/a/.2, …);"
-        " no ending: 1 (train/a/b\\n)"
+        " no ending: 1 (train/a/b\\x1b)"
     )
     assert LeftOut().line() == "" and LeftOut().facts() == {}
 

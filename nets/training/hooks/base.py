@@ -21,8 +21,8 @@ EVENTS = (
     "close_epoch",
     "after_epoch",
     "after_run",
-    "after_result",
     "close",
+    "after_result",
 )
 
 
@@ -55,11 +55,11 @@ class Hook:
     def after_run(self, run: Run, facts: dict):
         """All epochs are done. facts: what result.json gets, to which a hook may add."""
 
-    def after_result(self, run: Run):
-        """result.json is written, where there is a folder. What fails here costs no result."""
-
     def close(self, run: Run):
         """The run ends, however it ends."""
+
+    def after_result(self, run: Run):
+        """result.json is written: nothing that fails here costs the result."""
 
     def times(self, run: Run) -> dict[str, float]:
         """What a line of times.jsonl gets."""
