@@ -120,6 +120,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
         raise ValueError("fractions and numbers beyond 16 bits have no known white")
     if "transparency" in image.info:  # one gray value is transparent: white
         wide = np.where(wide == image.info["transparency"], 65535, wide)
-    rounded = np.add(wide, 128, dtype=np.uint32)  # 257 is odd, so no quotient lies halfway
+    rounded = wide.astype(np.uint32)  # 257 is odd, so no quotient lies halfway
+    rounded += 128
     rounded //= 257
     return Image.fromarray(rounded.astype(np.uint8))

@@ -1,6 +1,6 @@
 """Generated image files and trees end in images or in an error of one line, soon and in little memory.
 
-`FUZZ_MINUTES=10 python -m pytest -s tests/data/test_fuzz.py` draws new cases for ten minutes; without
+`FUZZ_MINUTES=10 python -m pytest -s -n 0 tests/data/test_fuzz.py` draws new cases for ten minutes; without
 it, the same few every time.
 """
 
