@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import unicodedata
 
 import pytest
@@ -157,3 +158,4 @@ def test_a_tree_deeper_than_the_stack_is_read(small_tree):
         assert len(tree.scan(small_tree)[0]["train"]) == 9
     finally:
         os.chdir(here)
+        subprocess.run(["rm", "-r", deep / "d"], check=True)  # shutil.rmtree and pytest would recurse
