@@ -106,7 +106,8 @@ class Trained:
         if height != width:
             raise UsageError(f"{self.run}: images of {width} × {height} can't be read from files")
         size = self.config.data.size if self.config.data.crop_size else height
-        pixels = [torch.tensor(decode(p, channels, size)) for p in paths]
+        limit = self.config.data.max_megapixels
+        pixels = [torch.tensor(decode(p, channels, size, max_megapixels=limit)) for p in paths]
         return pixels, self.predict(torch.stack(pixels)).cpu()
 
 
