@@ -63,7 +63,6 @@ TESTED_IN = {  # module: the file that tests it
     "training/hooks/log": "training/test_resume",
     "training/learn": "test_fitting",
     "training/make": "training/test_step",
-    "training/predict": "commands/test_eval",
     "training/pretrained": "convert/test_pretrained",
     "training/result": "commands/test_train",
     "training/samples": "test_fitting",
