@@ -45,6 +45,7 @@ class Data:
     memory_limit_mb: int = key(4000, least=0)  # MB of images held in memory; a larger tree is streamed
     num_workers: int = key(-1, least=-1, most=1024)  # processes that decode a stream; -1: all cores but one
     on_error: str = key("stop", among=("stop", "skip"))  # at an image that can't be read
+    max_megapixels: float = key(100.0, over=0, most=10**5)  # in an image file; a larger one can't be read
     validation: float = key(
         0.0, least=0, most=0.9
     )  # share of the training samples that selects the best checkpoint; 0: none
