@@ -280,7 +280,7 @@ def test_figures_of_float_images_and_of_runs_without_a_test_set(tmp_path, monkey
             CheckpointError,
             r"0\.weight",
         ),
-        ({"n": 219}, DataError, "not the samples"),
+        ({"n": 219}, DataError, "not the data"),
         ({"epochs": 4}, UsageError, r"train\.epochs"),
     ],
 )
