@@ -21,7 +21,7 @@ FORMAT = 3
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test
 # keys that don't change the result
 FREE = {"name", "data.root", "data.memory_limit_mb", "data.num_workers", "log", "checkpoint"}
-FREE |= {"distributed.shard_optimizer", "distributed.bucket_mb"}
+FREE |= {"distributed.shard_optimizer", "distributed.bucket_mb", "distributed.connect_seconds"}
 
 
 @dataclass
