@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import random
+import signal
 import string
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from nets.training.run import Run
 from tests.data.trees import make_tree
 
 CODES = {0, 2, 3, 4, 6}
-SECONDS = 5  # of a case
+SECONDS, HANGS = 5, 60  # of a case: of computing at most, and of waiting
 WORDS = [
     "",
     " ",
@@ -92,7 +93,7 @@ WORDS += [
     "\udcff",
     "\ud800",
     "a" * 5000,
-    "../" * 300,
+    "./../x",
 ]
 WORDS += [".", "..", "~", "~/x", "~nobody-here/x", "/dev/null", "/dev/full", "/dev/null/x", "/proc/self/mem"]
 WORDS += [
@@ -148,6 +149,10 @@ class Reached(Exception):
     """The arguments are accepted."""
 
 
+class Hang(BaseException):
+    """A case doesn't end."""
+
+
 def reached(*_, **__):
     """Stands for a command's work."""
     raise Reached
@@ -168,6 +173,15 @@ def _several(name, *_):
     return SimpleNamespace(size=2, is_main=True, device=select_device(name))
 
 
+def _hangs(*_):
+    raise Hang
+
+
+def _work(*_):
+    return SimpleNamespace(name="net", weights=1.0)
+
+
+PLAN = SimpleNamespace(work=_work, table=lambda *_: "", draw=reached)
 STUBS = {  # command: what its module's names stand for
     "gradcheck": {"_check": _gradcheck, "_precision": _gradcheck},
     "bench": {"race": reached, "scaling": reached},
@@ -178,6 +192,7 @@ STUBS = {  # command: what its module's names stand for
     "enlarge": {"enlarge": _enlarge},
     "stream-bench": {"measure": reached, "subprocess": SimpleNamespace(run=reached)},
     "lecture": {"EXPERIMENTS": {"neuron": reached, "hill": reached}},
+    "distributed-plan": {"figures": PLAN, "config": SimpleNamespace(load=_work)},
     "distributed-bench": {"join": _several, "watched": contextlib.nullcontext, "_report": reached},
 }
 BASE = {"eval": ["run"], "watch": ["run", "--once"], "enlarge": ["tree", "new"], "stream-bench": ["own.toml"]}
@@ -202,7 +217,8 @@ def prepare(folder: Path, patch: pytest.MonkeyPatch):
     )
     digits = datasets.digits(None)
     patch.setitem(datasets.LOADERS, "digits", lambda *_: digits)
-    patch.setattr(figure, "top5", lambda *_, **__: None)
+    for name in ("top5", "curves"):
+        patch.setattr(figure, name, lambda *_, **__: None)
     with contextlib.redirect_stdout(io.StringIO()):
         main(["train", "--set", "train.epochs=1", "--set", "name=run", "--out", ".", "--device", "cpu"])
     patch.setattr(Run, "train", reached)
@@ -249,7 +265,9 @@ def case(draw: random.Random, command: str, actions, action) -> list[str]:
 
 def fault(command: str, argv: list[str]) -> str:
     """What is wrong with a command's answer to its arguments, "" if nothing is."""
-    out, err, begin = io.StringIO(), io.StringIO(), time.perf_counter()
+    out, err, begin = io.StringIO(), io.StringIO(), time.process_time()
+    before = signal.signal(signal.SIGALRM, _hangs)
+    signal.alarm(HANGS)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             main([command, *argv])
@@ -262,7 +280,10 @@ def fault(command: str, argv: list[str]) -> str:
         if isinstance(e, KeyboardInterrupt):
             raise
         return f"{type(e).__name__}: {str(e)[:200]}"
-    seconds, said = time.perf_counter() - begin, err.getvalue()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    seconds, said = time.process_time() - begin, err.getvalue()
     if code not in CODES:
         return f"exit code {code}: {said[:200]}"
     if code and (said.count("\n") != 1 or not said.startswith("error: ") or not said[:-1].isprintable()):
