@@ -13,6 +13,7 @@ from nets.common import device, files
 from nets.common.errors import UsageError
 from nets.data import datasets as data
 from nets.report import bench as figures
+from nets.training import validate
 from nets.training.make import make_loss, make_net, make_optimizer
 
 DETAILS = """Each form runs in a process of its own, and they take turns. Forms: manual and autograd (the net
@@ -53,8 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     make_optimizer(conf, make_net(conf, shape, outputs), make_loss(conf, len(shape) == 3))  # do they fit?
     task = forms.Task(conf, shape, outputs, where)
     field = forms.select_forms(args.forms, args.allocator, where)
-    if any(form.side == "autograd" for form in field) and conf.train.optimizer == "adaptive":
-        raise UsageError("train.optimizer: adaptive has no autograd form; only --forms manual can be timed")
+    validate.check(conf, autograd=any(form.side == "autograd" for form in field))
     name = device.device_name(where)
     facts = {"config": conf.name, "device": name, "batch": conf.train.batch_size, "dtype": conf.train.dtype}
     facts |= {"backend": conf.net.backend, "recompute": conf.net.recompute, "allocator": args.allocator}

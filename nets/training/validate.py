@@ -38,6 +38,9 @@ FACTS = {
     "images": "are the samples images, as bytes?",
     "classes": "are the targets classes?",
     "streamed": "are images decoded while the net trains?",
+    "loader": "does a DataLoader give the batches?",
+    "processes": "number of processes",
+    "autograd": "is autograd to train the net too?",
     "samples": "number of training samples",
     "batch": "number of samples in a step",
     "net": "the net",
@@ -132,6 +135,21 @@ RULES = (
         "train.batch_size",
         lambda c, batch, samples: c.train.optimizer == "adaptive" and batch < samples,
         "the adaptive optimizer needs all {samples} samples in every step",
+    ),
+    Rule(
+        (*AUGMENT, "train.skip_fraction", "train.progressive_sizes", "data.validation"),
+        lambda c, used, loader: used and loader,
+        "not with a DataLoader",
+    ),
+    Rule(
+        "train.batch_size",
+        lambda c, batch, processes: batch < processes,
+        "{batch} samples are too few for {processes} processes",
+    ),
+    Rule(
+        "train.optimizer",
+        lambda c, autograd: autograd and c.train.optimizer == "adaptive",
+        "adaptive has no autograd form; only --forms manual can be timed",
     ),
     # the config, the data and the net
     Rule(

@@ -1,59 +1,56 @@
-"""The digest of a data set: what changes it, and what doesn't."""
+"""A data set's digests: equal for equal samples, different where a sample or a label is."""
 
 import dataclasses
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from nets.data import datasets
 from nets.data.datasets import Dataset
-from nets.data.digest import digest
+from nets.data.digest import comparable, digest, parts
 from nets.training.config import Data
+from tests.data.trees import load_stream, make_tree, write_image
 
 
-def test_contents_labels_order_and_classes_count():
-    x, y = torch.arange(12, dtype=torch.uint8).view(3, 2, 2, 1), torch.tensor([0, 1, 1])
-    data = Dataset(x, y, x[:1], y[:1], ("a", "b"))
-    same = Dataset(x.clone(), y.clone(), x[:1].clone(), y[:1].clone(), ("a", "b"))
-    assert digest(data) == digest(same) and len(digest(data)) == 64
-    other = x.clone()
-    other[2, 1, 1] += 1
-    changes = [{"train_x": other}, {"train_y": y.flip(0)}, {"test_x": None, "test_y": None}]
-    changes += [
-        {"classes": ("b", "a")},
-        {"train_x": x[:2], "train_y": y[:2]},
-        {"train_x": x.view(3, 4, 1, 1)},
+def data():
+    x, y = torch.arange(24.0).view(6, 4), torch.arange(6) % 3
+    return Dataset(x, y, x + 1, y.clone(), ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("name", ["train_x", "train_y", "test_x", "test_y"])
+def test_every_number_counts(name):
+    whole, other = data(), data()
+    assert digest(whole) == digest(other) and set(parts(whole)) == {
+        "train samples", "train labels", "test samples", "test labels"
+    }  # fmt: skip
+    getattr(other, name)[2] += 1
+    kind = "samples" if name.endswith("x") else "labels"
+    different = [k for k, v in parts(whole).items() if parts(other)[k] != v]
+    assert different == [f"{name.split('_')[0]} {kind}"] and digest(whole) != digest(other)
+
+
+def test_dtype_shape_classes_and_the_validation_split_count():
+    whole = data()
+    others = [
+        dataclasses.replace(whole, train_y=whole.train_y.int()),
+        dataclasses.replace(whole, train_x=whole.train_x.view(6, 2, 2)),
+        dataclasses.replace(whole, classes=("a", "b", "d")),
+        datasets.hold_out(whole, 0.5),
     ]
-    changes += [{"train_x": x.transpose(1, 2)}, {"test_y": y[1:2]}, {"train_y": y.int()}]
-    found = [digest(dataclasses.replace(data, **change)) for change in changes]
-    assert len({digest(data), *found}) == len(changes) + 1
+    assert len({digest(d) for d in [whole, *others]}) == 5
+    assert "val samples" in parts(others[-1])
 
 
-def tree(root: Path):
-    """Two classes, whose files differ in size."""
-    rng = np.random.default_rng(0)
-    for split in ("train", "test"):
-        for name in "ab":
-            (root / split / name).mkdir(parents=True)
-            for i in range(2):
-                pixels = rng.integers(0, 255 if name == "a" else 2, (4, 4, 3), np.uint8)
-                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
-    return root
-
-
-@pytest.mark.parametrize("limit", [0, 4000], ids=["streamed", "in memory"])
-def test_a_tree_is_the_same_in_another_folder_and_not_with_swapped_labels(limit, tmp_path):
-    def of(root):
-        return digest(datasets.load(Data(source="folder", root=str(root), memory_limit_mb=limit)))
-
-    first = of(tree(tmp_path / "one"))
-    assert first == of(tree(tmp_path / "two"))
-    swapped = tree(tmp_path / "three")
-    for old, new in (("a", "c"), ("b", "a"), ("c", "b")):
-        (swapped / "train" / old).rename(swapped / "train" / new)
-    assert of(swapped) != first
-    Image.new("RGB", (4, 4)).save(tmp_path / "two/train/b/1.png")
-    assert of(tmp_path / "two") != first
+def test_a_stream_counts_by_names_sizes_and_labels(tmp_path):
+    root = make_tree(tmp_path / "a", count=2)
+    make_tree(tmp_path / "b", count=2)
+    first = parts(load_stream(root))
+    assert first == parts(load_stream(tmp_path / "b"))
+    memory = parts(datasets.load(Data("folder", str(root))))
+    assert memory["train labels"] == first["train labels"]
+    assert not comparable(memory["train samples"], first["train samples"])
+    write_image(tmp_path / "b/train/ant/0.png", size=(12, 12), value=3)
+    assert parts(load_stream(tmp_path / "b"))["train samples"] != first["train samples"]
+    (tmp_path / "b/test/ant/1.png").rename(tmp_path / "b/test/bee/9.png")
+    second = parts(load_stream(tmp_path / "b"))
+    assert second["test labels"] != first["test labels"]
