@@ -38,7 +38,7 @@ def parser():
     cli.add_device(parser)
     add("--dtype", default="float64", choices=DTYPES, help="number type of both sides")
     add("--batch", type=cli.at_least(1), default=4, metavar="N", help="samples in a config's batch")
-    add("--seed", type=int, help="random seed of weights and inputs (default: the config's, or 0)")
+    cli.add_seed(parser, "random seed of weights and inputs (default: the config's, or 0)")
     add("--samples", type=cli.at_least(0), metavar="N",
         help="entries of each tensor to check by finite differences, in float64 (default: 4, or 1 of a"
         " torch model)")  # fmt: skip
@@ -48,8 +48,13 @@ def parser():
         help="below float64: compare both sides' errors against a float64 truth, over N seeds (default: 0,"
         " off)")  # fmt: skip
     add("--tf32", action="store_true", help="let CUDA round float32 products to TF32")
-    add("--json", metavar="FILE", help="also write all figures to this file")
-    add("--plot", metavar="FILE", help="also draw the differences into this PNG file, one for each target")
+    add("--json", type=cli.new_file, metavar="FILE", help="also write all figures to this file")
+    add(
+        "--plot",
+        type=cli.new_file,
+        metavar="FILE",
+        help="also draw the differences into this PNG file, one for each target",
+    )
     return parser
 
 

@@ -67,13 +67,14 @@ class Trace:
         def watched_backward(saved, dy, **options):
             dx, grads = backward(saved, dy, **options)
             random_state, buffers, xs, y = open_calls.pop()
+            x: Tensor = xs[0]
             checked, dx0, all_grads = layer, dx, grads
             if len(xs) > 1 and layer.is_leaf() and isinstance(dx, tuple):
                 dxs: tuple = dx
                 checked = OneInput(layer, xs[1:], dxs)
                 dx0, all_grads = dxs[0], checked.gradients(dxs, grads)
             if len(xs) == 1 or checked is not layer:
-                call = Call(name, checked, random_state, buffers, xs[0], y, dy, dx0, all_grads)
+                call = Call(name, checked, random_state, buffers, x, y, dy, dx0, all_grads)
                 self.calls.append(call)
             return dx, grads
 

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from nets.common.errors import BatchError, Unsupported
 from nets.layers.base import Layer
+from nets.layers.checks import check_dy
 from nets.layers.registry import Operand, register
+
+
+def joint(a: torch.Size, b: torch.Size) -> torch.Size:
+    """The shape that two shapes broadcast to."""
+    return a if a == b else torch.broadcast_shapes(a, b)
 
 
 def reduced(dy: Tensor, shape: torch.Size) -> Tensor:
@@ -47,9 +53,10 @@ class Affine(Layer):
         self.factor, self.shift = factor, shift
 
     def forward(self, x: Tensor):
-        return x * self.factor + self.shift, None
+        return x * self.factor + self.shift, x.shape
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved)
         return dy * self.factor, {}
 
     def to_torch(self, **_):
@@ -187,6 +194,7 @@ class Add(Layer):
 
     def backward(self, saved, dy: Tensor):
         a_shape, b_shape = saved
+        check_dy(self, dy, joint(a_shape, b_shape))
         return (reduced(dy, a_shape), reduced(dy, b_shape)), {}
 
     def to_torch(self, **_):
@@ -210,6 +218,7 @@ class Sub(Layer):
 
     def backward(self, saved, dy: Tensor):
         a_shape, b_shape = saved
+        check_dy(self, dy, joint(a_shape, b_shape))
         return (reduced(dy, a_shape), -reduced(dy, b_shape)), {}
 
     def to_torch(self, **_):
@@ -233,6 +242,7 @@ class Mul(Layer):
 
     def backward(self, saved, dy: Tensor):
         a, b = saved
+        check_dy(self, dy, joint(a.shape, b.shape))
         return (reduced(dy * b, a.shape), reduced(dy * a, b.shape)), {}
 
     def to_torch(self, **_):
@@ -256,6 +266,7 @@ class Div(Layer):
 
     def backward(self, saved, dy: Tensor):
         a, b = saved
+        check_dy(self, dy, joint(a.shape, b.shape))
         da = dy / b
         return (reduced(da, a.shape), -reduced(da * (a / b), b.shape)), {}
 
@@ -285,6 +296,7 @@ class MatMul(Layer):
 
     def backward(self, saved, dy: Tensor):
         a, b = saved
+        check_dy(self, dy, (*joint(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]))
         return (reduced(dy @ b.mT, a.shape), reduced(a.mT @ dy, b.shape)), {}
 
     def to_torch(self, **_):

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from nets.common.errors import BatchError
 from nets.layers.base import Layer
+from nets.layers.checks import check_dy
 from nets.layers.registry import register
 
 
@@ -52,10 +53,12 @@ class Cat(Layer):
         y = torch.cat(xs, self.dim)
         if y.dim() == 4 and xs[0].stride(1) == 1:  # torch.cat keeps channels_last only if all have it
             y = y.contiguous(memory_format=torch.channels_last)
-        return y, [x.shape[self.dim] for x in xs]
+        return y, ([x.shape[self.dim] for x in xs], y.shape)
 
     def backward(self, saved, dy: Tensor):
-        return dy.split(saved, self.dim), {}
+        sizes, shape = saved
+        check_dy(self, dy, shape)
+        return dy.split(sizes, self.dim), {}
 
     def to_torch(self, **_):
         return CatModule(self.dim)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from nets.layers.base import Layer
+from nets.layers.checks import check_dy
 from nets.layers.registry import register
 
 
@@ -57,6 +58,7 @@ class Parameter(Layer):
         return w.to(x.dtype) if w.is_floating_point() else w, x.shape
 
     def backward(self, saved, dy: Tensor, input_grad: bool = True):
+        check_dy(self, dy, self.shape)
         dx = dy.new_zeros(()).expand(saved) if input_grad else None
         return dx, {"weight": dy.to(self.params["weight"].dtype)} if self.trained else {}
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nets.common.errors import BatchError, Unsupported
 from nets.layers.base import Layer
+from nets.layers.checks import check_dy
 from nets.layers.pool import GlobalAvgPoolModule
 from nets.layers.registry import register
 
@@ -73,8 +74,11 @@ class Reduction(Layer):
 
     def _spread(self, dy: Tensor, shape: torch.Size) -> Tensor:
         """dy with an axis of one for each that was reduced, repeated to this shape."""
+        reduced = {d % len(shape) for d in self.dim}
+        left = [1 if i in reduced else n for i, n in enumerate(shape) if self.keepdim or i not in reduced]
+        check_dy(self, dy, tuple(left))
         if not self.keepdim:
-            for d in sorted(d % len(shape) for d in self.dim):
+            for d in sorted(reduced):
                 dy = dy.unsqueeze(d)
         return dy.expand(shape)
 
@@ -97,7 +101,7 @@ class Mean(Reduction):
 
     def backward(self, saved, dy: Tensor):
         m = math.prod(saved[d] for d in self.dim)
-        return self._spread(dy / m, saved), {}
+        return self._spread(dy, saved) / m, {}
 
     def to_torch(self, **_):
         return MeanModule(self.dim, self.keepdim)

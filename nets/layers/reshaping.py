@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nets.common.errors import BatchError, Unsupported
 from nets.layers.base import Layer
+from nets.layers.checks import check_dy
 from nets.layers.registry import register
 from nets.layers.sizes import Size, num_inputs, resolve
 
@@ -142,10 +143,12 @@ class Reshape(Layer):
             raise BatchError(f"Reshape to {shape} takes no {tuple(x.shape)}")
         if -1 in shape and not known:  # torch can't divide by 0
             shape = tuple(x.shape[0] if n == -1 else n for n in shape)
-        return x.reshape(shape), (x.shape, 1 + len(others))
+        y = x.reshape(shape)
+        return y, (x.shape, y.shape, 1 + len(others))
 
     def backward(self, saved, dy: Tensor):
-        shape, n = saved
+        shape, y_shape, n = saved
+        check_dy(self, dy, y_shape)
         return alone(dy.reshape(shape), n), {}
 
     def to_torch(self, **_):
@@ -179,10 +182,12 @@ class Expand(Layer):
         olds = zip(reversed(shape), reversed(x.shape))
         if len(shape) < x.dim() or any(n not in (-1, m) and m != 1 for n, m in olds):
             raise BatchError(f"Expand to {shape} takes no {tuple(x.shape)}")
-        return x.expand(shape), (x.shape, 1 + len(others))
+        y = x.expand(shape)
+        return y, (x.shape, y.shape, 1 + len(others))
 
     def backward(self, saved, dy: Tensor):
-        shape, n = saved
+        shape, y_shape, n = saved
+        check_dy(self, dy, y_shape)
         return alone(dy.sum_to_size(shape), n), {}
 
     def to_torch(self, **_):
@@ -219,9 +224,11 @@ class Permute(Layer):
     def forward(self, x: Tensor):
         if x.dim() != len(self.dims):
             raise BatchError(f"Permute of axes {self.dims} takes no {tuple(x.shape)}")
-        return x.permute(self.dims), None
+        y = x.permute(self.dims)
+        return y, y.shape
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved)
         order = [d % len(self.dims) for d in self.dims]
         return dy.permute([order.index(d) for d in range(len(order))]), {}
 
@@ -253,9 +260,11 @@ class Transpose(Layer):
 
     def forward(self, x: Tensor):
         _check_axes(self, x, self.dim0, self.dim1)
-        return x.transpose(self.dim0, self.dim1), None
+        y = x.transpose(self.dim0, self.dim1)
+        return y, y.shape
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved)
         return dy.transpose(self.dim0, self.dim1), {}
 
     def to_torch(self, **_):
@@ -283,10 +292,13 @@ class Squeeze(Layer):
 
     def forward(self, x: Tensor):
         _check_axes(self, x, self.dim)
-        return x.squeeze(self.dim), x.shape
+        y = x.squeeze(self.dim)
+        return y, (x.shape, y.shape)
 
     def backward(self, saved, dy: Tensor):
-        return dy.reshape(saved), {}
+        x_shape, y_shape = saved
+        check_dy(self, dy, y_shape)
+        return dy.reshape(x_shape), {}
 
     def to_torch(self, **_):
         return SqueezeModule(self.dim)
@@ -314,10 +326,13 @@ class Unsqueeze(Layer):
     def forward(self, x: Tensor):
         if not -x.dim() - 1 <= self.dim <= x.dim():
             raise BatchError(f"Unsqueeze at {self.dim} takes no {tuple(x.shape)}")
-        return x.unsqueeze(self.dim), x.shape
+        y = x.unsqueeze(self.dim)
+        return y, (x.shape, y.shape)
 
     def backward(self, saved, dy: Tensor):
-        return dy.reshape(saved), {}
+        x_shape, y_shape = saved
+        check_dy(self, dy, y_shape)
+        return dy.reshape(x_shape), {}
 
     def to_torch(self, **_):
         return UnsqueezeModule(self.dim)

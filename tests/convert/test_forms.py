@@ -10,17 +10,10 @@ from tests.convert.test_from_torch import BACKWARD, FORWARD, agree, both_modes, 
 from tests.helpers import near
 
 
-def excite(self, x):
-    """A squeeze-and-excitation block."""
-    return x * torch.sigmoid(self.a(x.mean(2).view(x.size(0), -1)))[:, :, None]
-
-
 def dense(self, x):
     """As DenseNet: each part sees all before it."""
     h = self.a(x)
-    return torch.cat(
-        [x, h, self.a(torch.cat([h, x], 1).flatten(1).view(-1, 4)).view(*h.shape[:0], 3, 8, 4)], 1
-    )
+    return torch.cat([x, h, self.a(torch.cat([h, x], 1)).tanh()], 1)
 
 
 def crossed(self, x):
@@ -43,11 +36,24 @@ def several(self, x):
     return self.pair(x, self.a(x))[0] - 0.5 * self.pair(x * 2, x)[1] / 3 + (1 - x)
 
 
+def excited(self, x):
+    """As a squeeze-and-excitation block."""
+    return x * torch.sigmoid(self.a(x.mean(1, keepdim=True)))
+
+
 def dropped(self, x):
     return F.dropout(self.a(x), 0.0, self.training) + F.dropout(x, 0.7, False)
 
 
-FORMS = dict(crossed=crossed, weighted=weighted, shuffled=shuffled, several=several, dropped=dropped)
+FORMS = dict(
+    dense=dense,
+    crossed=crossed,
+    weighted=weighted,
+    shuffled=shuffled,
+    several=several,
+    excited=excited,
+    dropped=dropped,
+)
 
 
 @pytest.mark.parametrize("name", FORMS)
