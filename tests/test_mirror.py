@@ -7,6 +7,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 WITHOUT_MODULE = {  # test file: why it has no module of its name
+    "commands/test_arguments": "every command",
     "commands/test_wheel": "the installed wheel",
     "common/test_tensorfile_damage": "damaged files, apart for length",
     "convert/test_forms": "whole forwards, apart for length",
@@ -70,7 +71,6 @@ TESTED_IN = {  # module: the file that tests it
     "tools/enlarge": "training/test_alexnet",
     "tools/stream_bench": "data/test_stream_runs",
     "training/hooks/capture": "training/test_cuda_graph",
-    "training/hooks/due": "training/hooks/test_checkpoint",
     "training/hooks/log": "training/test_resume",
     "training/learn": "test_fitting",
     "training/make": "training/test_step",
