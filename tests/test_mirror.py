@@ -63,6 +63,8 @@ TESTED_IN = {  # module: the file that tests it
     "layers/reduction": "layers/test_operators",
     "layers/reshaping": "layers/test_operators",
     "layers/sizes": "layers/test_operators",
+    "layers/smooth": "layers/test_gradients",
+    "layers/softmax": "layers/test_gradients",
     "lecture/plot": "lecture/test_page",
     "lecture/result": "lecture/test_page",
     "report/bench": "bench/test_text",
