@@ -28,8 +28,10 @@ WITHOUT_MODULE = {  # test file: why it has no module of its name
     "test_mirror": "the names of tests",
     "test_mutants": "mutants of changed files",
     "training/test_alexnet": "whole runs of one config",
+    "training/test_checkpoint_fuzz": "generated checkpoints",
     "training/test_config_fuzz": "generated configs, apart for length",
     "training/test_resume": "whole runs",
+    "training/test_step_layers": "steps layer by layer, apart for length",
 }
 TESTED_IN = {  # module: the file that tests it
     "api": "test_import",
