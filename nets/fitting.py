@@ -4,13 +4,13 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils.data import DataLoader
 
 from nets.common.device import keep_freed_memory, select_device, set_current_device
-from nets.common.errors import Problem, UsageError, nearest
+from nets.common.errors import Problem, UsageError, first_line, nearest
 from nets.data import datasets
 from nets.data.datasets import Dataset
 from nets.layers.base import Layer
@@ -55,7 +55,7 @@ def fit(
     epochs: int = 10,
     batch_size: int = 128,
     out: str | Path | None = None,
-    resume: bool = False,
+    resume: bool | Literal["inexact"] = False,
     force: bool = False,
     seed: int = 0,
     schedule: str = "constant",
@@ -82,7 +82,8 @@ def fit(
                once into memory, in order
     out        folder of checkpoints, logs, figures and the result; None: everything stays in memory
     resume     resume from the folder's last checkpoint, or start if there is none; bit-identical to a run
-               that was never stopped
+               that was never stopped. "inexact": also with another number of threads, version of torch or
+               the like, and then not bit-identical
     force      start anew and overwrite an earlier run
     seed       of the order of samples and of augmentation. Initial weights and dropout draw from torch's own
                random numbers: call torch.manual_seed before making the net
@@ -116,6 +117,7 @@ def fit(
         set_current_device(where)
         if where.type == "cpu":
             keep_freed_memory()
+        validate.check(config, loader=isinstance(train, DataLoader))
         data = _data(train, test, classes, config)
         net.train()
         move_(net, optimizer, where, torch.promote_types(getattr(torch, dtype), torch.float32))
@@ -125,10 +127,7 @@ def fit(
         if isinstance(train, DataLoader):
             feed = LoaderFeed(train, config, len(data.train_y), where)
             facts |= {"samples": feed.n, "batch": feed.batch}
-            _refuse_selection(config)
-        validate.check(config, **facts, params=net.params)
-        if inside := validate.fitted_inside(net):
-            raise UsageError(f"net: {inside} can only be the first layer")
+        validate.check(config, **facts, net=net, params=net.params)
         own = [*hooks, Figures()]
         run = FitRun(
             config, net, loss, lambda: optimizer, data, where, out, feed=feed, hooks=own, show_bar=bar
@@ -143,6 +142,7 @@ class FitRun(Run):
 
     settings_file = "settings.toml"
     option = "{}=True"
+    inexact_option = 'resume="inexact"'
 
 
 @contextlib.contextmanager
@@ -166,8 +166,9 @@ def _config(net, loss, optimizer, train, keys: dict, augment, backend: str, seed
             raise UsageError(f"fit has no argument {name}{nearest(name, KEYS)}")
         section, key = KEYS[name]
         tables[section][key] = value
-    if tables["data"] and not is_path(train):
-        raise UsageError(f"{next(iter(tables['data']))}: only for an image tree")
+    if not is_path(train):
+        for name in tables["data"].keys() - {"validation"}:
+            raise UsageError(f"{name}: only for an image tree")
     about: dict[str, Any] = {"optimizer": OPTIMIZERS.get(type(optimizer), type(optimizer).__name__)}
     about |= {"loss": LOSSES.get(type(loss), type(loss).__name__)}
     about |= {
@@ -197,7 +198,9 @@ def _config(net, loss, optimizer, train, keys: dict, augment, backend: str, seed
 def _data(train, test, classes, config: Config) -> Dataset:
     """The samples, on the CPU."""
     if not is_path(train):
-        return dataset(train, test, tuple(classes or ()), config.seed)
+        return datasets.hold_out(
+            dataset(train, test, tuple(classes or ()), config.seed), config.data.validation
+        )
     if test is not None:
         raise UsageError("test: an image tree has its own test images; leave it out")
     data = datasets.load(config.data, config.augment)
@@ -225,7 +228,7 @@ def _with_classes(net: Layer, data: Dataset, classes, config: Config) -> Dataset
     try:
         z = outputs(net, data.train_x[:2], data, dtype, wide)
     except (RuntimeError, ValueError, TypeError, IndexError, Problem) as e:
-        raise UsageError(f"net: can't take samples of shape {data.shape}: {str(e).splitlines()[0]}") from None
+        raise UsageError(f"net: can't take samples of shape {data.shape}: {first_line(e)}") from None
     if y.is_floating_point():
         if z.shape[1:] != y.shape[1:]:
             raise UsageError(f"net: its output is {tuple(z.shape[1:])}, y needs {tuple(y.shape[1:])}")
@@ -240,11 +243,3 @@ def _with_classes(net: Layer, data: Dataset, classes, config: Config) -> Dataset
             found = f"{int(target.min())} to {int(target.max())}"
             raise UsageError(f"{name}: classes are {found}, the net has {count} outputs")
     return dataclasses.replace(data, classes=names)
-
-
-def _refuse_selection(config: Config):
-    """A DataLoader decides by itself which samples are used, and how they are augmented."""
-    wrong = [f"augment.{field.name}" for field in dataclasses.fields(Augment)]
-    for key in (*wrong, "train.skip_fraction", "train.progressive_sizes"):
-        if validate.used(config, key):
-            raise UsageError(f"{key}: not with a DataLoader")

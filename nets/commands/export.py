@@ -18,10 +18,12 @@ that the page has can be exported; the error names the others."""
 
 def parser():
     parser = cli.parser("export", DETAILS)
-    parser.add_argument("run", metavar="RUN", help="a run's folder, such as runs/digits")
-    parser.add_argument("--out", metavar="FILE", help="file to write (default: net.json in the run's folder)")
+    parser.add_argument("run", type=cli.path, metavar="RUN", help="a run's folder, such as runs/digits")
     parser.add_argument(
-        "--best", action="store_true", help="use the checkpoint with the best test score, not the last one"
+        "--out", type=cli.path, metavar="FILE", help="file to write (default: net.json in the run's folder)"
+    )
+    parser.add_argument(
+        "--best", action="store_true", help="use the checkpoint with the best validation score"
     )
     return parser
 

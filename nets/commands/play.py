@@ -15,9 +15,14 @@ shows a net of your own in the last scene."""
 
 def parser():
     parser = cli.parser("play", DETAILS)
-    parser.add_argument("--out", default="runs/play/index.html", metavar="FILE", help="file to write")
     parser.add_argument(
-        "--run", metavar="RUN", help="folder of a run whose net to show (default: the digits net)"
+        "--out", type=cli.path, default="runs/play/index.html", metavar="FILE", help="file to write"
+    )
+    parser.add_argument(
+        "--run",
+        type=cli.path,
+        metavar="RUN",
+        help="folder of a run whose net to show (default: the digits net)",
     )
     parser.add_argument(
         "--no-open", action="store_true", help="write the page, but don't open it in a browser"

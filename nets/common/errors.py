@@ -47,7 +47,7 @@ class CheckpointError(Problem):
 
 
 class NonFiniteError(Problem):
-    """A loss or a gradient that is infinite or NaN."""
+    """A loss or an update that is infinite or NaN."""
 
     code = 5
 
@@ -81,6 +81,11 @@ def nearest(name: str, known) -> str:
     return f'; did you mean "{folded[near[0]]}"?' if near else f"; known: {', '.join(known)}"
 
 
+def printable(text: str) -> str:
+    """In one line, with escapes for control characters and bytes that aren't UTF-8, as in a file's name."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+
+
 def describe(e: Exception) -> str:
     """Any exception in one line: type, message, file and line."""
     trace, place = e.__traceback__, ""
@@ -89,4 +94,16 @@ def describe(e: Exception) -> str:
         if not code.co_filename.startswith("<"):
             place = f" ({Path(code.co_filename).name}, line {trace.tb_lineno})"
         trace = trace.tb_next
-    return f"{type(e).__name__}: {e}{place}"
+    return f"{type(e).__name__}: {_text(e)}{place}"
+
+
+def first_line(e: Exception) -> str:
+    """The first line of an exception's text; its type's name where there is none."""
+    return next(iter(_text(e).splitlines()), type(e).__name__)
+
+
+def _text(e: Exception) -> str:
+    try:
+        return str(e)
+    except Exception as worse:  # a class of the user's
+        return f"(its text can't be shown: {type(worse).__name__})"

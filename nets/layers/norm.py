@@ -6,6 +6,7 @@ from torch.nn.functional import batch_norm
 
 from nets.common.errors import BatchError, Unsupported
 from nets.layers.base import Layer, SavesInputFirst, check_images, sum_dtype
+from nets.layers.checks import check_dy
 from nets.layers.registry import register, require
 
 
@@ -47,8 +48,12 @@ class BatchNorm2d(SavesInputFirst, Layer):
         self.buffers["running_var"] = torch.ones(num_features)
 
     def check(self, x: Tensor):
-        """BatchError unless x is images with, in training, at least two values per channel."""
+        """BatchError unless x is images of these channels with, in training, at least two values each."""
         check_images(self, x)
+        if x.shape[1] != self.num_features:
+            raise BatchError(
+                f"BatchNorm2d({self.num_features}) takes {self.num_features} channels, not {x.shape[1]}"
+            )
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] <= 1:
             raise BatchError("BatchNorm2d in training needs more than one value a channel in a batch")
 
@@ -86,6 +91,7 @@ class BatchNorm2d(SavesInputFirst, Layer):
 
     def backward(self, saved, dy: Tensor):
         x, mean, rstd, training = saved
+        check_dy(self, dy, x.shape)
         gamma = self.params.get("weight")
 
         def wide(channel):  # (C) -> (1, C, 1, 1)

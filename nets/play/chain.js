@@ -2,6 +2,7 @@
 //
 // Weights are [w1, T1, w2, T2]. A threshold T is −bias. Samples are pairs [x, d]: input and wanted output.
 
+import { fma } from "./exp.js";
 import { sigmoid } from "./layers.js";
 import { Adaptive } from "./adaptive.js";
 
@@ -73,12 +74,12 @@ export class Trainer {
     if (right && this.solvedAt === null) this.solvedAt = this.passes;
   }
 
-  // w ← w + r·∂P/∂w, after every sample as in the lecture, or after all of them
+  // w ← w + r·∂P/∂w, rounded once as by torch, after every sample as in the lecture or after all of them
   follow() {
     const { samples, one } = this.task;
     for (const batch of one ? samples.map((s) => [s]) : [samples]) {
       const { gradient } = slopes(this.weights, batch);
-      this.put(this.pick(this.weights).map((w, i) => w + this.rate * gradient[this.learned[i]]));
+      this.put(this.pick(this.weights).map((w, i) => fma(this.rate, gradient[this.learned[i]], w)));
     }
   }
 

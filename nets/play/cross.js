@@ -3,6 +3,7 @@
 // Weights are a list of 12: [w11, w12, w21, w22, T1, T2] of the first layer, then the same of the second;
 // w12 leads from node 2 to node 1. Without cross connections w12 and w21 stay 0.
 
+import { fma } from "./exp.js";
 import { Linear, Sequential, Sigmoid, performance, tensor } from "./layers.js";
 import { SOLVED } from "./chain.js";
 
@@ -33,7 +34,7 @@ export function crossPass(w, table, links = true, k = null) {
 
 export const crossStep = (w, table, rate, links) => {
   const { gradient } = crossPass(w, table, links);
-  return w.map((v, k) => v + rate * gradient[k]);
+  return w.map((v, k) => fma(rate, gradient[k], v));
 };
 
 // Passes until right, 0 if not within cap; one step uses all four inputs

@@ -1,5 +1,5 @@
-// exp as torch computes it on CPUs, bit for bit. At rate constant 50 training is so unstable that the last bit
-// of a sigmoid decides after how many passes the net is right; with Math.exp the counts would be others.
+// exp and a·b + c as torch computes them on CPUs, bit for bit. At rate constant 50 training is so unstable that the
+// last bit of a sigmoid decides after how many passes the net is right; with Math.exp the counts would be others.
 //
 // e^a = 2^q · e^s with q = round(a / ln 2), and e^s is a polynomial in s. Every product is added by `fma`, which
 // rounds once. Source: Shibata and Petrogalli 2020, "SLEEF: a portable vectorized library of C standard

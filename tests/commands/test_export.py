@@ -23,8 +23,9 @@ def test_the_file_holds_the_runs_net(digits, tmp_path):
 def test_by_default_it_lies_in_the_runs_folder(digits, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(digits[0], run)
-    assert shell("export", run, "--best").startswith(f"wrote {run / 'net.json'}")
+    assert shell("export", run).startswith(f"wrote {run / 'net.json'}")
     assert read(run / "net.json").classes == tuple("0123456789")
+    assert "has no best checkpoint" in shell("export", run, "--best", code=4)
 
 
 def test_what_the_page_cannot_show_is_refused_in_one_line(tmp_path):
