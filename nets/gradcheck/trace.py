@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from nets.common.device import generator_state
+from nets.common.errors import UsageError
+from nets.gradcheck.replay import Replay
 from nets.layers.base import Layer
 from nets.layers.to_module import named_layers
 
@@ -16,7 +17,8 @@ class Call:
 
     name: str
     layer: Layer
-    random_state: Any  # of x's device, before the forward
+    replay: Replay
+    state: tuple  # of replay, before the forward
     buffers: tuple[dict[str, Tensor], dict[str, Tensor]]  # copies from before and after the forward
     x: Tensor
     y: Tensor
@@ -51,21 +53,37 @@ class Trace:
 
     def _watch(self, name: str, layer: Layer):
         forward, backward = layer.forward, layer.backward
-        open_calls: list[tuple[Any, tuple, Tensor, Tensor]] = []  # forwards without a backward so far
+        open_calls: list[tuple] = []  # forwards without a backward so far
+        replay: Replay | None = None
         self._overridden[id(layer)] = {k: vars(layer).get(k) for k in ("forward", "backward")}
 
         def watched_forward(x):
-            random_state, before = generator_state(x.device), copied(layer.buffers)
-            y, saved = forward(x)
-            open_calls.append((random_state, (before, copied(layer.buffers)), x, y))
+            nonlocal replay
+            replay = replay or Replay(layer, x.device)
+            state, before = replay.state(), copied(layer.buffers)
+            y, saved = pair(name, "forward", "(y, saved)", forward(x))
+            open_calls.append((replay, state, (before, copied(layer.buffers)), x, y))
             return y, saved
 
         def watched_backward(saved, dy, **options):
-            dx, grads = backward(saved, dy, **options)
+            dx, grads = pair(name, "backward", "(dx, grads)", backward(saved, dy, **options))
             self.calls.append(Call(name, layer, *open_calls.pop(), dy, dx, grads))
             return dx, grads
 
         layer.forward, layer.backward = watched_forward, watched_backward
+
+
+def pair(name: str, method: str, expected: str, result: Any) -> tuple:
+    """The result of a layer's method. UsageError unless it is the pair that the contract asks for."""
+    if isinstance(result, (tuple, list)) and len(result) == 2:
+        if isinstance(result[0], Tensor) and (method == "forward" or isinstance(result[1], dict)):
+            return tuple(result)
+        if method == "backward" and result[0] is None and isinstance(result[1], dict):
+            return tuple(result)
+    kinds = type(result).__name__
+    if isinstance(result, (tuple, list)):
+        kinds += f" of {', '.join(type(part).__name__ for part in result) or 'nothing'}"
+    raise UsageError(f"{name}: {method} must return {expected}, not a {kinds}")
 
 
 def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
