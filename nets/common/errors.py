@@ -81,12 +81,16 @@ def nearest(name: str, known) -> str:
     return f'; did you mean "{folded[near[0]]}"?' if near else f"; known: {', '.join(known)}"
 
 
-def describe(e: Exception) -> str:
+def describe(e: BaseException) -> str:
     """Any exception in one line: type, message, file and line."""
+    try:
+        message = " ".join(str(e).split())
+    except Exception:  # an exception class of one's own can fail to print
+        message = "(its message can't be printed)"
     trace, place = e.__traceback__, ""
     while trace:
         code = trace.tb_frame.f_code
         if not code.co_filename.startswith("<"):
             place = f" ({Path(code.co_filename).name}, line {trace.tb_lineno})"
         trace = trace.tb_next
-    return f"{type(e).__name__}: {e}{place}"
+    return f"{type(e).__name__}: {message}{place}"

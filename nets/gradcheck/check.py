@@ -69,11 +69,20 @@ def check(
                 _judge(report, run, loss, target, samples, seed, watch, module)
         except SystemExit as e:  # a layer that ends the program is judged by nothing
             report.unchecked = describe(e)
-        except RuntimeError as e:
-            if not report.breaches:
+        except (RuntimeError, TypeError) as e:
+            if lacks_dtype(e):
+                report.unchecked = f"not supported in {report.dtype} ({describe(e)})"
+            elif report.breaches:  # autograd refuses a forward that writes to what it was given
+                report.unchecked = describe(e)
+            else:
                 raise
-            report.unchecked = describe(e)  # autograd refuses a forward that writes to what it was given
     return report
+
+
+def lacks_dtype(e: Exception) -> bool:
+    """Whether an exception says that an operator doesn't take a dtype, or these dtypes together."""
+    text = str(e)
+    return any(words in text for words in ("not implemented for", "ScalarType", "scalar type", "same dtype"))
 
 
 @dataclass
@@ -136,8 +145,7 @@ def _judge(report: Report, run: Run, loss, target, samples, seed, watch, module)
         replay.restore(start)
         report.rows += torch_module.module_rows(run.untouched, module, x, of_module)
 
-    both = parameters(layer.params, run.grads, oracle.grads)
-    grads, oracle.grads = ({name: two[i] for name, two in both.items()} for i in (0, 1))
+    grads = {name: two[0] for name, two in parameters(layer.params, run.grads, oracle.grads).items()}
     moved_x = x.detach().clone()
     largest_gradient = largest(run.dx, *grads.values())
     surrogates = any(declared(inner) for inner in layer.walk())

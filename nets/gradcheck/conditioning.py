@@ -69,7 +69,7 @@ class Doubt:
             other = self.other
         except Exception:
             return 0.0
-        found = {"output": other.y, "input": other.dx, **other.buffers, **other.grads}.get(name)
+        found = {"output": other.y, "input": other.dx, **other.buffers, **other.grads}.get(name or "")
         if found is None or found.shape != autograd.shape:
             return 0.0
         gap = (found.double() - autograd.double()).abs()

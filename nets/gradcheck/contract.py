@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from nets.common.errors import describe
 from nets.gradcheck.measure import compare, largest, tolerance
 from nets.gradcheck.replay import Replay, seeded
 from nets.gradcheck.replica import replica, same
@@ -44,7 +45,7 @@ def breaches(layer: Layer, x: Tensor, seed: int = 0) -> list[Breach]:
 
     A layer's random numbers are drawn again for each forward, its own generators' too.
     """
-    with seeded(x.device, seed):
+    with seeded(x.device, seed + 2):  # another seed than x was probably drawn with
         found = list(dict.fromkeys(_breaches(replica(layer), x.detach().clone(), seed)))
     return [breach if isinstance(breach, Breach) else Breach(breach) for breach in found]
 
@@ -102,7 +103,9 @@ def _other_dy(layer, forward, backward, x, saved, dy, first) -> Iterator[str]:
     limit = 4 * tolerance(dy.dtype, dy.numel(), len(layer.leaves()))
 
     def differs(a, b):
-        return any(compare(a[k], b[k], max(scale[k], 1e-3 * overall)).relative > limit for k in a.keys() & b.keys())
+        return any(
+            compare(a[k], b[k], max(scale[k], 1e-3 * overall)).relative > limit for k in a.keys() & b.keys()
+        )
 
     for form, same_dy in (("strided", _strided(dy)), ("contiguous", dy.contiguous())):
         if differs(backward(saved, same_dy), first):
@@ -181,8 +184,7 @@ def _no_samples(layer: Layer, forward: Callable, backward: Callable, x: Tensor) 
     except ValueError:
         return  # allowed: BatchNorm has no statistics without samples
     except Exception as e:
-        reason = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"
-        yield Minor(f"can't take a batch of no samples ({reason})")
+        yield Minor(f"can't take a batch of no samples ({describe(e)})")
         return
     shapes = {**{k: t.shape for k, t in layer.params.items()}, "dx": x[:0].shape}
     if any(g.shape != shapes.get(k) or g.any() for k, g in found.items()):

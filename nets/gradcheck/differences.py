@@ -66,7 +66,9 @@ class Found:
     excess: float = 0.0
     kinks: int = 0
 
-    def add(self, slope: Slope | None, claimed: float, scale: float, length: float = 1.0, at_kinks: bool = True):
+    def add(
+        self, slope: Slope | None, claimed: float, scale: float, length: float = 1.0, at_kinks: bool = True
+    ):
         """Count one more probe.
 
         scale     what differences are relative to
@@ -133,7 +135,7 @@ def estimate(
         best = _best(tried)
         if len(tried) > 2 and sigma and best.error <= enough / 2 and not _maybe_kink(tried, enough):
             return best
-    if not tried or not sigma and _moves(terms, t, direction, unit):
+    if not tried or (not sigma and _moves(terms, t, direction, unit)):
         return None  # rounding hides every slope
     return _at_kink(tried, enough) or _best(tried)
 
@@ -154,7 +156,50 @@ def _best(tried: list[Slopes]) -> Slope:
         smaller = [abs(s.central - other.central) - other.noise for other in tried[i + 1 :]]
         errors.append(s.noise + max([*smaller, 0.0]))
     last, *larger = tried[::-1]  # nothing smaller was tried: the next larger step bounds it
-    errors[-1] += max(abs(last.central - larger[0].central) - last.noise, 0.0) if larger else last.high - last.low
+    errors[-1] += (
+        max(abs(last.central - larger[0].central) - last.noise, 0.0) if larger else last.high - last.low
+    )
+    error, best = min(zip(errors, tried))
+    return Slope(best.central, best.central, error, False)
+
+
+def _maybe_kink(tried: list[Slopes], enough: float) -> bool:
+    """Whether the sides still differ at the smallest step that resolves them."""
+    resolved = [s for s in tried if s.noise <= enough]
+    return bool(resolved) and abs(resolved[-1].right - resolved[-1].left) > enough + 2 * resolved[-1].noise
+
+
+def _at_kink(tried: list[Slopes], enough: float) -> Slope | None:
+    """The slopes of both sides if they differ and a smaller step doesn't bring them together.
+
+    The slopes of a sum's terms count one by one: each term can have any slope between its own two.
+    """
+    spread = [(s, s.high - s.low) for s in tried if s.noise <= enough]
+    for (_, wide), (small, gap) in zip(spread[-2:], spread[-1:]):
+        if gap > enough + 4 * small.noise and gap > wide / 2:
+            return Slope(small.low, small.high, small.noise, True)
+    return None
+
+
+def _moves(terms: Terms, t: Tensor, direction: Tensor, unit: float) -> bool:
+    """Whether large steps change a term that no small step has changed: it saturates and isn't constant."""
+    large = (slopes(terms, t, direction, factor * unit) for factor in (1.0, 16.0))
+    return any(found is None or found.low or found.high for found in large)
+
+
+def _best(tried: list[Slopes]) -> Slope:
+    """The central difference with the smallest error. tried: from the largest step to the smallest.
+
+    The truncation of one step is its distance from the smaller steps, where their noise doesn't explain it.
+    """
+    errors = []
+    for i, s in enumerate(tried):
+        smaller = [abs(s.central - other.central) - other.noise for other in tried[i + 1 :]]
+        errors.append(s.noise + max([*smaller, 0.0]))
+    last, *larger = tried[::-1]  # nothing smaller was tried: the next larger step bounds it
+    errors[-1] += (
+        max(abs(last.central - larger[0].central) - last.noise, 0.0) if larger else last.high - last.low
+    )
     error, best = min(zip(errors, tried))
     return Slope(best.central, best.central, error, False)
 
@@ -181,8 +226,9 @@ def _at_kink(tried: list[Slopes], enough: float) -> Slope | None:
 def rounding(terms: Terms, t: Tensor, direction: Tensor, unit: float) -> float:
     """The standard deviation of the objective's rounding, from steps so small that little else is left.
 
-    One of a few roundings, and one in which numbers that absorb such steps move too. Third differences of equidistant values leave out any parabola. Those of independent errors have 20
-    times their variance (Moré and Wild 2011, "Estimating computational noise").
+    Some steps are of a few roundings. In others, numbers that absorb such steps move too. Third differences of
+    equidistant values leave out any parabola. Those of independent errors have 20 times their variance.
+    Source: Moré and Wild 2011, "Estimating computational noise".
     """
     here, original, found = _values(terms), t.clone(), 0.0
     for step in (64 * torch.finfo(torch.float64).eps * unit, STEPS[0] / 4 * unit):
@@ -199,7 +245,10 @@ def rounding(terms: Terms, t: Tensor, direction: Tensor, unit: float) -> float:
 
 def _values(terms: Terms) -> Tensor:
     """The terms as a new vector in float64."""
-    return torch.as_tensor(terms()).detach().to(torch.float64, copy=True).flatten()
+    value = terms()
+    if not isinstance(value, Tensor):
+        return torch.tensor([value], dtype=torch.float64)
+    return value.detach().to(torch.float64, copy=True).flatten()
 
 
 def typical(t: Tensor) -> float:
@@ -247,7 +296,7 @@ def sampled(
 def along(terms: Terms, t: Tensor, manual: Tensor, seed: int = 0) -> Found:
     """Compare manual with finite differences along one random direction that moves all entries.
 
-    It finds a wrong part of a tensor that no sampled entry is in. A direction that crosses kinks is not judged.
+    It finds a wrong part of a tensor that no sampled entry is in. A direction across kinks is not judged.
     """
     generator, size, found = torch.Generator().manual_seed(seed), typical(t), Found()
     sizes = t.detach().abs().nan_to_num(0, 0, 0).clamp(min=size) / size

@@ -9,7 +9,7 @@ from torch import Tensor
 from nets.gradcheck.report import Row
 
 
-def value(loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
+def value(loss: Any) -> Callable[[Tensor, Any], Tensor]:
     """(z, target) -> the loss () as autograd can differentiate it.
 
     That is `torch_loss`, unless a subclass has redefined the loss itself below it, or it has none: then it is

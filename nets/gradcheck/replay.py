@@ -1,4 +1,4 @@
-"""What moves in a forward: random numbers and buffers. They are set back, so that a forward can be repeated."""
+"""What moves in a forward, random numbers and buffers, is set back, so that a forward can be repeated."""
 
 import contextlib
 import random

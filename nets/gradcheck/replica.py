@@ -59,7 +59,7 @@ def replica(
     owned = {id(t): t for part in held if isinstance(part, Layer) for t in tensors(part)}
     memo: dict[int, Any] = dict(instead or {})
     for part in held:
-        if id(part) in memo or isinstance(part, Tensor) and _viewed(part, owned) is not None:
+        if id(part) in memo or (isinstance(part, Tensor) and _viewed(part, owned) is not None):
             continue
         if isinstance(part, Tensor):
             convert = id(part) in owned and part.is_floating_point()
@@ -130,10 +130,11 @@ def _same(a: Any, b: Any, known: set) -> bool:
         return len(a) == len(b) and all(_same(i, j, known) for i, j in zip(a, b))
     if isinstance(a, (*FUNCTIONS, types.MethodType)) and callable(b):
         return True
-    if type(a) is type(b) and type(a).__eq__ is object.__eq__:
+    if type(a) is type(b) and (type(a).__eq__ is object.__eq__ or getattr(a, "__dict__", None)):
         first, second = dict(getattr(a, "__dict__", {})), dict(getattr(b, "__dict__", {}))
         if isinstance(a, Layer):
-            first.pop("buffers", None), second.pop("buffers", None)
+            for held in (first, second):
+                held.pop("buffers", None)
         return first.keys() == second.keys() and all(_same(first[k], second[k], known) for k in first)
     try:
         equal = a == b

@@ -163,7 +163,9 @@ class Report:
         empty = [row for row in self.rows if row.verdict == "not checked"]
         if not empty:
             return []
-        reason = "no entry is finite" if any(row.shape.count(0) == 0 for row in empty) else "it has no elements"
+        reason = (
+            "no entry is finite" if any(row.shape.count(0) == 0 for row in empty) else "it has no elements"
+        )
         more = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
         return [f"{empty[0].name}{more} not checked: {reason}"]
 

@@ -28,7 +28,9 @@ def check_call(call: Call, sizes: dict[int, float]) -> list[Row]:
     pairs: dict[str, tuple[Tensor | None, Tensor]] = {"output": (call.y, oracle.y)}
     pairs |= {k: (call.buffers[1][k], v) for k, v in oracle.buffers.items()}
     pairs |= parameters(layer.params, call.grads, oracle.grads)
-    pairs |= {k: (g, torch.full_like(g, float("nan"))) for k, g in call.grads.items() if k not in layer.params}
+    pairs |= {
+        k: (g, torch.full_like(g, float("nan"))) for k, g in call.grads.items() if k not in layer.params
+    }
     pairs |= {"input": (call.dx, oracle.dx)}
     scales = _scales(call, sizes)
     largest_value = largest(*(autograd for _, autograd in pairs.values()))
@@ -60,8 +62,8 @@ def check_call(call: Call, sizes: dict[int, float]) -> list[Row]:
 def declared(layer: Any) -> tuple[str, ...]:
     """The tensors whose gradient a layer declares as a surrogate, in its attribute `surrogate`.
 
-    A surrogate isn't the derivative of forward: the straight-through estimator of a rounding, or a factor that
-    is held constant. Finite differences can't judge it, and autograd need not agree.
+    A surrogate isn't the derivative of forward: the straight-through estimator of a rounding, or a factor
+    that is held constant. Finite differences can't judge it, and autograd need not agree.
     """
     names = getattr(layer, "surrogate", ())
     return (names,) if isinstance(names, str) else tuple(names)
@@ -80,9 +82,9 @@ def parameters(
         names.setdefault(id(t), []).append(name)
     pairs = {}
     for first, *others in names.values():
-        found = [manual.get(name) for name in (first, *others)]
-        alike = all(g is not None and g.shape == autograd[first].shape for g in found)
-        pairs[first] = (torch.stack(found).sum(0) if others and alike else found[0], autograd[first])
+        found = [g for name in (first, *others) if (g := manual.get(name)) is not None]
+        alike = len(found) == 1 + len(others) and all(g.shape == autograd[first].shape for g in found)
+        pairs[first] = (torch.stack(found).sum(0) if others and alike else manual.get(first), autograd[first])
     return pairs
 
 

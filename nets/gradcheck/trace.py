@@ -53,7 +53,7 @@ class Trace:
 
     def _watch(self, name: str, layer: Layer):
         forward, backward = layer.forward, layer.backward
-        open_calls: list[tuple] = []  # forwards without a backward so far
+        open_calls: list[tuple[Any, ...]] = []  # forwards without a backward so far
         replay: Replay | None = None
         self._overridden[id(layer)] = {k: vars(layer).get(k) for k in ("forward", "backward")}
 
@@ -67,7 +67,8 @@ class Trace:
 
         def watched_backward(saved, dy, **options):
             dx, grads = pair(name, "backward", "(dx, grads)", backward(saved, dy, **options))
-            self.calls.append(Call(name, layer, *open_calls.pop(), dy, dx, grads))
+            replay, state, buffers, x, y = open_calls.pop()
+            self.calls.append(Call(name, layer, replay, state, buffers, x, y, dy, dx, grads))
             return dx, grads
 
         layer.forward, layer.backward = watched_forward, watched_backward
