@@ -10,32 +10,28 @@
 A layer has `y, saved = layer.forward(x)` and `dx, grads = layer.backward(saved, dy)`; a net is a layer.
 """
 
-from nets.convert.from_torch import from_torch
-from nets.convert.to_torch import to_torch, torch_state
-from nets.fitting import fit
-from nets.gradcheck import check
-from nets.layers import *  # noqa: F403 (every registered layer, also one in a new file)
-from nets.layers import __all__ as _layers
-from nets.layers.saving import load, save
-from nets.losses import CrossEntropyLoss, Loss, MSELoss, Performance
-from nets.optim import SGD, Adaptive, Muon
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nets.api import *  # noqa: F403
+    from nets.api import __all__ as __all__
 
 __version__ = "0.2.0"
-__all__ = [
-    "SGD",
-    "Adaptive",
-    "CrossEntropyLoss",
-    "Loss",
-    "MSELoss",
-    "Muon",
-    "Performance",
-    "__version__",
-    "check",
-    "fit",
-    "from_torch",
-    "load",
-    "save",
-    "to_torch",
-    "torch_state",
-]
-__all__ += _layers  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str):
+    """Imports the API at the first use of a name: `nets --help` and an early Ctrl-C need no torch."""
+    if name == "__all__" or not name.startswith("__"):
+        api = importlib.import_module("nets.api")
+        public = getattr(api, "__all__", None)  # None while nets.api itself is being imported
+        if public:
+            names = {public_name: getattr(api, public_name) for public_name in public}
+            globals().update(names, __all__=[*public, "__version__"])
+    if name in globals():
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})

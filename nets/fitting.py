@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from nets.common.device import keep_freed_memory, select_device, set_current_device
-from nets.common.errors import Problem, UsageError, nearest
+from nets.common.errors import Problem, UsageError, first_line, nearest
 from nets.data import datasets
 from nets.data.datasets import Dataset
 from nets.layers.base import Layer
@@ -116,6 +116,7 @@ def fit(
         set_current_device(where)
         if where.type == "cpu":
             keep_freed_memory()
+        validate.check(config, loader=isinstance(train, DataLoader))
         data = _data(train, test, classes, config)
         net.train()
         move_(net, optimizer, where, torch.promote_types(getattr(torch, dtype), torch.float32))
@@ -125,10 +126,7 @@ def fit(
         if isinstance(train, DataLoader):
             feed = LoaderFeed(train, config, len(data.train_y), where)
             facts |= {"samples": feed.n, "batch": feed.batch}
-            _refuse_selection(config)
-        validate.check(config, **facts, params=net.params)
-        if inside := validate.fitted_inside(net):
-            raise UsageError(f"net: {inside} can only be the first layer")
+        validate.check(config, **facts, net=net, params=net.params)
         own = [*hooks, Figures()]
         run = FitRun(
             config, net, loss, lambda: optimizer, data, where, out, feed=feed, hooks=own, show_bar=bar
@@ -166,8 +164,9 @@ def _config(net, loss, optimizer, train, keys: dict, augment, backend: str, seed
             raise UsageError(f"fit has no argument {name}{nearest(name, KEYS)}")
         section, key = KEYS[name]
         tables[section][key] = value
-    if tables["data"] and not is_path(train):
-        raise UsageError(f"{next(iter(tables['data']))}: only for an image tree")
+    if not is_path(train):
+        for name in tables["data"].keys() - {"validation"}:
+            raise UsageError(f"{name}: only for an image tree")
     about: dict[str, Any] = {"optimizer": OPTIMIZERS.get(type(optimizer), type(optimizer).__name__)}
     about |= {"loss": LOSSES.get(type(loss), type(loss).__name__)}
     about |= {
@@ -197,7 +196,9 @@ def _config(net, loss, optimizer, train, keys: dict, augment, backend: str, seed
 def _data(train, test, classes, config: Config) -> Dataset:
     """The samples, on the CPU."""
     if not is_path(train):
-        return dataset(train, test, tuple(classes or ()), config.seed)
+        return datasets.hold_out(
+            dataset(train, test, tuple(classes or ()), config.seed), config.data.validation
+        )
     if test is not None:
         raise UsageError("test: an image tree has its own test images; leave it out")
     data = datasets.load(config.data, config.augment)
@@ -225,7 +226,7 @@ def _with_classes(net: Layer, data: Dataset, classes, config: Config) -> Dataset
     try:
         z = outputs(net, data.train_x[:2], data, dtype, wide)
     except (RuntimeError, ValueError, TypeError, IndexError, Problem) as e:
-        raise UsageError(f"net: can't take samples of shape {data.shape}: {str(e).splitlines()[0]}") from None
+        raise UsageError(f"net: can't take samples of shape {data.shape}: {first_line(e)}") from None
     if y.is_floating_point():
         if z.shape[1:] != y.shape[1:]:
             raise UsageError(f"net: its output is {tuple(z.shape[1:])}, y needs {tuple(y.shape[1:])}")
@@ -240,11 +241,3 @@ def _with_classes(net: Layer, data: Dataset, classes, config: Config) -> Dataset
             found = f"{int(target.min())} to {int(target.max())}"
             raise UsageError(f"{name}: classes are {found}, the net has {count} outputs")
     return dataclasses.replace(data, classes=names)
-
-
-def _refuse_selection(config: Config):
-    """A DataLoader decides by itself which samples are used, and how they are augmented."""
-    wrong = [f"augment.{field.name}" for field in dataclasses.fields(Augment)]
-    for key in (*wrong, "train.skip_fraction", "train.progressive_sizes"):
-        if validate.used(config, key):
-            raise UsageError(f"{key}: not with a DataLoader")

@@ -1,5 +1,9 @@
+import os
 from collections import Counter
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # idle threads of one worker must not take the cores from another
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported
 
 import pytest
 import torch
@@ -36,6 +40,21 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if not item.get_closest_marker("deep")]
 
 
+def pytest_sessionfinish(session):
+    """A worker of pytest-xdist sends its counts to the process that prints them."""
+    if hasattr(session.config, "workeroutput"):
+        stash = session.config.stash
+        session.config.workeroutput["counts"] = dict(stash.get(CASES, {})), stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Every worker collects all tests, but runs its own cases."""
+    cases, left_out = getattr(node, "workeroutput", {}).get("counts", ({}, 0))
+    node.config.stash.setdefault(CASES, Counter()).update(cases)
+    node.config.stash[LEFT_OUT] = left_out or node.config.stash.get(LEFT_OUT, 0)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
@@ -46,7 +65,7 @@ def no_pictures(monkeypatch):
     """Drawing a figure takes longer than the run."""
     from nets.report import figure
 
-    monkeypatch.setattr(figure, "top5", lambda path, *_: Path(path).write_bytes(b"png"))
+    monkeypatch.setattr(figure, "top5", lambda path, *_, **__: Path(path).write_bytes(b"png"))
     kept = ("epoch", "loss", "train_top1", "top1")
 
     def curves(path, rows, _):

@@ -11,6 +11,11 @@ ROOT = Path(__file__).parents[1]
 QUICK = ["--set", "train.epochs=2", "--device", "cpu"]  # a short training run
 
 
+def last_line(printed: str) -> str:
+    """What `nets train` prints at its end, after the lines of its epochs."""
+    return printed.splitlines(keepends=True)[-1]
+
+
 def shell(*args, code: int = 0, cwd: Path = ROOT) -> str:
     """What `nets ARGS` prints in the folder cwd. Checks its exit code, and that an error is one line.
 

@@ -4,6 +4,7 @@ A command's module has `parser()` and `main(argv)`. It is imported only when its
 """
 
 import importlib
+import signal
 import sys
 
 # command -> one line for `nets --help` and for the command's own help
@@ -28,8 +29,10 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command: argv is its name and its arguments, sys.argv's by default."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports without a traceback
     from nets.commands import cli
 
+    signal.signal(signal.SIGINT, before)
     argv = sys.argv[1:] if argv is None else argv
     with cli.one_line_errors():
         if not argv or argv[0] in ("-h", "--help"):
@@ -37,7 +40,9 @@ def main(argv: list[str] | None = None) -> None:
         elif argv[0] == "--version":
             print(_version())
         else:
-            load(argv[0]).main(argv[1:])
+            with cli.signals_end_at_once():  # importing torch takes seconds
+                command = load(argv[0])
+            command.main(argv[1:])
 
 
 def load(name: str):

@@ -13,6 +13,7 @@ from nets.common import device, files
 from nets.common.errors import UsageError
 from nets.data import datasets as data
 from nets.report import bench as figures
+from nets.training import validate
 from nets.training.make import make_loss, make_net, make_optimizer
 
 DETAILS = """Each form runs in a process of its own, and they take turns. Forms: manual and autograd (the net
@@ -26,7 +27,7 @@ def parser():
     add = parser.add_argument
     cli.add_device(parser)
     add("--dtype", choices=("float64", "float32", "bfloat16"), help="number type (default: the config's)")
-    add("--batch", type=int, metavar="N", help="samples in a batch (default: the config's)")
+    add("--batch", type=cli.at_least(1), metavar="N", help="samples in a batch (default: the config's)")
     add("--forms", default="", metavar="A,B",
         help=f"which forms, of {', '.join(forms.NAMES)} (default: all that the device runs)")  # fmt: skip
     add("--rounds", type=cli.at_least(1), default=15, metavar="N", help="turns of each form")
@@ -38,8 +39,8 @@ def parser():
     add("--scaling", action="store_true", help="time several batches, widths and depths, and fit exponents")
     add("--profile", type=cli.at_least(0), nargs="?", const=5, default=0, metavar="STEPS",
         help="also profile so many steps by layer or kernel (default: 0; without a number: 5)")  # fmt: skip
-    add("--json", metavar="FILE", help="also write all figures to this file")
-    add("--plot", metavar="FILE", help="also draw the result into this PNG file")
+    add("--json", type=cli.new_file, metavar="FILE", help="also write all figures to this file")
+    add("--plot", type=cli.new_file, metavar="FILE", help="also draw the result into this PNG file")
     return parser
 
 
@@ -53,8 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     make_optimizer(conf, make_net(conf, shape, outputs), make_loss(conf, len(shape) == 3))  # do they fit?
     task = forms.Task(conf, shape, outputs, where)
     field = forms.select_forms(args.forms, args.allocator, where)
-    if any(form.side == "autograd" for form in field) and conf.train.optimizer == "adaptive":
-        raise UsageError("train.optimizer: adaptive has no autograd form; only --forms manual can be timed")
+    validate.check(conf, autograd=any(form.side == "autograd" for form in field))
     name = device.device_name(where)
     facts = {"config": conf.name, "device": name, "batch": conf.train.batch_size, "dtype": conf.train.dtype}
     facts |= {"backend": conf.net.backend, "recompute": conf.net.recompute, "allocator": args.allocator}

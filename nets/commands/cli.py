@@ -5,13 +5,26 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 
-from nets.commands import COMMANDS
-from nets.common.errors import DataError, PeerError, Problem, UsageError
+from nets.commands import COMMANDS, streams
+from nets.common.errors import DataError, PeerError, Problem, Stopped, UsageError, printable
+
+LARGEST = 2**31 - 1  # of whole numbers; a seed may be larger
+PIPE_CLOSED = 141  # as a shell names SIGPIPE
 
 
 class _Parser(argparse.ArgumentParser):
+    """Takes options and other arguments in any order; an error is a UsageError of one line."""
+
+    def parse_args(self, args=None, namespace=None):
+        args = sys.argv[1:] if args is None else list(args)
+        if any(a == "-h" or (a > "--" and "--help".startswith(a)) for a in args):
+            return super().parse_args(args, namespace)  # the other way prints no defaults in the help
+        return self.parse_intermixed_args(args, namespace)
+
     def error(self, message):
+        message = message if len(message) < 300 else f"{message[:200]} … {message[-80:]}"
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
@@ -65,20 +78,55 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-root", metavar="DIR", help="folder of the data set (default: the config's)")
+    parser.add_argument(
+        "--data-root", type=path, metavar="DIR", help="folder of the data set (default: the config's)"
+    )
 
 
-def at_least(least: int):
-    """An argument's type: a whole number, `least` or more."""
+def add_seed(parser: argparse.ArgumentParser, help: str, default: int | None = None) -> None:
+    parser.add_argument("--seed", type=at_least(0, 2**63 - 1), default=default, metavar="N", help=help)
+
+
+def at_least(least: int, most: int = LARGEST):
+    """An argument's type: a whole number from `least` to `most`."""
 
     def whole(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
-        return value
+        return _in_range(int(text), least, most)
 
     whole.__name__ = "whole number"  # as argparse names the type in its errors
     return whole
+
+
+def between(least: float, most: float):
+    """An argument's type: a number from `least` to `most`."""
+
+    def number(text: str) -> float:
+        return _in_range(float(text), least, most)
+
+    return number
+
+
+def _in_range(value, least, most):
+    if least <= value <= most:
+        return value
+    bound = f"at most {most}" if value > most else f"at least {least}"
+    raise argparse.ArgumentTypeError(f"must be {bound}, got {value}")
+
+
+def path(text: str) -> str:
+    """An argument's type: the path of a file or folder, with ~ expanded."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected a path, got {text!r}")
+    return os.path.expanduser(text)
+
+
+def new_file(text: str) -> str:
+    """An argument's type: the path of a file to write, in a folder that is there."""
+    file = path(text)
+    if os.path.isdir(file) or not os.path.isdir(os.path.dirname(file) or "."):
+        problem = "is a folder" if os.path.isdir(file) else "no such folder"
+        raise argparse.ArgumentTypeError(f"{text}: {problem}")
+    return file
 
 
 def load_config(args: argparse.Namespace, before=(), after=()):
@@ -96,6 +144,23 @@ def load_config(args: argparse.Namespace, before=(), after=()):
 
 
 @contextlib.contextmanager
+def signals_end_at_once():
+    """Around imports: a signal ends the process with one line. An exception could be lost in a library."""
+
+    def leave(number, frame):
+        streams.print_error(f"error: {Stopped(number)}")
+        os._exit(128 + number)
+
+    main = threading.current_thread() is threading.main_thread()  # only there can handlers be set
+    before = {kind: signal.signal(kind, leave) for kind in (signal.SIGINT, signal.SIGTERM) if main}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+@contextlib.contextmanager
 def one_line_errors():
     """Around a command's work: a problem becomes one line on stderr and an exit code."""
 
@@ -103,11 +168,13 @@ def one_line_errors():
         raise SystemExit(143)
 
     signal.signal(signal.SIGTERM, terminate)
+    streams.accept_every_sign()
     try:
         yield
+        streams.flush()
     except PeerError as e:
         _print(e)
-        sys.stdout.flush()
+        streams.end()
         os._exit(e.code)  # a thread of this process may wait for the dead process forever
     except Problem as e:
         _print(e)
@@ -124,18 +191,19 @@ def one_line_errors():
         if "can't allocate memory" not in str(e):
             raise
         _leave("out of memory; a smaller train.batch_size needs less", UsageError.code)
+    except BrokenPipeError:  # `| head` has read enough
+        raise SystemExit(PIPE_CLOSED) from None
     except OSError as e:
-        _leave(f"{e.filename or 'file'}: {e.strerror or e}", DataError.code)
+        _leave(f"{e.filename or 'file or standard output'}: {e.strerror or e}", DataError.code)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
+    finally:
+        streams.end()
 
 
 def _print(e: Problem):
     if not e.reported:
-        line = " ".join(str(e).split())
-        # a file's name can hold control characters
-        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-        print("error: " + line, file=sys.stderr, flush=True)
+        streams.print_error("error: " + printable(str(e)))
 
 
 def _leave(message: str, code: int):

@@ -22,7 +22,13 @@ def parser():
     add("--depth", type=cli.at_least(1), default=8, metavar="N", help="layers")
     add("--batch", type=cli.at_least(1), nargs="+", default=[64, 256, 1024], metavar="N",
         help="samples in each process's batch, a row of the table each (default: 64 256 1024)")  # fmt: skip
-    add("--mb", type=float, default=4.0, help="MB of gradients in a bucket, which is summed at once")
+    add(
+        "--mb",
+        type=cli.between(1e-6, 4096),
+        default=4.0,
+        metavar="MB",
+        help="MB of gradients in a bucket, which is summed at once",
+    )
     add("--rounds", type=cli.at_least(1), default=20, metavar="N", help="repetitions of each measurement")
     return parser
 

@@ -20,12 +20,14 @@ def parser():
     parser = cli.parser("distributed-plan", DETAILS)
     parser.add_argument(
         "--rate",
-        type=float,
+        type=cli.between(1, 1e30),
         default=400e12,
         metavar="FLOPS",
         help="FLOP/s that a GPU reaches (default: %(default)g)",
     )
-    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the speedups into this PNG file")
+    parser.add_argument(
+        "--plot", metavar="FILE", type=cli.new_file, help="draw the speedups into this PNG file"
+    )
     return parser
 
 
@@ -39,4 +41,4 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{work.name}: {work.weights:,.0f} weights, batches of {batch:,}")
         print(figures.table(work, batch, machines), end="\n\n")
     if args.plot:
-        figures.draw(args.plot, plans, machines)
+        figures.draw(Path(args.plot), plans, machines)

@@ -1,5 +1,6 @@
 """The command `nets enlarge`."""
 
+import os
 from pathlib import Path
 
 from nets.commands import cli
@@ -12,8 +13,10 @@ same number from each class, its first ones, and a fifth as many test images as 
 
 def parser():
     parser = cli.parser("enlarge", DETAILS)
-    parser.add_argument("src", type=Path, metavar="SRC", help="holds train/ and test/, with a folder a class")
-    parser.add_argument("dst", type=Path, metavar="DST", help="new folder; must not exist")
+    parser.add_argument(
+        "src", type=cli.path, metavar="SRC", help="holds train/ and test/, with a folder a class"
+    )
+    parser.add_argument("dst", type=cli.path, metavar="DST", help="new folder; must not exist")
     parser.add_argument("--size", type=cli.at_least(1), default=256, metavar="N", help="rows and columns")
     parser.add_argument("--count", type=cli.at_least(1), default=2000, metavar="N", help="training images")
     return parser
@@ -21,7 +24,8 @@ def parser():
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    if args.dst.exists():
-        raise UsageError(f"{args.dst}: exists already")
-    written = enlarge(args.src, args.dst, args.size, args.count)
-    print(f"{args.dst}: " + ", ".join(f"{n} {split}" for split, n in written.items()) + " images")
+    src, dst = Path(args.src), Path(args.dst)
+    if os.path.lexists(dst):
+        raise UsageError(f"{dst}: exists already")
+    written = enlarge(src, dst, args.size, args.count)
+    print(f"{dst}: " + ", ".join(f"{n} {split}" for split, n in written.items()) + " images")

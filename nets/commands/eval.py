@@ -1,7 +1,10 @@
 """The command `nets eval`."""
 
+import os
+
 from nets.commands import cli
 from nets.common import device
+from nets.common.errors import UsageError, printable
 from nets.convert.pretrained import PREFIX
 from nets.report import figure
 from nets.training import predict
@@ -17,15 +20,23 @@ DRAWN = 20  # images at most in guesses.png: more take long to draw and are too 
 
 def parser():
     parser = cli.parser("eval", DETAILS)
-    parser.add_argument("run", metavar="RUN", help="a run's folder (runs/digits), or torchvision:MODEL")
     parser.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="image files of any size (default: the test set)"
+        "run", type=cli.path, metavar="RUN", help="a run's folder (runs/digits), or torchvision:MODEL"
+    )
+    parser.add_argument(
+        "images",
+        nargs="*",
+        type=cli.path,
+        metavar="IMAGE",
+        help="image files of any size (default: the test set)",
     )
     cli.add_data_root(parser)
     cli.add_device(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
-        "--best", action="store_true", help="use the checkpoint with the best test score, not the last one"
+        "--best",
+        action="store_true",
+        help="use the checkpoint with the best validation score, not the last one",
     )
     return parser
 
@@ -33,6 +44,8 @@ def parser():
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     where = device.select_device(args.device)
+    if os.path.isfile(args.run):
+        raise UsageError(f"{args.run}: is a file; name the run's folder first: nets eval RUN IMAGE")
     if args.run.startswith(PREFIX):
         trained = Pretrained(args.run, where)
     else:
@@ -47,6 +60,7 @@ def main(argv: list[str] | None = None) -> None:
 def _classify(trained, paths: list[str], json: bool):
     """Print the best guesses for each image, and draw those of the first ones."""
     pixels, z = trained.guess(paths)
+    paths = [printable(path) for path in paths]
     if json:
         print(predict.guesses_json(paths, z, trained.classes))
     else:

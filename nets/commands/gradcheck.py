@@ -39,8 +39,7 @@ def parser():
     cli.add_device(parser)
     add("--dtype", default="float64", choices=DTYPES, help="number type of both sides")
     add("--batch", type=cli.at_least(1), default=4, metavar="N", help="samples in a config's batch")
-    add("--seed", type=_seed, metavar="N",
-        help="random seed of weights and inputs (default: the config's, or 0)")  # fmt: skip
+    cli.add_seed(parser, "random seed of weights and inputs (default: the config's, or 0)")
     add("--samples", type=cli.at_least(0), metavar="N",
         help="entries of each tensor to check by finite differences, in float64 (default: 4, or 1 of a"
         " torch model)")  # fmt: skip
@@ -53,8 +52,13 @@ def parser():
         help="count a breach of the contract that concerns no gradient's value (memory layout, an expanded"
         " dy, a batch of no samples) as an error")  # fmt: skip
     add("--tf32", action="store_true", help="let CUDA round float32 products to TF32")
-    add("--json", metavar="FILE", help="also write all figures to this file")
-    add("--plot", metavar="FILE", help="also draw the differences into this PNG file, one for each target")
+    add("--json", type=cli.new_file, metavar="FILE", help="also write all figures to this file")
+    add(
+        "--plot",
+        type=cli.new_file,
+        metavar="FILE",
+        help="also draw the differences into this PNG file, one for each target",
+    )
     return parser
 
 
@@ -203,11 +207,4 @@ def _shape(text: str) -> tuple[int, ...]:
     return sizes
 
 
-def _seed(text: str) -> int:
-    seed = int(text)
-    if not 0 <= seed < 2**62:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 2**62 - 1, got {text}")
-    return seed
-
-
-_shape.__name__, _seed.__name__ = "shape", "whole number"  # as argparse names them in its errors
+_shape.__name__ = "shape"  # as argparse names it in its errors

@@ -19,11 +19,9 @@ def parser():
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments to run (default: all)")
     parser.add_argument("--list", action="store_true", help="print the experiments' names and exit")
     cli.add_device(parser)
+    cli.add_seed(parser, "random seed; the same seed gives the same figures", 0)
     parser.add_argument(
-        "--seed", type=int, default=0, help="random seed; the same seed gives the same figures"
-    )
-    parser.add_argument(
-        "--out", default="runs/lecture", metavar="DIR", help="folder of index.html and figures"
+        "--out", type=cli.path, default="runs/lecture", metavar="DIR", help="folder of index.html and figures"
     )
     return parser
 
@@ -37,8 +35,6 @@ def main(argv: list[str] | None = None) -> None:
     for name in args.names:
         if name not in EXPERIMENTS:
             raise UsageError(f"{name}: unknown experiment{nearest(name, EXPERIMENTS)}")
-    if not 0 <= args.seed < 2**63:
-        raise UsageError(f"--seed {args.seed}: must be a whole number from 0 up")
     where, out = device.select_device(args.device), Path(args.out)
     if where.type == "cpu":
         device.keep_freed_memory()

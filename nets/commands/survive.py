@@ -24,7 +24,7 @@ def parser():
     add("--saves", type=cli.at_least(0), default=20, metavar="N", help="kills while a checkpoint is written")
     add("--alone", type=cli.at_least(0), default=4, metavar="N", help="further undisturbed runs")
     cli.add_device(parser)
-    add("--seed", type=int, default=0, help="random seed of the kills' times")
+    cli.add_seed(parser, "random seed of the kills' times", 0)
     return parser
 
 

@@ -81,16 +81,29 @@ def nearest(name: str, known) -> str:
     return f'; did you mean "{folded[near[0]]}"?' if near else f"; known: {', '.join(known)}"
 
 
+def printable(text: str) -> str:
+    """In one line, with escapes for control characters and bytes that aren't UTF-8, as in a file's name."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+
+
 def describe(e: BaseException) -> str:
     """Any exception in one line: type, message, file and line."""
-    try:
-        message = " ".join(str(e).split())
-    except Exception:  # an exception class of one's own can fail to print
-        message = "(its message can't be printed)"
     trace, place = e.__traceback__, ""
     while trace:
         code = trace.tb_frame.f_code
         if not code.co_filename.startswith("<"):
             place = f" ({Path(code.co_filename).name}, line {trace.tb_lineno})"
         trace = trace.tb_next
-    return f"{type(e).__name__}: {message}{place}"
+    return f"{type(e).__name__}: {' '.join(_text(e).split())}{place}"
+
+
+def first_line(e: Exception) -> str:
+    """The first line of an exception's text; its type's name where there is none."""
+    return next(iter(_text(e).splitlines()), type(e).__name__)
+
+
+def _text(e: BaseException) -> str:
+    try:
+        return str(e)
+    except Exception as worse:  # a class of the user's
+        return f"(its text can't be shown: {type(worse).__name__})"

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,12 @@ def write_text(path: Path, text: str):
 
 
 def link(path: Path, other: Path):
-    """Make `other` a second name of the file at `path`. An older file called `other` is replaced."""
+    """Make `other` a second name of the file at `path`, or a copy where the filesystem has no hard links.
+
+    An older file called `other` is replaced.
+    """
     with atomic_write(other) as part:
-        os.link(path, part)
+        try:
+            os.link(path, part)
+        except OSError:  # exFAT and some network filesystems; each has its own error number
+            shutil.copyfile(path, part)

@@ -10,13 +10,14 @@ paths becomes a Residual (paths.py).
 
 import inspect
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
 
 from nets.common.errors import ModuleError, Unsupported
-from nets.convert import paths
+from nets.convert import faults, paths
 from nets.convert.torch_parts import (
     ADD,
     call_name,
@@ -68,9 +69,15 @@ def from_torch(module: nn.Module) -> Layer:
     The net's `torch_names` maps the names of its params and buffers to the names in the module.
     ModuleError, a ValueError, names every part that isn't supported.
     """
+    if isinstance(module, Mapping):
+        load = "load it into its model with load_state_dict, and convert that"
+        raise ModuleError(f"from_torch takes a torch.nn.Module, not a state dict; {load}")
     if not isinstance(module, nn.Module):
-        raise ModuleError(f"{module!r} is no torch.nn.Module")
+        what = module if isinstance(module, type) else type(module)
+        raise ModuleError(f"from_torch takes a torch.nn.Module; {what.__name__} is no torch.nn.Module")
     converter = _Converter()
+    for what in faults.everywhere():
+        converter.problem(what, "")
     layer = converter.part(module, "").layer or Scale(1.0)
     if converter.problems:
         parts = "; ".join(f"{what} ({', '.join(names)})" for what, names in converter.problems.items())
@@ -113,12 +120,17 @@ class _Converter:
         return self.parts[id(module)]
 
     def _new(self, module: nn.Module, name: str) -> _Part:
-        if module._forward_hooks or module._forward_pre_hooks:
-            self.problem(f"{type(module).__name__} with hooks", name)
-        if "forward" in vars(module):  # on the instance, in place of the class's
-            self.problem(f"{type(module).__name__} with a forward put into it", name)
-        if type(module) in self.modules:
+        if isinstance(original := getattr(module, "_orig_mod", None), nn.Module):  # torch.compile's
+            return self.part(original, _under(name, "_orig_mod"))
+        found = faults.of_module(module)
+        for what in found:
+            self.problem(what, name)
+        if type(module) in self.modules and not faults.is_scripted(module):
             return self._leaf(module, name)
+        if isinstance(module, fx.GraphModule):
+            return self._traced(module, name)
+        if found and type(module).__module__.startswith("torch."):
+            return _Part(None)
         if type(module).forward is nn.Sequential.forward:
             return self._row(module, name)
         if type(module).__module__.startswith("torch."):
@@ -135,8 +147,11 @@ class _Converter:
             self.problem(e, name)
             return _Part(None)
         for tensors in () if layer is None else (layer.params, layer.buffers):
-            for key in tensors:
-                tensors[key] = self._clone(getattr(module, key), _under(name, key))
+            for key, expected in tensors.items():
+                if fault := faults.of_tensor(module, key, expected.shape):
+                    self.problem(fault, name)
+                else:
+                    tensors[key] = self._clone(getattr(module, key), _under(name, key))
         writes = bool(getattr(module, "inplace", False))
         layer = layer and paths.in_mode(layer, module.training)
         return _Part(layer, type(module) in self.memory_sharing or writes, writes)

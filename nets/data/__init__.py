@@ -2,6 +2,7 @@
 
 datasets   `Dataset`, and the data sets that a config names: `load`, `shapes`
 cifar      CIFAR-10 and CIFAR-100: the published archives, their checksums, a safe reader, the download
+validation a share of the training samples is held out
 images     `decode`: one image file to bytes
 tree       `scan`: the files of an image tree, one folder per class; `FileList`
 folder     an image tree held in memory, with a cache file

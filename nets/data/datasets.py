@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nets.common.errors import DataError
-from nets.data import cifar, folder, stream, tree
+from nets.data import cifar, folder, stream, tree, validation
 from nets.data.stream import ImageStream
 
 
@@ -25,6 +25,7 @@ class Dataset:
     classes          the class names; empty for outputs
     mean, std        float32 (C), of the training images' channels, on a scale of 0 to 1; None without images
     crop_size        the side of the net's input, a crop of the image; 0 if it is the whole image
+    val_x, val_y     of the validation split, if there is one: see nets/data/validation.py
     skipped          {path: reason} of unreadable files that are not used
     """
 
@@ -37,6 +38,8 @@ class Dataset:
     std: Tensor | None = None
     crop_size: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
+    val_x: Tensor | ImageStream | None = None
+    val_y: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -57,15 +60,19 @@ class Dataset:
         return dataclasses.replace(self, **{k: v.to(device) if hasattr(v, "to") else v for k, v in fields})
 
 
-def image_dataset(train_x, train_y, test_x, test_y, classes, sample=None, skipped=None) -> Dataset:
-    """With the mean and std of train_x, or of the images in `sample`, an iterable of batches."""
-    mean, std = _channel_statistics([train_x] if sample is None else sample)
+def image_dataset(train_x, train_y, test_x, test_y, classes, skipped=None) -> Dataset:
+    """With the mean and std of train_x."""
+    mean, std = channel_statistics(train_x)
     skipped = {} if skipped is None else skipped  # a stream adds to this very dict later
     return Dataset(train_x, train_y, test_x, test_y, tuple(classes), mean, std, skipped=skipped)
 
 
-def _channel_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """The channels' mean and standard deviation (C), exact: from the counts of all byte values."""
+def channel_statistics(images: Tensor | ImageStream) -> tuple[Tensor, Tensor]:
+    """The channels' mean and standard deviation (C), exact: from the counts of all byte values.
+
+    Of a stream, a sample of its images is decoded.
+    """
+    batches: Iterable[Tensor] = images.sample() if isinstance(images, ImageStream) else [images]
     counts = torch.zeros((), dtype=torch.int64)
     for x in batches:
         counts = counts + torch.stack([torch.bincount(c.flatten(), minlength=256) for c in x.unbind(3)])
@@ -74,6 +81,28 @@ def _channel_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     mean = (share * values).sum(1)
     variance = (share * (values - mean[:, None]) ** 2).sum(1)
     return mean.float(), variance.sqrt().clamp(min=1 / 255).float()
+
+
+def hold_out(data: Dataset, share: float, keep_std: bool = False) -> Dataset:
+    """The data set, on the CPU, with `share` of its training samples as val_x and val_y.
+
+    The channels' mean and std are those of the samples that stay. keep_std: the std isn't the samples'.
+    """
+    if not share:
+        return data
+    train, val = validation.split(data.train_y, share)
+    if not len(val):
+        raise DataError(f"data.validation: {share:g} of the training samples of any class is less than one")
+    x, y = data.train_x, data.train_y
+    if isinstance(x, ImageStream):
+        kept, held = x.select(train), x.select(val).readable()
+        data = dataclasses.replace(data, train_x=kept, train_y=kept.y, val_x=held, val_y=held.y)
+    else:
+        data = dataclasses.replace(data, train_x=x[train], train_y=y[train], val_x=x[val], val_y=y[val])
+    if data.mean is not None:
+        mean, std = channel_statistics(data.train_x)
+        data = dataclasses.replace(data, mean=mean, std=data.std if keep_std else std)
+    return data
 
 
 def digits(config, random_crop: float = 0.0) -> Dataset:
@@ -110,7 +139,7 @@ def from_folder(config, random_crop: float = 0.0) -> Dataset:
         )
     if stream.should_stream(splits, config, random_crop):
         train, test = stream.load(splits, config, random_crop)
-        data = image_dataset(train, train.y, test, test.y, classes, train.sample(), train.skipped)
+        data = image_dataset(train, train.y, test, test.y, classes, train.skipped)
     else:
         loaded = folder.load(config.root, splits, config.size, config.channels, config.on_error)
         train_x, train_y, test_x, test_y, skipped = loaded
@@ -162,14 +191,15 @@ SHAPES = {
 
 
 def load(config, augment=None) -> Dataset:
-    """The data set that config.source names, on the CPU.
+    """The data set that config.source names, on the CPU, with config.validation of its samples held out.
 
     config, augment: the config's [data] and [augment] tables. With augment.random_resized_crop the
     image tree is streamed. DataError if the data are missing or damaged.
     """
     random_crop = augment.random_resized_crop if augment else 0.0
     config = dataclasses.replace(config, root=os.path.expanduser(config.root))
-    return LOADERS[config.source](config, random_crop)
+    data = LOADERS[config.source](config, random_crop)
+    return hold_out(data, config.validation, keep_std=config.normalize == "mean")
 
 
 def shapes(config) -> tuple[tuple[int, ...], int]:

@@ -52,10 +52,7 @@ def load(
     train, test = (
         ImageStream(files, shape, config, skipped, random_crop=random_crop) for files in splits.values()
     )
-    if config.on_error == "skip":
-        unreadable = [index for _, bad, _ in test.decode_all() for index in bad]
-        test = ImageStream(test.files.without(unreadable), shape, config, skipped)
-    return train, test
+    return train, test.readable()
 
 
 def wait_share(x, seconds: float) -> dict[str, float]:
@@ -112,6 +109,19 @@ class ImageStream:
 
     def to(self, device) -> "ImageStream":
         return ImageStream(self.files, self.shape[1:], self.config, self.skipped, device, self.random_crop)
+
+    def select(self, indices: Tensor) -> "ImageStream":
+        """The stream of some of the images, in their order here."""
+        others = np.setdiff1d(np.arange(len(self)), indices.numpy())
+        files = self.files.without(others)
+        return ImageStream(files, self.shape[1:], self.config, self.skipped, self.device, self.random_crop)
+
+    def readable(self) -> "ImageStream":
+        """Without the files that can't be read, if they are skipped: all are decoded once to find them."""
+        if self.config.on_error != "skip":
+            return self
+        unreadable = {index for _, bad, _ in self.decode_all() for index in bad}
+        return self.select(torch.tensor([i for i in range(len(self)) if i not in unreadable]))
 
     def __getitem__(self, indices) -> Tensor:
         return self._to_device(self.decoder[None, np.arange(len(self))[indices]])

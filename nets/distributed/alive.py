@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 import torch.distributed as dist
 
-from nets.common.errors import PeerError, Problem, Stopped
+from nets.common.errors import PeerError, Problem, Stopped, first_line
 from nets.distributed.world import default_signals, prefix_store
 from nets.training.world import World
 
@@ -191,7 +191,7 @@ class Watch:
         if self.dead and not self.over.is_set():
             return PeerError(self._line())
         if isinstance(e, RuntimeError) and any(word in str(e) for word in ("gloo", "NCCL", "Connection")):
-            reason = str(e).splitlines()[0]
+            reason = first_line(e)
             return PeerError(f"a connection between the processes broke; resume with --resume ({reason})")
         return e
 

@@ -5,25 +5,19 @@ from typing import Any
 
 import torch
 
-from nets.common.errors import UsageError
 from nets.distributed.backward import Backward, local_statistics, weight
 from nets.distributed.buckets import Reducer
 from nets.distributed.shard import Scatterer, ShardedSGD
 from nets.distributed.sync_norm import synchronize
+from nets.training import validate
 from nets.training.config import Config
 from nets.training.world import World
-
-
-def check_batch(batch: int, world: World):
-    """UsageError if a batch is too small for every process to get a sample."""
-    if batch < world.size:
-        raise UsageError(f"train.batch_size: {batch} samples are too few for {world.size} processes")
 
 
 def prepare(config: Config, net, loss, batch: int, world: World, make_optimizer: Callable[[], Any]):
     """World.prepare of a process group: (optimizer, backward), for batches of `batch` samples."""
     t, d = config.train, config.distributed
-    check_batch(batch, world)
+    validate.check(config, batch=batch, processes=world.size)
     if d.batch_norm == "sync":
         synchronize(net, world)
     wire = torch.bfloat16 if d.reduce_dtype == "bfloat16" else None

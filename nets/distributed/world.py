@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from nets.common.device import select_device
-from nets.common.errors import UsageError
+from nets.common.errors import UsageError, first_line
 from nets.training.world import World
 
 TIMEOUT = timedelta(minutes=30)  # rank 0 may write a checkpoint or a figure; alive.py detects a dead process
@@ -104,9 +104,7 @@ def join(name: str = "auto") -> World:
             group = prefix_store("group", store)
             dist.init_process_group(kinds, store=group, rank=rank, world_size=size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as e:
-        raise UsageError(
-            f"rank {rank} can't connect to the others at {where}: {str(e).splitlines()[0]}"
-        ) from None
+        raise UsageError(f"rank {rank} can't connect to the others at {where}: {first_line(e)}") from None
     return ProcessGroup(rank, size, local_rank, device, store)
 
 

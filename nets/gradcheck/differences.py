@@ -181,53 +181,11 @@ def _at_kink(tried: list[Slopes], enough: float) -> Slope | None:
     return None
 
 
-def _moves(terms: Terms, t: Tensor, direction: Tensor, unit: float) -> bool:
-    """Whether large steps change a term that no small step has changed: it saturates and isn't constant."""
-    large = (slopes(terms, t, direction, factor * unit) for factor in (1.0, 16.0))
-    return any(found is None or found.low or found.high for found in large)
-
-
-def _best(tried: list[Slopes]) -> Slope:
-    """The central difference with the smallest error. tried: from the largest step to the smallest.
-
-    The truncation of one step is its distance from the smaller steps, where their noise doesn't explain it.
-    """
-    errors = []
-    for i, s in enumerate(tried):
-        smaller = [abs(s.central - other.central) - other.noise for other in tried[i + 1 :]]
-        errors.append(s.noise + max([*smaller, 0.0]))
-    last, *larger = tried[::-1]  # nothing smaller was tried: the next larger step bounds it
-    errors[-1] += (
-        max(abs(last.central - larger[0].central) - last.noise, 0.0) if larger else last.high - last.low
-    )
-    error, best = min(zip(errors, tried))
-    return Slope(best.central, best.central, error, False)
-
-
-def _maybe_kink(tried: list[Slopes], enough: float) -> bool:
-    """Whether the sides still differ at the smallest step that resolves them."""
-    resolved = [s for s in tried if s.noise <= enough]
-    return bool(resolved) and abs(resolved[-1].right - resolved[-1].left) > enough + 2 * resolved[-1].noise
-
-
-def _at_kink(tried: list[Slopes], enough: float) -> Slope | None:
-    """The slopes of both sides if they differ and a smaller step doesn't bring them together.
-
-    The slopes of a sum's terms count one by one: each term can have any slope between its own two.
-    """
-    spread = [(s, sum(abs(b - a) for a, b in ((s.left, s.right),))) for s in tried]
-    spread = [(s, max(gap, s.high - s.low)) for s, gap in spread if s.noise <= enough]
-    for (_, wide), (small, gap) in zip(spread[-2:], spread[-1:]):
-        if gap > enough + 4 * small.noise and gap > wide / 2:
-            return Slope(small.low, small.high, small.noise, True)
-    return None
-
-
 def rounding(terms: Terms, t: Tensor, direction: Tensor, unit: float) -> float:
     """The standard deviation of the objective's rounding, from steps so small that little else is left.
 
-    Some steps are of a few roundings. In others, numbers that absorb such steps move too. Third differences of
-    equidistant values leave out any parabola. Those of independent errors have 20 times their variance.
+    Some steps are of a few roundings. In others, numbers that absorb such steps move too. Third differences
+    of equidistant values leave out any parabola. Those of independent errors have 20 times their variance.
     Source: Moré and Wild 2011, "Estimating computational noise".
     """
     here, original, found = _values(terms), t.clone(), 0.0

@@ -57,16 +57,15 @@ class WhitenAct(Form[Whiten2d], backend="native"):
         return self.output(saved), saved
 
     def output(self, saved):
-        bias = self.params["bias"]
+        bias = self.params["bias"].float()
         zero, one = torch.zeros_like(bias), torch.ones_like(bias)
         return native.act_forward(saved, zero, one, bias, _activation_name(self.layers))
 
     def backward(self, saved, dy: Tensor, input_grad: bool = True):
-        dx, db = native.bias_act_backward(
-            saved, dy, self.params["bias"], _activation_name(self.layers), input_grad
-        )
-        dx = conv_transpose2d(dx, self.buffers["weight"].to(dy.dtype)) if input_grad else None
-        return dx, {"bias": db}
+        bias, act = self.params["bias"], _activation_name(self.layers)
+        dx, db = native.bias_act_backward(saved, dy.to(saved.dtype), bias.float(), act, input_grad)
+        dx = conv_transpose2d(dx, self.buffers["weight"].to(dx.dtype)) if input_grad else None
+        return dx, {"bias": db.to(bias.dtype)}
 
 
 class NormAct(SavesInputFirst, Form[BatchNorm2d], backend="native"):
@@ -83,7 +82,7 @@ class NormAct(SavesInputFirst, Form[BatchNorm2d], backend="native"):
         return 2 if _starts_with_activation(layers[1:]) else 1
 
     def forward(self, x: Tensor):
-        mean, var = self.first.statistics(x, native.moments)
+        mean, var = (t.float() for t in self.first.statistics(x, native.moments))
         saved = x, mean, torch.rsqrt(var + self.first.eps), self.training
         return self.output(saved), saved
 
@@ -95,15 +94,15 @@ class NormAct(SavesInputFirst, Form[BatchNorm2d], backend="native"):
         x, mean, rstd, training = saved
         scale, bias = self._affine(rstd)
         act = _activation_name(self.layers)
-        dx, sums = native.norm_act_backward(x, dy, mean, rstd, scale, bias, act, training)
+        dx, sums = native.norm_act_backward(x, dy.to(x.dtype), mean, rstd, scale, bias, act, training)
         grads = {"weight": sums[1] * rstd, "bias": sums[0].clone()}
-        return dx, {name: grads[name] for name in self.params}
+        return dx, {name: grads[name].to(w.dtype) for name, w in self.params.items()}
 
     def _affine(self, rstd: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and bias, each (C), of y = f((x − mean)·scale + bias)."""
         gamma, beta = (self.params.get(name) for name in ("weight", "bias"))
-        scale = rstd.clone() if gamma is None else rstd * gamma
-        return scale, torch.zeros_like(rstd) if beta is None else beta
+        scale = rstd.clone() if gamma is None else rstd * gamma.float()
+        return scale, torch.zeros_like(rstd) if beta is None else beta.float()
 
 
 class ConvPool(SavesInputFirst, Form[Conv2d], backend="native"):
@@ -127,6 +126,7 @@ class ConvPool(SavesInputFirst, Form[Conv2d], backend="native"):
 
     def backward(self, saved, dy: Tensor, input_grad: bool = True):
         x, winner = saved
+        dy = dy.to(x.dtype)
         grads = {"weight": native.conv_pool_weight_gradient(x, dy, winner)}
         if "bias" in self.params:
             grads["bias"] = dy.sum((0, 2, 3), dtype=torch.float32)
@@ -149,7 +149,7 @@ class NativeConv2d(SavesInput, Form[Conv2d], backend="native"):
         return native.conv(x, self.params["weight"], self.params.get("bias")), x
 
     def backward(self, saved, dy: Tensor, input_grad: bool = True):
-        w = self.params["weight"]
+        w, dy = self.params["weight"], dy.to(saved.dtype)
         grads = {"weight": native.conv_weight_gradient(saved, dy).to(w.dtype)}
         dx = native.conv_input_gradient(dy, w) if input_grad else None
         if "bias" in self.params:

@@ -5,6 +5,8 @@ layers that it replaces, under the same names, and gives the same results except
 a list of forms in order of preference. Each form defines for which layers, device and dtype it is used.
 """
 
+import functools
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar, cast
@@ -12,6 +14,7 @@ from typing import ClassVar, Generic, TypeVar, cast
 import torch
 from torch import nn
 
+from nets.kernels import native
 from nets.layers.base import Layer
 from nets.layers.containers import Residual, Sequential
 
@@ -118,14 +121,25 @@ def forms(backend: str) -> list[type[Form]]:
     return [form for name in reversed(chain) for form in Form.FORMS[name]]
 
 
+@functools.cache
+def running_backend(backend: str, device: torch.device, dtype: torch.dtype) -> str:
+    """The backend itself, or "torch" where the kernels of "native" can't be had: one line then says why."""
+    why = native.why_not(device, dtype) if backend == "native" else ""
+    if not why:
+        return backend
+    print(f'note: backend "torch" runs, there are no kernels of "native": {why}', file=sys.stderr)
+    return "torch"
+
+
 def lower(net: Layer, backend: str, device: torch.device | str, dtype: torch.dtype) -> Layer:
     """The net with a backend's forms in the place of its layers: the same parameters under the same names.
 
     The net itself isn't changed. The result shares its tensors, and the layers that have no form.
     device, dtype: of the net's input.
     """
-    known = forms(backend)
-    return _lower(net, known, Target(torch.device(device), dtype)) if known else net
+    known, target = forms(backend), Target(torch.device(device), dtype)
+    running_backend(backend, target.device, dtype)  # says what can't be had
+    return _lower(net, known, target) if known else net
 
 
 def _lower(layer: Layer, known: list[type[Form]], target: Target) -> Layer:

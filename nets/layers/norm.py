@@ -47,8 +47,12 @@ class BatchNorm2d(SavesInputFirst, Layer):
         self.buffers["running_var"] = torch.ones(num_features)
 
     def check(self, x: Tensor):
-        """BatchError unless x is images with, in training, at least two values per channel."""
+        """BatchError unless x is images of these channels with, in training, at least two values each."""
         check_images(self, x)
+        if x.shape[1] != self.num_features:
+            raise BatchError(
+                f"BatchNorm2d({self.num_features}) takes {self.num_features} channels, not {x.shape[1]}"
+            )
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] <= 1:
             raise BatchError("BatchNorm2d in training needs more than one value a channel in a batch")
 

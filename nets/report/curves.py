@@ -29,13 +29,18 @@ def panels(log_entries: list[dict]) -> list[Panel]:
     loss = _curve("training", training, "loss")
     maximized = bool(loss.y) and loss.y[0] < 0
     found = [Panel("performance P" if maximized else "loss", [loss])]
-    if any("largest_error" in entry for entry in epochs):
-        found.append(Panel("largest error", [_curve("test", epochs, "largest_error")]))
+    if any({"largest_error", "val_largest_error"} & entry.keys() for entry in epochs):
+        found.append(Panel("largest error", _tests(epochs, "largest_error")))
     else:
-        pair = [_curve("training", training, "train_top1", 100), _curve("test", epochs, "top1", 100)]
-        found.append(Panel("top-1 / %", pair))
+        trained = _curve("training", training, "train_top1", 100)
+        found.append(Panel("top-1 / %", [trained, *_tests(epochs, "top1", 100)]))
     found = [Panel(p.label, [c for c in p.curves if c.y]) for p in found]
     return [p for p in found if p.curves]
+
+
+def _tests(epochs: list[dict], key: str, factor: float = 1) -> list[Curve]:
+    """The scores on the test set and on the validation split."""
+    return [_curve("test", epochs, key, factor), _curve("validation", epochs, f"val_{key}", factor)]
 
 
 def finite(entry: dict, key: str) -> float | None:

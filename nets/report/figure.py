@@ -27,10 +27,11 @@ def curves(path, log_entries: list[dict], title: str):
     maximized = epochs[0]["loss"] < 0
     left.plot(*_points(epochs, "loss"), color=OTHER)
     left.set(xlabel="epoch", ylabel="performance P" if maximized else "training loss")
-    if any("top1" in entry for entry in epochs):
-        _error_curves(right, epochs)
+    split = "val_" if any("val_" in name for entry in epochs for name in entry) else ""
+    if any(f"{split}top1" in entry for entry in epochs):
+        _error_curves(right, epochs, split)
     else:
-        right.plot(*_points(epochs, "largest_error"), color=RIGHT)
+        right.plot(*_points(epochs, f"{split}largest_error"), color=RIGHT)
         right.axhline(0.1, color=EDGE, lw=0.8, ls=":")
         right.set(xlabel="epoch", ylabel="largest error", ylim=(0, None))
     _finish(figure, path, title)
@@ -42,17 +43,19 @@ def _points(epochs: list[dict], key: str) -> tuple[list[int], list[float]]:
     return [entry["epoch"] for entry in found], [entry[key] for entry in found]
 
 
-def _error_curves(axes: Axes, epochs: list[dict]):
-    tested = [entry for entry in epochs if "top1" in entry]
+def _error_curves(axes: Axes, epochs: list[dict], split: str):
+    """split: "val_" for the scores on the validation split, "" for those on the test set."""
+    name, first = "validation" if split else "test", f"{split}top1"
+    tested = [entry for entry in epochs if first in entry]
     x, top1 = _points(epochs, "train_top1")
     axes.plot(x, [100 * (1 - v) for v in top1], color=OTHER, label="training")
-    for name, line in zip((n for n in tested[0] if n.startswith("top")), ("-", ":")):
-        error = [100 * (1 - entry[name]) for entry in tested]
+    for key, line in zip((n for n in tested[0] if n.startswith(f"{split}top")), ("-", ":")):
+        error = [100 * (1 - entry[key]) for entry in tested]
         if max(error):
-            x = [entry["epoch"] for entry in tested]
-            axes.plot(x, error, line, color=RIGHT, label=f"test, {name.replace('top', 'top-')}")
+            x, label = [entry["epoch"] for entry in tested], key.removeprefix(split).replace("top", "top-")
+            axes.plot(x, error, line, color=RIGHT, label=f"{name}, {label}")
     axes.set(xlabel="epoch", ylabel="error / %")
-    axes.set_ylim(0, min(100, 1.1 * max(100 * (1 - entry["top1"]) for entry in tested) + 1))
+    axes.set_ylim(0, min(100, 1.1 * max(100 * (1 - entry[first]) for entry in tested) + 1))
     axes.legend(frameon=False)
 
 
@@ -61,7 +64,7 @@ def by_step(path, panels: list[Panel], title: str):
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         for curve in panel.curves:
-            test = curve.name == "test"
+            test = curve.name in ("test", "validation")
             style = {"color": RIGHT if test else OTHER, "marker": "o" if test and len(curve.x) < 50 else ""}
             axes.plot(curve.x, curve.y, ms=3, label=curve.name, **style)
         axes.set(xlabel="step", ylabel=panel.label, xlim=(0, None))

@@ -21,12 +21,12 @@ from nets.common import tensorfile
 from nets.common.errors import CheckpointError
 from nets.report.run_figures import Figures
 from nets.training import config
-from nets.training.checkpoint import LAST
+from nets.training.checkpoint import BEST, LAST
 from nets.training.hooks import CheckpointHook, Hook
 from nets.training.run import Run
 
 # a short run with many checkpoints
-SETTINGS = ["train.epochs=3", "checkpoint.every_steps=5", "log.every_steps=3"]
+SETTINGS = ["train.epochs=3", "checkpoint.every_steps=5", "log.every_steps=3", "data.validation=0.1"]
 
 
 def _child(conf, where, out, resume, kill_at, pipe):
@@ -79,17 +79,24 @@ def _finish(process, pipe) -> list[tuple[float, int]]:
 
 def state(out: Path) -> dict:
     """What must be the same in two runs: bytes by name. Times are left out."""
-    tensors, words = tensorfile.read(out / LAST)
+    found = _checkpoint(out / LAST)
+    if (out / BEST).exists():
+        found |= {f"best.{name}": raw for name, raw in _checkpoint(out / BEST).items()}
+    result = json.loads((out / "result.json").read_text())
+    result = {k: v for k, v in result.items() if "seconds" not in k}
+    found["result"] = json.dumps(result).encode()
+    return found | {n: (out / n).read_bytes() for n in ("metrics.jsonl", "curves.png")}
+
+
+def _checkpoint(path: Path) -> dict[str, bytes]:
+    tensors, words = tensorfile.read(path)
     words["hooks"].pop("clock")
     words["hooks"]["log"]["mark"].pop("times")
     words.pop("config")  # resuming has compared it, except for keys that may differ
     found = {
         name: t.contiguous().flatten().view(torch.uint8).numpy().tobytes() for name, t in tensors.items()
     }
-    result = json.loads((out / "result.json").read_text())
-    result = {k: v for k, v in result.items() if "seconds" not in k}
-    found |= {"words": json.dumps(words).encode(), "result": json.dumps(result).encode()}
-    return found | {n: (out / n).read_bytes() for n in ("metrics.jsonl", "curves.png")}
+    return found | {"words": json.dumps(words).encode()}
 
 
 def differences(a: dict, b: dict) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from nets.common.errors import UsageError, nearest
+from nets.common.errors import UsageError, describe, first_line, nearest
 from nets.layers import LAYERS
 from nets.layers.base import Layer
 from nets.layers.containers import Residual, Sequential
@@ -40,7 +40,7 @@ def layer_class(name: str, where: str) -> type[Layer]:
     try:
         cls = getattr(importlib.import_module(module), attribute)
     except Exception as e:  # the module is the user's: whatever it raises is one line
-        raise UsageError(f"{where}: {name}: {type(e).__name__}: {e}") from None
+        raise UsageError(f"{where}: {name}: {describe(e)}") from None
     if not (inspect.isclass(cls) and issubclass(cls, Layer)):
         raise UsageError(f"{where}: {name} is no subclass of nets.Layer")
     return cls
@@ -72,8 +72,8 @@ def _layer(spec, shape, recompute, where) -> tuple[Layer, tuple[int, ...]]:
         # the shape of its output, from a copy without memory
         with torch.device("meta"):
             y, _ = cls(**options).forward(torch.empty(2, *shape))
-    except (ValueError, TypeError, RuntimeError) as e:
-        reason = str(e).splitlines()[0]
+    except Exception as e:  # a layer of one's own raises anything
+        reason = describe(e) if ":" in name else first_line(e)
         raise UsageError(f"{where}: {name} on an input of {_size(shape)}: {reason}") from None
     return layer, tuple(y.shape[1:])
 

@@ -18,7 +18,7 @@ from nets.common.errors import CheckpointError, DataError, UsageError
 from nets.training.toml import check_plain, dumps
 
 FORMAT = 3
-LAST, BEST = "last.safetensors", "best.safetensors"  # the newest checkpoint, and that of the best test
+LAST, BEST = "last.safetensors", "best.safetensors"  # the newest, and the best by validation
 # keys that don't change the result
 FREE = {"name", "data.root", "data.memory_limit_mb", "data.num_workers", "log", "checkpoint"}
 FREE |= {"distributed.shard_optimizer", "distributed.bucket_mb"}

@@ -44,6 +44,9 @@ class Data:
     memory_limit_mb: int = key(4000, least=0)  # MB of images held in memory; a larger tree is streamed
     num_workers: int = key(-1, least=-1, most=1024)  # processes that decode a stream; -1: all cores but one
     on_error: str = key("stop", among=("stop", "skip"))  # at an image that can't be read
+    validation: float = key(
+        0.0, least=0, most=0.9
+    )  # share of the training samples that selects the best checkpoint; 0: none
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Eval:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """When a checkpoint is written, besides the end of the run and of each epoch with the best score."""
+    """When a checkpoint is written. One is at the end and after each epoch with the best score, too."""
 
     every_steps: int = key(0, least=0)  # steps between checkpoints; 0: by the clock only
     every_seconds: float = key(30.0, least=0)  # seconds between checkpoints
@@ -185,7 +188,7 @@ def shipped_configs() -> dict[str, Path]:
 
 def find_config(name_or_path) -> Path:
     """The path of a config: an existing path, or a shipped config's name. UsageError if there is none."""
-    path, shipped = Path(name_or_path), shipped_configs()
+    path, shipped = Path(os.path.expanduser(name_or_path)), shipped_configs()
     if os.path.exists(path) and not path.is_dir():
         return path
     if str(name_or_path) in shipped:

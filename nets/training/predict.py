@@ -27,7 +27,7 @@ LARGEST = 2**28  # numbers in a sample
 
 
 class Trained:
-    """The net of a run folder's last checkpoint or, with `best`, of the best test's.
+    """The net of a run folder's last checkpoint or, with `best`, of that with the best validation score.
 
     CheckpointError if the folder has no complete run of a config.
     """
@@ -41,6 +41,10 @@ class Trained:
         except UsageError as e:
             raise CheckpointError(f"{run}: {e}") from None
         path = self.run / (BEST if best else LAST)
+        if best and not path.exists():
+            raise CheckpointError(
+                f"{run}: has no best checkpoint; a validation split (data.validation) selects one"
+            )
         tensors, words = tensorfile.read(path)
         self.classes, self.shape = _words(words, path)
         set_current_device(device)

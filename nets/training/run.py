@@ -20,7 +20,7 @@ from nets.common.device import keep_freed_memory, set_current_device
 from nets.common.errors import Stopped, UsageError
 from nets.data.datasets import Dataset
 from nets.data.stream import ImageStream
-from nets.kernels import lower
+from nets.kernels import lower, running_backend
 from nets.layers.base import Layer
 from nets.optim.param_groups import frozen_names
 from nets.training import checkpoint, lock, log, make, result
@@ -42,7 +42,7 @@ from nets.training.hooks import (
 )
 from nets.training.hooks.guard import NONFINITE
 from nets.training.learn import Learner
-from nets.training.loop import train_epochs
+from nets.training.loop import Events, train_epochs
 from nets.training.metrics import Metrics, OutputMetrics
 from nets.training.toml import dumps
 from nets.training.world import World
@@ -101,6 +101,7 @@ class Run:
         guard = Guard(t.on_nonfinite, device, *([world.all_true] if in_parts else []))
         # the same parameters, on faster kernels where there are some
         self.fast = lower(net, config.net.backend, device, self.dtype)
+        self.backend = running_backend(config.net.backend, device, self.dtype)
         self.progress, self.resumed, self.factor = Progress(), False, 1.0
         self.per_epoch = [self.feed.steps(epoch) for epoch in range(t.epochs)]
         *self.starts, self.steps = accumulate(self.per_epoch, initial=0)
@@ -162,6 +163,8 @@ class Run:
         resume: resume from the run's last checkpoint, or start if there is none. force: start anew and
         overwrite an earlier run. Stopped after a signal.
         """
+        if resume and force:
+            raise UsageError("{} and {} exclude each other".format(*self._options()))
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.due.signals)
             if isinstance(self.data.train_x, ImageStream):
@@ -178,7 +181,9 @@ class Run:
                 hint = "" if self.out is None else f"; resume with {self.option.format('resume')}"
                 raise Stopped(e.number, f" at step {self.at()} of {self.steps}{hint}") from None
             if self.out is not None and self.world.is_main:
+                facts["backend"] = self.backend
                 result.write(self.out, self.config, self.data, self.evaluator.result, facts, self.device)
+            Events(self)("after_result")
         return self.evaluator.result
 
     def _open(self, resume: bool, force: bool) -> bool:
@@ -194,12 +199,16 @@ class Run:
         elif main:
             if found and not force:
                 what = "a finished run" if result.RESULT in found else "a run that isn't finished"
-                one, other = map(self.option.format, ("resume", "force"))
+                one, other = self._options()
                 raise UsageError(f"{self.out}: has {what}; {one} resumes it, {other} overwrites it")
             for name in FILES:
                 (self.out / name).unlink(missing_ok=True)
             files.write_text(self.out / self.settings_file, dumps(self.config))
         return bool(resumes)
+
+    def _options(self) -> tuple[str, str]:
+        """How messages name them."""
+        return self.option.format("resume"), self.option.format("force")
 
     def at(self) -> int:
         """Steps taken so far."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from nets.common.errors import Problem, UsageError
+from nets.common.errors import UsageError, first_line
 from nets.layers.base import Layer
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ FACTS = {
     "images": "are the samples images, as bytes?",
     "classes": "are the targets classes?",
     "streamed": "are images decoded while the net trains?",
+    "loader": "does a DataLoader give the batches?",
+    "processes": "number of processes",
+    "autograd": "is autograd to train the net too?",
     "samples": "number of training samples",
     "batch": "number of samples in a step",
     "net": "the net",
@@ -133,6 +136,21 @@ RULES = (
         lambda c, batch, samples: c.train.optimizer == "adaptive" and batch < samples,
         "the adaptive optimizer needs all {samples} samples in every step",
     ),
+    Rule(
+        (*AUGMENT, "train.skip_fraction", "train.progressive_sizes", "data.validation"),
+        lambda c, used, loader: used and loader,
+        "not with a DataLoader",
+    ),
+    Rule(
+        "train.batch_size",
+        lambda c, batch, processes: batch < processes,
+        "{batch} samples are too few for {processes} processes",
+    ),
+    Rule(
+        "train.optimizer",
+        lambda c, autograd: autograd and c.train.optimizer == "adaptive",
+        "adaptive has no autograd form; only --forms manual can be timed",
+    ),
     # the config, the data and the net
     Rule(
         "net.layers",
@@ -203,6 +221,6 @@ def refusal(net: Layer, shape) -> str:
         with torch.device("meta"):
             stand_in = copy.deepcopy(net, {id(t): t.to("meta") for t in [*tensors, *attributes]})
             stand_in.forward(torch.empty(shape, dtype=dtype))
-    except (RuntimeError, ValueError, Problem) as e:
-        return str(e).splitlines()[0]
+    except Exception as e:  # a layer of one's own raises anything
+        return first_line(e)
     return ""

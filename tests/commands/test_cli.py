@@ -1,8 +1,10 @@
 """The command line's help: every command, every argument, every default."""
 
 import argparse
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -100,11 +102,12 @@ def test_a_config_is_found_by_name_from_any_folder(tmp_path):
     assert own == shell("summary", "two_weight") != shipped
 
 
-def test_commands_are_imported_only_when_they_run():
+def test_commands_and_torch_are_imported_only_when_a_command_runs():
     code = "import sys, nets.commands; nets.commands.main([]); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = done.stdout.splitlines()[-1].split()
-    assert {n for n in loaded if n.startswith("nets.commands.")} == {"nets.commands.cli"}
+    own = {n for n in loaded if n.startswith("nets.commands.")}
+    assert own == {"nets.commands.cli", "nets.commands.streams"} and "torch" not in loaded
 
 
 def test_main_takes_its_arguments_from_sys_argv(monkeypatch, capsys):
@@ -112,3 +115,73 @@ def test_main_takes_its_arguments_from_sys_argv(monkeypatch, capsys):
     main()
     assert capsys.readouterr().out.startswith("nets ")
     assert Path(load("train").__file__) == ROOT / "nets/commands/train.py"
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "seconds", [0.8, *(pytest.param(s, marks=pytest.mark.deep) for s in (0.3, 1.5, 2.5))]
+)
+def test_a_signal_during_imports_is_one_line(seconds, number, code):
+    """For each start of a command; a busy machine is still importing then."""
+    starts = [["train.py"], ["-m", "nets", "eval", "no run"], ["eval.py", "no run"]]
+    started = [
+        subprocess.Popen([sys.executable, *args], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for args in (starts if seconds > 1 else starts[:1])
+    ]
+    time.sleep(seconds)
+    for process in started:
+        process.send_signal(number)
+        error = process.communicate(timeout=60)[1]
+        if "no such run" not in error:  # it was quicker
+            name = {130: "interrupted", 143: "terminated"}[code]
+            assert (process.returncode, error) == (code, f"error: {name}\n")
+
+
+def test_options_and_other_arguments_come_in_any_order(tmp_path):
+    for order in (["x", "--json", "y.png"], ["--json", "x", "y.png", "--best"], ["x", "y.png", "--best"]):
+        args = load("eval").parser().parse_args(order)
+        assert (args.run, args.images) == ("x", ["y.png"])
+    args = load("gradcheck").parser().parse_args(["--batch", "2", "digits", "--seed", "3", "Conv2d"])
+    assert args.target == ["digits", "Conv2d"] and (args.batch, args.seed) == (2, 3)
+    assert load("train").parser().parse_args(["--force", "cifar10", "--seed", "3"]).config == "cifar10"
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (["survive", "--kills", "-1"], "--kills: must be at least 0, got -1"),
+        (["survive", "--seed", "9" * 30], "--seed: must be at most 9223372036854775807"),
+        (["train", "--seed", "9" * 30], "--seed: must be at most"),
+        (["lecture", "--seed", "-1"], "--seed: must be at least 0, got -1"),
+        (["summary", "--batch", "9" * 5000], "--batch: invalid whole number value"),
+        (["summary", "--batch", "9" * 30], "--batch: must be at most 2147483647"),
+        (["distributed-bench", "--mb", "nan"], "--mb: must be at least 1e-06, got nan"),
+        (["distributed-plan", "--rate", "0"], "--rate: must be at least 1, got 0.0"),
+        (["bench", "--json", "no/folder.json"], "--json: no/folder.json: no such folder"),
+        (["bench", "--plot", "tests"], "--plot: tests: is a folder"),
+        (["eval", "README.md"], "README.md: is a file; name the run's folder first: nets eval RUN IMAGE"),
+        (["watch", ""], "RUN: expected a path, got ''"),
+    ],
+)
+def test_a_value_out_of_range_is_named_in_one_short_line(args, words):
+    error = shell(*args, code=2)
+    assert words in error and len(error) < 500
+
+
+def test_a_home_folder_is_expanded_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parsed = load("train").parser().parse_args(["--out=~/runs", "--data-root=~/data"])
+    assert (parsed.out, parsed.data_root) == (f"{tmp_path}/runs", f"{tmp_path}/data")
+    parsed = load("eval").parser().parse_args(["~/run", "~/a.png"])
+    assert (parsed.run, parsed.images) == (f"{tmp_path}/run", [f"{tmp_path}/a.png"])
+    (tmp_path / "mine.toml").write_text((ROOT / "configs/two_weight.toml").read_text())
+    assert shell("summary", "~/mine.toml") == shell("summary", "two_weight")
+
+
+def test_every_path_argument_expands_the_home_folder():
+    """An argument whose metavar or help names a file or folder has a type of its own."""
+    for command in COMMANDS:
+        for action in load(command).parser()._actions:
+            if action.metavar in ("FILE", "DIR", "RUN", "IMAGE", "SRC", "DST"):
+                assert action.type is not None, f"{command} {action.dest}"
+                assert action.type("~/x") == f"{Path.home()}/x", f"{command} {action.dest}"

@@ -16,9 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from nets.common import tensorfile
-from tests.shell import QUICK, ROOT, shell
+from tests.shell import QUICK, ROOT, last_line, shell
 
-RUN_FILES = {"config.toml", "metrics.jsonl", "times.jsonl", "last.safetensors", "best.safetensors", "lock"}
+RUN_FILES = {"config.toml", "metrics.jsonl", "times.jsonl", "last.safetensors", "lock"}
 RUN_FILES |= {"result.json", "curves.png"}
 
 
@@ -26,17 +26,18 @@ def test_train_writes_a_run(digits):
     run, printed = digits
     assert {p.name for p in run.iterdir()} == RUN_FILES | {"top5.png"}
     assert re.fullmatch(
-        r"top-1 \d+\.\d%  top-5 \d+\.\d%  \(chance 10\.0%, 50\.0%\)  360 test images\n", printed
+        r"top-1 \d+\.\d%  top-5 \d+\.\d%  \(chance 10\.0%, 50\.0%\)  360 test images\n", last_line(printed)
     )
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in rows] == [1, 2] and rows[1]["loss"] < rows[0]["loss"]
     result = json.loads((run / "result.json").read_text())
-    assert f"top-1 {result['top1']:.1%}" in printed and result["top1"] == rows[-1]["top1"] > 0.5
+    assert f"top-1 {result['top1']:.1%}" in last_line(printed) and result["top1"] == rows[-1]["top1"] > 0.5
     assert result["chance"] == {"top1": 0.1, "top5": 0.5} and 0.9 < result["top5"] <= 1
     tensors = load_file(run / "last.safetensors")
     sizes = [t.numel() for k, t in tensors.items() if k.startswith("net.") and "running" not in k]
     assert result["parameters"] == sum(sizes)
     assert result["device"] == "cpu" and result["dtype"] == "float32" and result["seed"] == 0
+    assert result["backend"] == "reference"
     assert result["versions"]["torch"] == torch.__version__
     assert tomllib.loads((run / "config.toml").read_text())["train"]["epochs"] == 2
     for name in ("curves.png", "top5.png"):
@@ -57,7 +58,7 @@ def test_the_same_seed_gives_the_same_weights(digits, tmp_path):
 
 @pytest.mark.parametrize("name", ["two_weight", pytest.param("cross", marks=pytest.mark.deep)])
 def test_the_lectures_configs_learn(name, tmp_path):
-    printed = shell("train", ROOT / "configs" / f"{name}.toml", "--out", tmp_path)
+    printed = last_line(shell("train", ROOT / "configs" / f"{name}.toml", "--out", tmp_path))
     samples = {"two_weight": 2, "cross": 4}[name]
     assert re.fullmatch(rf"largest error 0\.0\d+  within 0\.1: {samples} of {samples} samples\n", printed)
     assert {p.name for p in (tmp_path / name).iterdir()} == RUN_FILES
@@ -73,7 +74,7 @@ def test_eval_every_2_tests_every_second_epoch_and_the_last(tmp_path):
 
 
 def test_a_dense_net_learns_with_the_performance_loss(tmp_path):
-    printed = shell("train", "configs/dense.toml", "--set", "train.epochs=5", "--out", tmp_path)
+    printed = last_line(shell("train", "configs/dense.toml", "--set", "train.epochs=5", "--out", tmp_path))
     assert float(re.search(r"top-1 (\d+\.\d)%", printed)[1]) > 50
     rows = [json.loads(s) for s in (tmp_path / "dense/metrics.jsonl").read_text().splitlines()]
     assert rows[0]["loss"] < rows[-1]["loss"] < 0
@@ -100,7 +101,9 @@ def test_cifar10_on_a_tree_with_three_classes(tree, tmp_path):
     assert layers[-2]["out_features"] == 10
     text = (ROOT / "configs/cifar10.toml").read_text().replace("out_features = 10", "out_features = 3")
     (tmp_path / "small.toml").write_text(text)
-    printed = shell("train", tmp_path / "small.toml", "--data-root", tree, "--out", tmp_path, *args)
+    printed = last_line(
+        shell("train", tmp_path / "small.toml", "--data-root", tree, "--out", tmp_path, *args)
+    )
     assert re.search(r"top-1 \d+\.\d%  top-3 100\.0%  \(chance 33\.3%, 100\.0%\)  12 test images", printed)
     result = json.loads((tmp_path / "small/result.json").read_text())
     assert result["dtype"] == "bfloat16" and result["top3"] == 1
@@ -118,7 +121,7 @@ def test_cifar100_on_a_tree_with_a_hundred_classes(tmp_path):
             pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / split / f"{k:02}" / "a.png")
     args = ["--set", "train.batch_size=50", "--set", "train.epochs=1", "--out", tmp_path]
-    printed = shell("train", "configs/cifar100.toml", "--data-root", tmp_path, *args)
+    printed = last_line(shell("train", "configs/cifar100.toml", "--data-root", tmp_path, *args))
     assert re.fullmatch(r"top-1 .*%  top-5 .*%  \(chance 1\.0%, 5\.0%\)  100 test images\n", printed)
     assert (tmp_path / "cifar100/top5.png").exists()
 

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from nets.common import errors
-from nets.common.errors import PeerError, describe, nearest
+from nets.common.errors import PeerError, describe, nearest, printable
 
 
 def test_exit_codes():
@@ -41,6 +41,18 @@ def test_an_error_is_described_with_its_place():
     line = fails.__code__.co_firstlineno + 1
     assert describe(e.value) == f"ValueError: no (test_errors.py, line {line})"
     assert describe(KeyError("a")) == "KeyError: 'a'"
+
+
+def test_an_error_whose_text_raises_is_described():
+    class Own(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    assert describe(Own()) == "Own: (its text can't be shown: RuntimeError)"
+
+
+def test_printable():
+    assert printable("a\n b\t\x1b[2Jé\udcff") == "a b \\x1b[2Jé\\udcff"
 
 
 def test_exit_code():

@@ -237,7 +237,7 @@ def test_every_unsupported_part_is_named_in_one_error():
     assert isinstance(error.value, UsageError) and isinstance(error.value, ValueError)
     for words in (
         "parts of Sequential: Conv2d with padding_mode='reflect' (0)",
-        *("Softplus (1, 2)", "BatchNorm2d with hooks (3)", "BatchNorm2d with momentum=None (3)"),
+        *("Softplus (1, 2)", "BatchNorm2d with forward hooks (3)", "BatchNorm2d with momentum=None (3)"),
         *(
             "track_running_stats=False (4)",
             "MaxPool2d with ceil_mode=True (5)",
@@ -245,7 +245,10 @@ def test_every_unsupported_part_is_named_in_one_error():
         ),
         *("divisor_override=3 (7)", "output_size=(None, 2) (8)", "Flatten with start_dim=0 (9)"),
         *("isn't the same on both sides (10)", "ELU (11.a)", "cat (11)"),
-        *("F.dropout (nn.Dropout, which knows the mode, is known) (11)", "ParametrizedLinear (13)"),
+        *(
+            "F.dropout (nn.Dropout, which knows the mode, is known) (11)",
+            "Linear with a parametrization of weight",
+        ),
         "AdaptiveAvgPool2d with a forward put into it (8)",
         "can't be traced: symbolically traced variables cannot be used as inputs to control flow (12)",
     ):

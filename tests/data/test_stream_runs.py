@@ -20,7 +20,7 @@ from nets.training import config, log
 from nets.training.hooks import Hook
 from nets.training.run import Run
 from tests.data.trees import make_tree
-from tests.shell import shell
+from tests.shell import last_line, shell
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -44,6 +44,7 @@ def test_a_streamed_run_is_bit_identical_to_one_in_memory(root, tmp_path):
     args = ["--data-root", root, "--out", tmp_path, "--device", "cpu", "--set", "data.num_workers=2", "--set"]
     here = shell("train", tmp_path / "net.toml", *args, "name=here")
     there = shell("train", tmp_path / "net.toml", *args, "name=there", "--set", "data.memory_limit_mb=0")
+    here, there = last_line(here), last_line(there)
     assert here == there == shell("eval", tmp_path / "there").split("\n\n")[-1]
     a, b = (load_file(tmp_path / name / "last.safetensors") for name in ("here", "there"))
     assert all(torch.equal(a[k], b[k]) for k in a)

@@ -3,6 +3,8 @@
 import torch
 
 from nets.gradcheck import compare
+from nets.kernels import lower
+from nets.layers.containers import Sequential
 
 DTYPES = [torch.float32, torch.bfloat16]
 WINOGRAD = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # what is multiplied is rounded too
@@ -21,3 +23,9 @@ def near(a, b, allowed):
 def off(a, b):
     """How far a is from b, all in all, relative."""
     return ((a.double() - b).norm() / b.norm()).item()
+
+
+def form_of(*layers, dtype=torch.float32):
+    """The one form that stands for these layers."""
+    (form,) = lower(Sequential(*layers), "native", "cpu", dtype)
+    return form

@@ -1,5 +1,6 @@
 """The kernels in C++ against float64, autograd, and the library's own operators."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -139,3 +140,21 @@ def test_nan_and_infinity_pass_through_activations_and_moments():
     assert torch.equal(relu.isnan(), F.relu(x).isnan())
     assert native.act_forward(x, nothing, one, nothing, "gelu").isnan()[0, 0, 0, 0]
     assert native.moments(x)[1].isnan()[:3].all()
+
+
+@pytest.mark.deep
+def test_numbers_after_the_first_2_to_the_31_are_read():
+    """A batch that needs no memory but for its last place: pages that were never written are all the same."""
+    c, side = 64, 5800
+    numbers = np.zeros(c * side * side, dtype=np.uint16)
+    assert numbers.size > 2**31
+    x = torch.from_numpy(numbers).view(torch.bfloat16).view(1, side, side, c).permute(0, 3, 1, 2)
+    x[0, :, -1, -1] = 1
+    mean, _ = native.moments(x)
+    near(mean, torch.full((c,), 1 / side**2), 1e-3)
+    weight = torch.zeros(1, c, 3, 3)
+    weight[0, :, 1, 1] = 1
+    y = native.conv(x, weight, None)
+    assert y[0, 0, -1, -1] == c and y.count_nonzero() == 1
+    dw = native.conv_weight_gradient(x, torch.ones(1, 1, side, side, dtype=torch.bfloat16))
+    assert (dw[0, :, 1:, 1:] == 1).all() and not dw[0, :, 0].any()

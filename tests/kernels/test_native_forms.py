@@ -21,17 +21,11 @@ from nets.losses import CrossEntropyLoss
 from nets.optim.sgd import SGD
 from nets.training.step import train_step
 from tests.helpers import tensors
-from tests.kernels.common import DTYPES, WINOGRAD, near, off, pictures
+from tests.kernels.common import DTYPES, WINOGRAD, form_of, near, off, pictures
 
 CPU = torch.device("cpu")
 ROUNDED = {torch.float32: 2e-6, torch.bfloat16: 5e-3}  # results rounded to the type
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no compiler here: {native.reason}")
-
-
-def form_of(*layers, dtype=torch.float32):
-    """The one form that stands for these layers."""
-    (form,) = lower(Sequential(*layers), "native", "cpu", dtype)
-    return form
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

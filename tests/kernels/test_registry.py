@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nets.kernels import BACKENDS, Form, forms, lower
+from nets.kernels import BACKENDS, Form, forms, lower, native, running_backend
 from nets.kernels.torch_forms import TorchBatchNorm2d, TorchConv2d, TorchGELU, TorchMaxPool2d
 from nets.layers.activations import GELU, ReLU, Tanh
 from nets.layers.containers import Residual, Sequential
@@ -124,3 +124,22 @@ def test_a_shared_tensor_stays_shared_in_a_lowered_net():
     _, same = fast.backward(fast.forward(x)[1], y)
     for name, g in grads.items():
         torch.testing.assert_close(same[name], g, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("why", ["compiler", "dtype"])
+def test_a_backend_whose_kernels_cannot_be_had_is_said_once(why, monkeypatch, capsys):
+    dtype = torch.float64 if why == "dtype" else FLOAT
+    monkeypatch.setenv("CXX", "/no/such/compiler")
+    native.library.cache_clear()
+    running_backend.cache_clear()
+    try:
+        for _ in range(2):
+            lower(small_net(), "native", "cpu", dtype)
+        assert running_backend("native", torch.device("cpu"), dtype) == "torch"
+        assert running_backend("reference", torch.device("cpu"), dtype) == "reference"
+    finally:
+        native.library.cache_clear()
+        running_backend.cache_clear()
+    (line,) = capsys.readouterr().err.splitlines()
+    reason = "they take float32 and bfloat16, not float64" if why == "dtype" else "/no/such/compiler"
+    assert line.startswith('note: backend "torch" runs') and reason in line

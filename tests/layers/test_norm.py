@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from nets.common.errors import BatchError
 from nets.kernels import lower
 from nets.layers.norm import BatchNorm2d
 
@@ -52,3 +53,11 @@ def test_statistics_of_given_moments_equal_those_of_forward(training):
     torch.testing.assert_close(torch.rsqrt(own_var + same.eps), rstd)
     for name, t in layer.buffers.items():
         torch.testing.assert_close(same.buffers[name], t)
+
+
+def test_a_batch_with_other_channels_is_refused_and_leaves_the_statistics_alone():
+    layer = BatchNorm2d(3)
+    layer.buffers["running_mean"].fill_(2)
+    with pytest.raises(BatchError, match="takes 3 channels, not 4"):
+        layer.forward(torch.randn(2, 4, 5, 5))
+    assert (layer.buffers["running_mean"] == 2).all()

@@ -36,6 +36,22 @@ class Take(Layer):
 
     def backward(self, saved, dy):
         return dy * self.table, {}
+
+
+class Mine(Exception):
+    def __str__(self):
+        raise KeyError
+
+
+class Raises(Layer):
+    def __init__(self, what: str = "", late: bool = False):
+        super().__init__()
+        self.what, self.late = what, late
+
+    def forward(self, x):
+        if not self.late or len(x) == 3:
+            raise {"mine": Mine, "empty": ValueError, "zero": ZeroDivisionError}[self.what]()
+        return x, None
 '''
 
 
@@ -136,3 +152,16 @@ def test_build_fills_in_sizes():
     assert shapes["0.body.0.weight"] == (4, 3, 3, 3) and shapes["3.weight"] == (7, 4 * 4 * 4)
     inner = net.children["0"].children["body"]
     assert net.recompute and inner.recompute
+
+
+@pytest.mark.parametrize(
+    "what, words", [("mine", "Mine: (its text"), ("empty", "ValueError"), ("zero", "Zero")]
+)
+def test_whatever_ones_own_layer_raises_is_one_line(what, words):
+    spec = {"type": "own_layers_for_build:Raises", "what": what}
+    with pytest.raises(UsageError) as e:
+        build([spec], (4,))
+    assert str(e.value).startswith("net.layers[0]: own_layers_for_build:Raises on an input of 4: ")
+    assert words in str(e.value) and "own_layers_for_build.py, line " in str(e.value)
+    net, _ = build([spec | {"late": True}], (4,))
+    assert refusal(net, (2, 4)) == "" and refusal(net, (3, 4))

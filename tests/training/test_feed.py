@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 
 from nets.common.errors import UsageError
 from nets.data import sampler
-from nets.distributed.together import check_batch
+from nets.training import config, validate
 from nets.training.feed import rank_part
 from nets.training.world import World
+
+DIGITS = config.load("digits")
 
 
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 20))
@@ -20,9 +22,9 @@ def test_shares_are_complete_disjoint_and_even(n, size, batch):
     assert max(counts) - min(counts) <= 1
     if batch < size:
         with pytest.raises(UsageError, match="train.batch_size"):
-            check_batch(batch, worlds[0])
+            validate.check(DIGITS, batch=batch, processes=size)
         return
-    check_batch(batch, worlds[0])
+    validate.check(DIGITS, batch=batch, processes=size)
     flip = torch.arange(n) % 3 == 0
     plan = sampler.EpochPlan(torch.randperm(n), flip=flip)
     parts = [rank_part(plan, batch, w) for w in worlds]

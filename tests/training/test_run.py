@@ -80,7 +80,7 @@ def test_without_figures_a_run_has_all_other_files(tmp_path):
     conf = config.load("digits", ["train.epochs=1", "train.batch_size=256"])
     Run.from_config(conf, CPU, tmp_path).train()
     files = {"config.toml", "lock", "metrics.jsonl", "times.jsonl", "result.json"}
-    files |= {"last.safetensors", "best.safetensors"}
+    files |= {"last.safetensors"}
     assert {path.name for path in tmp_path.iterdir()} == files
 
 
@@ -105,3 +105,9 @@ def test_resuming_a_finished_run_returns_its_result(tmp_path):
     before = survive.state(tmp_path)
     assert run_of(conf, tmp_path).train(resume=True) == first
     assert not survive.differences(before, survive.state(tmp_path))
+
+
+def test_resume_and_force_exclude_each_other(tmp_path):
+    with pytest.raises(UsageError, match="^--resume and --force exclude each other$"):
+        run_of(make("", ["train.epochs=1"]), tmp_path / "run").train(resume=True, force=True)
+    assert not (tmp_path / "run").exists()

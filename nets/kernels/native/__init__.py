@@ -1,6 +1,9 @@
 """This project's kernels as operators of torch: in C++ for a CPU, in Triton for a GPU.
 
+    declare.py     kernels as operators
+    check.py       what an operator's tensors must be
     cpp.py         compiles the C++ sources at first use
+    cache.py       keeps the compiled library, and checks it before it is loaded
     common.h       vectors of 16 numbers, bfloat16
     amx.h          the matrix unit of some processors
     winograd.h     a 3 x 3 convolution of 2 x 2 places with 16 multiplications, and its derivatives
@@ -9,7 +12,8 @@
     gpu.py         a norm and its activation on a GPU, and a pool
 
 The formulas are those of the layers. `available` is False if there is no compiler, and for devices and
-dtypes without kernels. Layers then have the forms of backend "torch", or their own formulas.
+dtypes without kernels; `why_not` says which. Layers then have the forms of backend "torch", or their own
+formulas.
 """
 
 import ctypes
@@ -21,18 +25,29 @@ import torch
 from torch import Tensor
 
 from nets.kernels.native.cpp import library, reason
+from nets.kernels.native.declare import DTYPES, declare, implement, operator
 
 # dtypes of the kernels on a CPU, with the suffix of the functions' names
 TYPES = {torch.float32: "f32", torch.bfloat16: "bf16"}
-GPU_TYPES = (*TYPES, torch.float16)
 ACTS = ("none", "relu", "gelu")
 
 
 def available(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether there are kernels for this device and dtype. The first call compiles them."""
     if device.type == "cuda":
-        return dtype in GPU_TYPES and _has_triton()
+        return dtype in DTYPES["CUDA"] and _has_triton()
     return has_convolutions(device, dtype)
+
+
+def why_not(device: torch.device, dtype: torch.dtype) -> str:
+    """Why there are no kernels for this device and dtype; "" if there are."""
+    if available(device, dtype):
+        return ""
+    known = DTYPES.get(device.type.upper(), ())
+    if dtype not in known:
+        names = " and ".join(str(t).removeprefix("torch.") for t in known)
+        return f"on {device.type} they take {names or 'nothing'}, not {str(dtype).removeprefix('torch.')}"
+    return reason[-1] if reason else "no compiler for Triton, or a GPU without bfloat16"
 
 
 def has_convolutions(device: torch.device, dtype: torch.dtype) -> bool:
@@ -61,7 +76,7 @@ def _has_triton() -> bool:
         reason.append(str(e))
         return False
     for name in ("moments", "act_forward", "bias_act_backward", "norm_act_backward", "pool", "unpool"):
-        _operators.impl(name, getattr(gpu, name), "CUDA")
+        implement(name, getattr(gpu, name), "CUDA")
     return True
 
 
@@ -82,31 +97,15 @@ def _like(x: Tensor, shape=None, dtype=None) -> Tensor:
 
 
 def _call(name: str, x: Tensor, *args):
-    """Call the C function `name` for x's dtype. Tensors are passed as pointers to their data."""
+    """Call the C function `name` for x's dtype. Tensors are passed as pointers to their data.
+
+    RuntimeError, as torch's allocator raises it, if the function can't allocate memory.
+    """
     function = getattr(library(), f"{name}_{TYPES[x.dtype]}")
-    function(*(ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in args))
-
-
-_operators = torch.library.Library("handwritten", "DEF")
-
-
-def _declare(signature: str, fake):
-    """Define an operator, which torch.compile calls as it is. fake returns results without values."""
-    name = signature.partition("(")[0]
-    _operators.define(signature, tags=[torch.Tag.needs_exact_strides])
-    torch.library.register_fake(f"handwritten::{name}", fake, lib=_operators)
-    return getattr(torch.ops.handwritten, name)
-
-
-def _operator(signature: str, fake):
-    """Decorator: define an operator that runs the decorated function on a CPU."""
-
-    def register(function):
-        operator = _declare(signature, fake)
-        _operators.impl(signature.partition("(")[0], function, "CPU")
-        return operator
-
-    return register
+    missing = function(*(ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in args))
+    if missing:
+        size = f": you tried to allocate {missing} bytes" if missing > 0 else ""
+        raise RuntimeError(f"{name}: can't allocate memory{size}")
 
 
 def _sizes(x: Tensor, o: int, hw=None):
@@ -128,9 +127,10 @@ def _transposed(w: Tensor):
     return w, w.new_zeros(w.shape[1]), (channels, filters)
 
 
-@_operator(
+@operator(
     "conv(Tensor x, Tensor w, Tensor? bias) -> Tensor",
     lambda x, w, bias: _like(x, (x.shape[0], w.shape[0], *x.shape[2:])),
+    "x: images N C H W, w: float O C 3 3, bias: float O",
 )
 def conv(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
     """A 3 × 3 convolution, stride 1, padding 1: x (N, C, H, W), w (O, C, 3, 3), bias (O) or None."""
@@ -140,9 +140,10 @@ def conv(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
     return y
 
 
-@_operator(
+@operator(
     "conv_input_gradient(Tensor dy, Tensor w) -> Tensor",
     lambda dy, w: _like(dy, (dy.shape[0], w.shape[1], *dy.shape[2:])),
+    "dy: images N O H W, w: float O C 3 3",
 )
 def conv_input_gradient(dy: Tensor, w: Tensor) -> Tensor:
     """dx (N, C, H, W) of the convolution: dy (N, O, H, W) convolved with w, rotated by 180 degrees."""
@@ -156,7 +157,11 @@ def _empty_dw(x, dy):
     return x.new_empty((dy.shape[1], 3, 3, x.shape[1]), dtype=torch.float32).permute(0, 3, 1, 2)
 
 
-@_operator("conv_weight_gradient(Tensor x, Tensor dy) -> Tensor", _empty_dw)
+@operator(
+    "conv_weight_gradient(Tensor x, Tensor dy) -> Tensor",
+    _empty_dw,
+    "x: images N C H W, dy: images N O H W",
+)
 def conv_weight_gradient(x: Tensor, dy: Tensor) -> Tensor:
     """dw (O, C, 3, 3) of the convolution, float32."""
     dw, a, b = _empty_dw(x, dy), channel_rows(x), channel_rows(dy)
@@ -169,7 +174,11 @@ def _empty_pool(x: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, Tens
     return _like(x, shape), _like(x, shape, torch.uint8)
 
 
-@_operator("conv_pool(Tensor x, Tensor w, Tensor? bias) -> (Tensor, Tensor)", _empty_pool)
+@operator(
+    "conv_pool(Tensor x, Tensor w, Tensor? bias) -> (Tensor, Tensor)",
+    _empty_pool,
+    "x: images N C H W, w: float O C 3 3, bias: float O",
+)
 def conv_pool(x: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """A convolution and a 2 × 2 max pool: (y, winner), both (N, O, H // 2, W // 2).
 
@@ -181,9 +190,11 @@ def conv_pool(x: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor
     return y, winner
 
 
-@_operator(
+@operator(
     "conv_pool_input_gradient(Tensor dy, Tensor winner, Tensor w, SymInt height, SymInt width) -> Tensor",
     lambda dy, winner, w, height, width: _like(dy, (dy.shape[0], w.shape[1], height, width)),
+    # the sizes come last, and half of them are the sizes of dy
+    "dy: images N O H/2 W/2, winner: uint8 N O H/2 W/2, w: float O C 3 3, height: H, width: W",
 )
 def conv_pool_input_gradient(dy: Tensor, winner: Tensor, w: Tensor, height: int, width: int) -> Tensor:
     """dx of convolution and pool, (N, C, height, width)."""
@@ -193,9 +204,10 @@ def conv_pool_input_gradient(dy: Tensor, winner: Tensor, w: Tensor, height: int,
     return dx
 
 
-@_operator(
+@operator(
     "conv_pool_weight_gradient(Tensor x, Tensor dy, Tensor winner) -> Tensor",
     lambda x, dy, winner: _empty_dw(x, dy),
+    "x: images N C H W, dy: images N O H/2 W/2, winner: uint8 N O H/2 W/2",
 )
 def conv_pool_weight_gradient(x: Tensor, dy: Tensor, winner: Tensor) -> Tensor:
     """dw of convolution and pool, (O, C, 3, 3), float32."""
@@ -204,7 +216,12 @@ def conv_pool_weight_gradient(x: Tensor, dy: Tensor, winner: Tensor) -> Tensor:
     return dw
 
 
-@_operator("moments(Tensor x) -> (Tensor, Tensor)", lambda x: _empty_moments(x))
+@operator(
+    "moments(Tensor x) -> (Tensor, Tensor)",
+    lambda x: _empty_moments(x),
+    "x: images N C H W",
+    empty=False,
+)
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Each channel's mean and (biased) variance, float32 (C)."""
     mean, var = _empty_moments(x)
@@ -218,9 +235,10 @@ def _empty_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, var
 
 
-@_operator(
+@operator(
     "act_forward(Tensor x, Tensor mean, Tensor scale, Tensor bias, str act) -> Tensor",
     lambda x, mean, scale, bias, act: _like(x),
+    "x: images N C H W, mean: float32 C, scale: float32 C, bias: float32 C",
 )
 def act_forward(x: Tensor, mean: Tensor, scale: Tensor, bias: Tensor, act: str) -> Tensor:
     """f((x − mean)·scale + bias) with mean, scale and bias float32 (C). act: the name of f, one of ACTS."""
@@ -229,12 +247,13 @@ def act_forward(x: Tensor, mean: Tensor, scale: Tensor, bias: Tensor, act: str) 
     return y
 
 
-@_operator(
+@operator(
     "bias_act_backward(Tensor x, Tensor dy, Tensor bias, str act, bool input_grad) -> (Tensor, Tensor)",
     lambda x, dy, bias, act, input_grad: (
         _like(x) if input_grad else x.new_empty(0),
         bias.new_empty(bias.shape),
     ),
+    "x: images N C H W, dy: images N C H W, bias: float32 C",
 )
 def bias_act_backward(x: Tensor, dy: Tensor, bias: Tensor, act: str, input_grad: bool):
     """The backward of f(x + bias): (dx, dbias). Without input_grad, dx isn't computed, and is empty."""
@@ -247,10 +266,12 @@ def bias_act_backward(x: Tensor, dy: Tensor, bias: Tensor, act: str, input_grad:
     return dx, sums[0].clone()
 
 
-@_operator(
+@operator(
     "norm_act_backward(Tensor x, Tensor dy, Tensor mean, Tensor rstd, Tensor scale, Tensor bias, str act,"
     " bool training) -> (Tensor, Tensor)",
     lambda x, dy, mean, rstd, scale, bias, act, training: (_like(x), mean.new_empty((2, len(mean)))),
+    "x: images N C H W, dy: images N C H W,"
+    " mean: float32 C, rstd: float32 C, scale: float32 C, bias: float32 C",
 )
 def norm_act_backward(x, dy, mean, rstd, scale, bias, act: str, training: bool):
     """The backward of f((x − mean)·scale + bias) with scale = γ·rstd.
@@ -266,13 +287,15 @@ def norm_act_backward(x, dy, mean, rstd, scale, bias, act: str, training: bool):
 
 
 # Only on a GPU. On a CPU, conv_pool computes a pool together with the convolution before it.
-pool = _declare(
+pool = declare(
     "pool(Tensor x) -> (Tensor, Tensor)",
     lambda x: tuple(
         _like(x, (*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2), t) for t in (x.dtype, torch.uint8)
     ),
+    "x: images N C H W",
 )
-unpool = _declare(
+unpool = declare(
     "unpool(Tensor dy, Tensor winner, SymInt height, SymInt width) -> Tensor",
     lambda dy, winner, height, width: _like(dy, (*dy.shape[:2], height, width)),
+    "dy: images N C H/2 W/2, winner: uint8 N C H/2 W/2, height: H, width: W",
 )

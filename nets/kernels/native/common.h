@@ -2,10 +2,12 @@
 // A bfloat16 is the upper half of a float32.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -157,6 +159,23 @@ static inline vec dot(vec acc, uint32_t a, ivec b) {
 #endif
 }
 
+// Memory that couldn't be allocated. It is thrown outside of parallel regions only, which it can't leave.
+struct NoMemory {
+    size_t bytes;
+};
+
+// What a function of the library returns: 0, the bytes that couldn't be allocated, or -1 if they aren't known.
+template <class F> static inline long bytes_missing(F work) {
+    try {
+        work();
+        return 0;
+    } catch (const NoMemory& missing) {
+        return missing.bytes;
+    } catch (const std::bad_alloc&) {
+        return -1;
+    }
+}
+
 // Memory that is kept between calls, in huge pages if the system has them: these are contiguous in physical
 // memory, so that the data is distributed evenly over a cache.
 struct Room {
@@ -168,11 +187,21 @@ struct Room {
             std::free(memory);
             memory = std::aligned_alloc(page, wanted);
             size = memory ? wanted : 0;
+            if (!memory) throw NoMemory{wanted};
 #ifdef __linux__
-            if (memory) madvise(memory, wanted, MADV_HUGEPAGE);
+            madvise(memory, wanted, MADV_HUGEPAGE);
 #endif
         }
         return static_cast<T*>(memory);
+    }
+    // For a thread of a parallel region: if there is no memory, `missing` is set.
+    template <class T> T* of(size_t count, std::atomic<size_t>& missing) {
+        try {
+            return of<T>(count);
+        } catch (const NoMemory& e) {
+            missing = e.bytes;
+            return nullptr;
+        }
     }
     ~Room() { std::free(memory); }
 };

@@ -75,15 +75,18 @@ void convolve(const T* x, const uint8_t* x_winner, const float* w, const float* 
     filters<T>(w, u, C, K, O, of_o, of_c, turned);
     const std::vector<T> zeros(C);
     const std::vector<uint8_t> none(C);
+    std::atomic<size_t> missing{0};
 #pragma omp parallel
     {
         static thread_local Room room;
-        Word<T>* d = room.of<Word<T>>(XI * (d_apart + m_apart));  // [xi][tile][word of channels]
-        float* m = (float*)(d + XI * d_apart);                    // [xi][tile][OB]
-        std::vector<T> nowhere(O);
+        Word<T>* d = room.of<Word<T>>(XI * (d_apart + m_apart) + O, missing);  // [xi][tile][word of channels]
+        float* m = (float*)(d + XI * d_apart);                                 // [xi][tile][OB]
+        T* nowhere = (T*)(m + XI * m_apart);                                   // [O]
         const Unit unit(amx);
+#pragma omp barrier
+        const long count = missing ? 0 : tiles.count;
 #pragma omp for schedule(static)
-        for (long first = 0; first < tiles.count; first += tall) {
+        for (long first = 0; first < count; first += tall) {
             const int n = std::min(tall, tiles.count - first);
             for (int t = 0; t < n; t++) {
                 const T* from[4][4];
@@ -112,7 +115,7 @@ void convolve(const T* x, const uint8_t* x_winner, const float* w, const float* 
                     }
                 for (int t = 0; t < n; t++) {
                     T* to[2][2];
-                    if (!POOLED) tiles.places<2, 0>(y, O, nowhere.data(), first + t, to);
+                    if (!POOLED) tiles.places<2, 0>(y, O, nowhere, first + t, to);
                     for (int l = o; l < std::min(O, o + OB); l += LANES) {
                         vec out[2][2], b = load(bias + l, O - l);
                         result(m + t * OB + l % OB, m_apart, out);
@@ -127,6 +130,7 @@ void convolve(const T* x, const uint8_t* x_winner, const float* w, const float* 
             }
         }
     }
+    if (missing) throw NoMemory{missing};
 }
 
 // dw (O, 3, 3, C) of x (N, H, W, C) and dy (N, H, W, O).
@@ -142,16 +146,19 @@ void weight_gradient(const T* x, const T* dy, const uint8_t* winner, float* dw, 
     const long size = (long)XI * os * cs;
     const std::vector<T> zeros(std::max(cs, os));
     std::vector<float*> sums(std::max(1l, std::min<long>(omp_get_max_threads(), blocks)));
+    std::atomic<size_t> missing{0};
 #pragma omp parallel num_threads(sums.size())
     {
         static thread_local Room room;
-        float* sum = room.of<float>(size + XI * (d_apart + z_apart));  // [xi][panel of o][c][OB]
-        Word<T>*d = (Word<T>*)(sum + size), *z = d + XI * d_apart;     // [xi][panel][step][LANES or OB]
+        float* sum = room.of<float>(size + XI * (d_apart + z_apart), missing);  // [xi][panel of o][c][OB]
+        Word<T>*d = (Word<T>*)(sum + size), *z = d + XI * d_apart;              // [xi][panel][step][LANES or OB]
         sums[omp_get_thread_num()] = sum;
-        std::memset(sum, 0, size * sizeof(float));
+        if (sum) std::memset(sum, 0, size * sizeof(float));
         const Unit unit(amx);
+#pragma omp barrier
+        const long count = missing ? 0 : tiles.count, numbers = missing ? 0 : size, filters = missing ? 0 : os;
 #pragma omp for schedule(static)
-        for (long first = 0; first < tiles.count; first += tall) {
+        for (long first = 0; first < count; first += tall) {
             const long last = std::min(tiles.count, first + tall);
             const int steps = rounded(rounded(last - first, P) / P, amx ? LANES : 1);
             for (int k = 0; k < steps; k++) {
@@ -203,43 +210,54 @@ void weight_gradient(const T* x, const T* dy, const uint8_t* winner, float* dw, 
         }
         const int threads = omp_get_num_threads();
 #pragma omp for schedule(static)
-        for (long k = 0; k < size; k += LANES)
+        for (long k = 0; k < numbers; k += LANES)
             for (int t = 1; t < threads; t++) store(sums[0] + k, load(sums[0] + k) + load(sums[t] + k));
 #pragma omp for schedule(static)
-        for (int o = 0; o < os; o += LANES)
+        for (long o = 0; o < filters; o += LANES)
             for (int c = 0; c < C; c++) {
                 vec m[4][4], dg[3][3];
                 for (int e = 0; e < XI; e++)
                     m[e / 4][e % 4] = load(sums[0] + ((long)e * os + o / OB * OB) * cs + c * OB + o % OB);
                 filter_back(m, dg);
                 for (int l = 0; l < LANES && o + l < O; l++)
-                    for (int e = 0; e < 9; e++) dw[((o + l) * 9l + e) * C + c] = dg[e / 3][e % 3][l];
+                    for (int e = 0; e < 9; e++) dw[((o + l) * 9 + e) * C + c] = dg[e / 3][e % 3][l];
             }
     }
+    if (missing) throw NoMemory{missing};
 }
 
 }  // namespace
 
-#define EXPORT(T, suffix)                                                                                   \
-    void convolve_##suffix(const T* x, const float* w, const float* bias, T* y, int n, int h, int width,    \
-                           int c, int o, long of_o, long of_c, int turned) {                                \
-        convolve<T, false, false>(x, nullptr, w, bias, y, nullptr, n, h, width, c, o, of_o, of_c, turned);  \
-    }                                                                                                       \
-    void convolve_pool_##suffix(const T* x, const float* w, const float* bias, T* y, uint8_t* winner,       \
-                                int n, int h, int width, int c, int o, long of_o, long of_c) {              \
-        convolve<T, true, false>(x, nullptr, w, bias, y, winner, n, h, width, c, o, of_o, of_c, false);     \
-    }                                                                                                       \
-    void unpool_convolve_##suffix(const T* x, const uint8_t* winner, const float* w, const float* bias,     \
-                                  T* y, int n, int h, int width, int c, int o, long of_o, long of_c) {      \
-        convolve<T, false, true>(x, winner, w, bias, y, nullptr, n, h, width, c, o, of_o, of_c, true);      \
-    }                                                                                                       \
-    void weight_gradient_##suffix(const T* x, const T* dy, float* dw, int n, int h, int width, int c,       \
-                                  int o) {                                                                  \
-        weight_gradient<T, false>(x, dy, nullptr, dw, n, h, width, c, o);                                   \
-    }                                                                                                       \
-    void unpool_weight_gradient_##suffix(const T* x, const T* dy, const uint8_t* winner, float* dw, int n,  \
-                                         int h, int width, int c, int o) {                                  \
-        weight_gradient<T, true>(x, dy, winner, dw, n, h, width, c, o);                                     \
+#define EXPORT(T, suffix)                                                                                       \
+    long convolve_##suffix(const T* x, const float* w, const float* bias, T* y, int n, int h, int width,        \
+                           int c, int o, long of_o, long of_c, int turned) {                                    \
+        return bytes_missing([&] {                                                                              \
+            convolve<T, false, false>(x, nullptr, w, bias, y, nullptr, n, h, width, c, o, of_o, of_c, turned);  \
+        });                                                                                                     \
+    }                                                                                                           \
+    long convolve_pool_##suffix(const T* x, const float* w, const float* bias, T* y, uint8_t* winner,           \
+                                int n, int h, int width, int c, int o, long of_o, long of_c) {                  \
+        return bytes_missing([&] {                                                                              \
+            convolve<T, true, false>(x, nullptr, w, bias, y, winner, n, h, width, c, o, of_o, of_c, false);     \
+        });                                                                                                     \
+    }                                                                                                           \
+    long unpool_convolve_##suffix(const T* x, const uint8_t* winner, const float* w, const float* bias,         \
+                                  T* y, int n, int h, int width, int c, int o, long of_o, long of_c) {          \
+        return bytes_missing([&] {                                                                              \
+            convolve<T, false, true>(x, winner, w, bias, y, nullptr, n, h, width, c, o, of_o, of_c, true);      \
+        });                                                                                                     \
+    }                                                                                                           \
+    long weight_gradient_##suffix(const T* x, const T* dy, float* dw, int n, int h, int width, int c,           \
+                                  int o) {                                                                      \
+        return bytes_missing([&] {                                                                              \
+            weight_gradient<T, false>(x, dy, nullptr, dw, n, h, width, c, o);                                   \
+        });                                                                                                     \
+    }                                                                                                           \
+    long unpool_weight_gradient_##suffix(const T* x, const T* dy, const uint8_t* winner, float* dw, int n,      \
+                                         int h, int width, int c, int o) {                                      \
+        return bytes_missing([&] {                                                                              \
+            weight_gradient<T, true>(x, dy, winner, dw, n, h, width, c, o);                                     \
+        });                                                                                                     \
     }
 
 extern "C" {

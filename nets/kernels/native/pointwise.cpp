@@ -242,22 +242,24 @@ void norm_act_backward(const T* x, const T* dy, T* dx, long rows, int C, const f
 
 }  // namespace
 
-#define EXPORT(T, suffix)                                                                                  \
-    void act_forward_##suffix(const T* x, T* y, long rows, int c, const float* mean, const float* scale,   \
-                              const float* bias, int act) {                                                \
-        forward_of<T>(act)(x, y, rows, c, mean, scale, bias);                                              \
-    }                                                                                                      \
-    void act_backward_##suffix(const T* x, const T* dy, T* g, long rows, int c, const float* mean,         \
-                               const float* scale, const float* bias, float* sums, int act) {              \
-        backward_of<T>(act)(x, dy, g, rows, c, mean, scale, bias, sums);                                   \
-    }                                                                                                      \
-    void norm_act_backward_##suffix(const T* x, const T* dy, T* dx, long rows, int c, const float* mean,   \
-                                    const float* rstd, const float* scale, const float* bias, float* sums, \
-                                    int act, int training) {                                               \
-        norm_act_backward(x, dy, dx, rows, c, mean, rstd, scale, bias, sums, act, training);               \
-    }                                                                                                      \
-    void moments_##suffix(const T* x, long rows, int c, float* mean, float* var) {                         \
-        moments(x, rows, c, mean, var);                                                                    \
+#define EXPORT(T, suffix)                                                                                       \
+    long act_forward_##suffix(const T* x, T* y, long rows, int c, const float* mean, const float* scale,        \
+                              const float* bias, int act) {                                                     \
+        return bytes_missing([&] { forward_of<T>(act)(x, y, rows, c, mean, scale, bias); });                    \
+    }                                                                                                           \
+    long act_backward_##suffix(const T* x, const T* dy, T* g, long rows, int c, const float* mean,              \
+                               const float* scale, const float* bias, float* sums, int act) {                   \
+        return bytes_missing([&] { backward_of<T>(act)(x, dy, g, rows, c, mean, scale, bias, sums); });         \
+    }                                                                                                           \
+    long norm_act_backward_##suffix(const T* x, const T* dy, T* dx, long rows, int c, const float* mean,        \
+                                    const float* rstd, const float* scale, const float* bias, float* sums,      \
+                                    int act, int training) {                                                    \
+        return bytes_missing([&] {                                                                              \
+            norm_act_backward(x, dy, dx, rows, c, mean, rstd, scale, bias, sums, act, training);                \
+        });                                                                                                     \
+    }                                                                                                           \
+    long moments_##suffix(const T* x, long rows, int c, float* mean, float* var) {                              \
+        return bytes_missing([&] { moments(x, rows, c, mean, var); });                                          \
     }
 
 extern "C" {

@@ -22,6 +22,7 @@ EVENTS = (
     "after_epoch",
     "after_run",
     "close",
+    "after_result",
 )
 
 
@@ -56,6 +57,9 @@ class Hook:
 
     def close(self, run: Run):
         """The run ends, however it ends."""
+
+    def after_result(self, run: Run):
+        """result.json is written: nothing that fails here costs the result."""
 
     def times(self, run: Run) -> dict[str, float]:
         """What a line of times.jsonl gets."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class CheckpointHook(Hook):
     """Writes checkpoints: at the start and the end, after the best epoch, and whenever one is due.
 
-    A run without a folder writes none.
+    The validation split selects the best epoch. A run without a folder writes none.
     """
 
     def __init__(self):
@@ -40,10 +40,14 @@ class CheckpointHook(Hook):
             self.save(run, better)
 
     def save(self, run: Run, best: bool = False):
-        """Write the last checkpoint, which may also be the best. All processes must call it."""
+        """Write the last checkpoint, which may also be the best. All processes must call it.
+
+        The best comes first. The last one knows the best score, so a run that was killed between the two
+        and resumed from an already written last one would never write the best.
+        """
         if run.out is not None:
             with run.clock.paused():
-                checkpoint.save(run, run.out / LAST)
+                checkpoint.save(run, run.out / (BEST if best else LAST))
                 if best and run.world.is_main:
-                    files.link(run.out / LAST, run.out / BEST)
+                    files.link(run.out / BEST, run.out / LAST)
         self.saved_at = time.perf_counter()

@@ -11,7 +11,7 @@ from torch import Tensor
 from nets.training.config import Eval
 from nets.training.evaluate import outputs
 from nets.training.hooks.base import Hook
-from nets.training.metrics import metrics
+from nets.training.metrics import Metrics, OutputMetrics, metrics
 
 if TYPE_CHECKING:
     from nets.training.run import Run
@@ -20,47 +20,70 @@ if TYPE_CHECKING:
 class Evaluate(Hook):
     """Tests the net every train.eval_every epochs and at the end.
 
-    best    the best score so far, None before the first
-    better  is the last test's the best?
-    result  the last test's metrics, None without a test set
-    z       its outputs
+    With a validation split these tests are on it and select the best checkpoint; the test set is used once,
+    after the last epoch. Without one they are on the test set, and select nothing.
+
+    best        the best score on the validation split so far, None before the first
+    best_epoch  the number of epochs that gave it
+    better      is the last test's the best?
+    result      the last test's metrics on the test set, None without one
+    validation  the last test's metrics on the validation split
+    z           the outputs for the test set
     """
 
     name = "evaluate"
 
     def __init__(self):
         self.best: float | None = None
-        self.better, self.result = False, None
+        self.best_epoch, self.better = 0, False
+        self.result: Metrics | OutputMetrics | None = None
+        self.validation: Metrics | OutputMetrics | None = None
         self.z: Tensor | None = None
 
     def test(self, run: Run, settings: Eval = Eval()):
         """The metrics on the test set."""
-        d, wide = run.data, run.config.train.channels_last
+        self.z = self.outputs(run, run.data.test_x, settings)
+        assert run.data.test_y is not None
+        return metrics(self.z, run.data.test_y)
+
+    def validate(self, run: Run):
+        """The metrics on the validation split."""
+        assert run.data.val_y is not None
+        return metrics(self.outputs(run, run.data.val_x), run.data.val_y)
+
+    def outputs(self, run: Run, x, settings: Eval = Eval()) -> Tensor:
+        """The net's outputs for samples x."""
         # one of several processes must not stop alone: they stop after a step
         check = run.due.signals.check if run.world.size == 1 else lambda: None
         how = {"settings": settings, "before_batch": check, "world": run.world}
         with run.clock.paused():
-            assert d.test_x is not None and d.test_y is not None
-            self.z = outputs(run.fast, d.test_x, d, run.dtype, wide, **how)
-            return metrics(self.z, d.test_y)
+            return outputs(run.fast, x, run.data, run.dtype, run.config.train.channels_last, **how)
 
     def close_epoch(self, run, facts):
-        last, self.better = run.progress.epoch + 1 == run.config.train.epochs, False
+        done = run.progress.epoch + 1
+        last, self.better = done == run.config.train.epochs, False
         if last and hasattr(run.optimizer, "restore_best"):
             run.optimizer.restore_best()  # undo the last step, whose performance isn't known
-        if run.data.test_x is not None and (
-            last or (run.progress.epoch + 1) % run.config.train.eval_every == 0
-        ):
+        if not last and done % run.config.train.eval_every:
+            return
+        if run.data.val_x is not None:
+            self.validation = self.validate(run)
+            facts |= {f"val_{name}": value for name, value in self.validation.scores().items()}
+            score = self.validation.score()
+            self.better = math.isfinite(score) and (self.best is None or score > self.best)
+            if self.better:
+                self.best, self.best_epoch = score, done
+        elif run.data.test_x is not None:
             self.result = self.test(run)
             facts |= self.result.scores()
-            score = self.result.score()
-            self.better = math.isfinite(score) and (self.best is None or score > self.best)
-            self.best = score if self.better else self.best
 
     def after_run(self, run, facts):
+        if run.data.val_x is not None:
+            found = self.validation or self.validate(run)  # resumed after its last step
+            facts["validation"] = found.scores() | {"count": found.count, "best_epoch": self.best_epoch}
         if run.data.test_x is None:
             return
-        self.result = self.result or self.test(run)  # resumed after its last step
+        self.result = self.result or self.test(run)
         if run.config.eval.tta != "none":
             facts["one_view"] = self.result.scores()
             begin = time.perf_counter()
@@ -68,10 +91,12 @@ class Evaluate(Hook):
             facts["eval_seconds"] = round(time.perf_counter() - begin, 3)
 
     def state(self):
-        return {"best": self.best}
+        return {"best": self.best, "best_epoch": self.best_epoch}
 
     def load(self, state):
-        best = state["best"]
+        best, epoch = state["best"], state["best_epoch"]
         if best is not None and (type(best) not in (int, float) or not abs(best) < 1e300):
             raise ValueError(f"{best!r} can't be a score")
-        self.best = best
+        if type(epoch) is not int:
+            raise ValueError(f"{epoch!r} can't be a number of epochs")
+        self.best, self.best_epoch = best, epoch

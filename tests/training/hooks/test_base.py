@@ -45,7 +45,7 @@ def test_events_come_in_order():
         ("before_epoch", e, 0), ("before_step", e, 0), ("after_step", e, 1), ("before_step", e, 1),
         ("after_step", e, 2), ("close_epoch", e, 2), ("after_epoch", e + 1, 0),
     ]  # fmt: skip
-    ends = [("after_run", 2, 0), ("close", 2, 0)]
+    ends = [("after_run", 2, 0), ("close", 2, 0), ("after_result", 2, 0)]
     assert hook.calls == [("before_run", 0, 0), *epoch(0), *epoch(1), *ends]
 
 
