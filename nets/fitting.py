@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils.data import DataLoader
@@ -55,7 +55,7 @@ def fit(
     epochs: int = 10,
     batch_size: int = 128,
     out: str | Path | None = None,
-    resume: bool = False,
+    resume: bool | Literal["inexact"] = False,
     force: bool = False,
     seed: int = 0,
     schedule: str = "constant",
@@ -82,7 +82,8 @@ def fit(
                once into memory, in order
     out        folder of checkpoints, logs, figures and the result; None: everything stays in memory
     resume     resume from the folder's last checkpoint, or start if there is none; bit-identical to a run
-               that was never stopped
+               that was never stopped. "inexact": also with another number of threads, version of torch or
+               the like, and then not bit-identical
     force      start anew and overwrite an earlier run
     seed       of the order of samples and of augmentation. Initial weights and dropout draw from torch's own
                random numbers: call torch.manual_seed before making the net
@@ -141,6 +142,7 @@ class FitRun(Run):
 
     settings_file = "settings.toml"
     option = "{}=True"
+    inexact_option = 'resume="inexact"'
 
 
 @contextlib.contextmanager

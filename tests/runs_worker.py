@@ -76,7 +76,8 @@ def work(folder: Path, name: str, settings, event):
         if what == "there" and world.is_main:
             (folder / name).mkdir(parents=True, exist_ok=True)
             (folder / name / "result.json").write_text("{}")
-        run.train(resume=what != "there")
+        inexact = name.startswith("from ")  # by another number of processes
+        run.train(resume=what != "there" and ("inexact" if inexact else True))
 
 
 def main(folder: Path):

@@ -16,7 +16,9 @@ On several processes:
 
     torchrun --nproc-per-node N -m nets train CONFIG"""
 OUTPUT_SCORES = {"loss": "loss {:.4g}", "largest_error": "largest error {:.3f}"}
+OUTPUT_SCORES["val_largest_error"] = "largest error in validation {:.3f}"
 SCORES = {"loss": "loss {:.4g}", "train_top1": "training top-1 {:.1%}", "top1": "test top-1 {:.1%}"}
+SCORES["val_top1"] = "validation top-1 {:.1%}"
 
 
 def parser():
@@ -29,6 +31,11 @@ def parser():
     parser.add_argument(
         "--resume", action="store_true", help="resume from the last checkpoint, or start if there is none"
     )
+    parser.add_argument(
+        "--resume=inexact", action="store_const", const="inexact", dest="resume",
+        help="resume also where the run can't end bit-identical: with another number of threads or processes,"
+        " another version of torch, another processor or other kernels",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="start anew and overwrite an earlier run")
     return parser
 

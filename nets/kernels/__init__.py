@@ -7,6 +7,6 @@ native/          these kernels, as operators: C++ for CPUs, Triton for GPUs
 """
 
 from nets.kernels import native_forms, torch_forms  # noqa: F401 (importing them registers their forms)
-from nets.kernels.registry import BACKENDS, Form, forms, lower, running_backend
+from nets.kernels.registry import BACKENDS, Form, forms, kernels, lower, running_backend
 
-__all__ = ["BACKENDS", "Form", "forms", "lower", "running_backend"]
+__all__ = ["BACKENDS", "Form", "forms", "kernels", "lower", "running_backend"]

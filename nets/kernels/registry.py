@@ -7,6 +7,7 @@ a list of forms in order of preference. Each form defines for which layers, devi
 
 import functools
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar, cast
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from nets.kernels import native
+from nets.kernels.native import cpp
 from nets.layers.base import Layer
 from nets.layers.containers import Residual, Sequential
 
@@ -140,6 +142,16 @@ def lower(net: Layer, backend: str, device: torch.device | str, dtype: torch.dty
     known, target = forms(backend), Target(torch.device(device), dtype)
     running_backend(backend, target.device, dtype)  # says what can't be had
     return _lower(net, known, target) if known else net
+
+
+def kernels(net: Layer) -> str:
+    """The forms in a lowered net, such as "3 NormAct, 1 WhitenAct", and the library of the C++ kernels."""
+    forms = [type(layer) for layer in net.walk() if isinstance(layer, Form)]
+    names = Counter(form.__name__ for form in forms)
+    words = [f"{count} {name}" for name, count in sorted(names.items())]
+    if any(form in Form.FORMS["native"] for form in forms):
+        words += cpp.build
+    return ", ".join(words) or "the layers' own formulas"
 
 
 def _lower(layer: Layer, known: list[type[Form]], target: Target) -> Layer:

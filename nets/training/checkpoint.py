@@ -15,13 +15,15 @@ from torch import Tensor
 from nets.common import tensorfile
 from nets.common.device import generator_state
 from nets.common.errors import CheckpointError, DataError, UsageError
+from nets.data.digest import comparable
+from nets.training import exact
 from nets.training.toml import check_plain, dumps
 
-FORMAT = 3
+FORMAT = 4
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest, and the best by validation
 # keys that don't change the result
 FREE = {"name", "data.root", "data.memory_limit_mb", "data.num_workers", "log", "checkpoint"}
-FREE |= {"distributed.shard_optimizer", "distributed.bucket_mb"}
+FREE |= {"distributed.shard_optimizer", "distributed.bucket_mb", "data.max_megapixels"}
 
 
 @dataclass
@@ -58,17 +60,22 @@ def save(run, path):
         tensors |= {"data.mean": d.mean, "data.std": d.std}
     words = {"format": FORMAT, "classes": d.classes, "shape": d.shape, "samples": run.feed.n}
     words |= {"config": dumps(run.config), "progress": vars(run.progress), "hooks": values}
+    words |= {"data": run.digests, "exact": exact.facts(run)}
     tensorfile.save(path, tensors, words)
 
 
-def load(run, path):
+def load(run, path, inexact: bool = False):
     """Restore a run from a checkpoint.
 
-    CheckpointError if it doesn't fit, UsageError if its config differs, DataError if its data differ.
+    inexact: the run may go on where it can't be bit-identical. CheckpointError if the checkpoint doesn't fit,
+    UsageError if its config differs, or what its bits rest on, DataError if its data differ.
     """
     tensors, words = tensorfile.read(path)
+    if words.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: another version wrote it; train again")
     try:
-        config, samples, hooks = words["config"], words["samples"], words["hooks"]
+        elsewhere = exact.difference(words["exact"], exact.facts(run))
+        config, hooks = words["config"], words["hooks"]
         progress = Progress(**{k: words["progress"][k] for k in vars(run.progress)})
         config = tomllib.loads(config)
         check_plain(config)
@@ -77,12 +84,13 @@ def load(run, path):
     _check_same(config, tomllib.loads(dumps(run.config)), path)
     if not _possible(progress, run.per_epoch):
         raise CheckpointError(f"{path}: impossible progress, {progress}")
-    d = run.data
-    known = {} if d.mean is None or d.std is None else {"data.mean": d.mean, "data.std": d.std}
-    if samples != run.feed.n or any(not _equal(tensors.get(k), v) for k, v in known.items()):
-        raise DataError(f"{run.config.data.root}: not the samples that {path} was trained on")
+    _check_data(run, tensors, words, path)
+    if elsewhere and not inexact:
+        raise UsageError(f"{path}: {elsewhere}; {run.inexact_option} resumes it, but not bit-identically")
     here, _ = _split(run)
     tensorfile.check(here, tensors, path)
+    if run.config.train.on_nonfinite != "ignore":
+        tensorfile.check_finite({k: t for k, t in tensors.items() if k.startswith("net.")}, path)
     try:
         for hook in run.hooks:
             own = {k: tensors[f"{hook.name}.{k}"] for k, v in hook.state().items() if isinstance(v, Tensor)}
@@ -96,6 +104,25 @@ def load(run, path):
         prefix = "optimizer."
         run.optimizer.load({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
     run.progress.epoch, run.progress.step = progress.epoch, progress.step
+
+
+def _check_data(run, tensors: dict[str, Tensor], words: dict, path):
+    """DataError names the first thing in which a run's data differ from those of a checkpoint."""
+    d, digests = run.data, words.get("data")
+    if not isinstance(digests, dict) or not all(isinstance(v, str) for v in digests.values()):
+        raise CheckpointError(f"{path}: doesn't say what it was trained on")
+    different = [] if words.get("classes") == [*d.classes] else ["classes"]
+    for name, own in run.digests.items():
+        theirs = digests.get(name, "")
+        if theirs != own and (comparable(theirs, own) or not theirs):
+            different.append(name)
+    different += [name for name in digests if name not in run.digests]
+    known = {} if d.mean is None or d.std is None else {"data.mean": d.mean, "data.std": d.std}
+    if words.get("samples") != run.feed.n or any(not _equal(tensors.get(k), v) for k, v in known.items()):
+        different.append("train samples")
+    if different:
+        where = f"{run.config.data.root}: not the data that {path} was trained on"
+        raise DataError(f"{where}: other {' and '.join(dict.fromkeys(different))}")
 
 
 def seed(seed: int, step: int, rank: int) -> int:

@@ -7,20 +7,22 @@ never stopped.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from nets.common import files
 from nets.common.device import keep_freed_memory, set_current_device
 from nets.common.errors import Stopped, UsageError
+from nets.data import digest
 from nets.data.datasets import Dataset
 from nets.data.stream import ImageStream
-from nets.kernels import lower, running_backend
+from nets.kernels import kernels, lower, running_backend
 from nets.layers.base import Layer
 from nets.optim.param_groups import frozen_names
 from nets.training import checkpoint, lock, log, make, result
@@ -66,6 +68,7 @@ class Run:
 
     settings_file = "config.toml"
     option = "--{}"  # how messages name an option
+    inexact_option = "--resume=inexact"
 
     def __init__(
         self,
@@ -157,12 +160,17 @@ class Run:
             hooks=hooks,
         )
 
-    def train(self, resume: bool = False, force: bool = False) -> Metrics | OutputMetrics | None:
+    def train(
+        self, resume: bool | Literal["inexact"] = False, force: bool = False
+    ) -> Metrics | OutputMetrics | None:
         """Train to the end, and write result.json.
 
-        resume: resume from the run's last checkpoint, or start if there is none. force: start anew and
-        overwrite an earlier run. Stopped after a signal.
+        resume: resume from the run's last checkpoint, or start if there is none; "inexact": also where the
+        run can't be bit-identical to one that was never stopped. force: start anew and overwrite an earlier
+        run. Stopped after a signal.
         """
+        if resume not in (False, True, "inexact"):
+            raise UsageError(f'resume: expected True, False or "inexact", got {resume!r}')
         if resume and force:
             raise UsageError("{} and {} exclude each other".format(*self._options()))
         with contextlib.ExitStack() as stack:
@@ -181,21 +189,21 @@ class Run:
                 hint = "" if self.out is None else f"; resume with {self.option.format('resume')}"
                 raise Stopped(e.number, f" at step {self.at()} of {self.steps}{hint}") from None
             if self.out is not None and self.world.is_main:
-                facts["backend"] = self.backend
+                facts |= {"backend": self.backend, "kernels": kernels(self.fast)}
                 result.write(self.out, self.config, self.data, self.evaluator.result, facts, self.device)
             Events(self)("after_result")
         return self.evaluator.result
 
-    def _open(self, resume: bool, force: bool) -> bool:
+    def _open(self, resume: bool | Literal["inexact"], force: bool) -> bool:
         """Prepare the folder. Returns whether a checkpoint was loaded. The main process decides."""
         assert self.out is not None
         main = self.world.is_main
-        for part in self.out.glob(".*.safetensors.*.part") if main else ():
+        for part in self.out.glob(".*.part") if main else ():
             part.unlink(missing_ok=True)  # of a process that was killed while it saved
         found = [name for name in (LAST, result.RESULT) if (self.out / name).exists()] if main else []
-        (resumes,) = self.world.max(resume and LAST in found)
+        (resumes,) = self.world.max(bool(resume) and LAST in found)
         if resumes:
-            checkpoint.load(self, self.out / LAST)
+            checkpoint.load(self, self.out / LAST, resume == "inexact")
         elif main:
             if found and not force:
                 what = "a finished run" if result.RESULT in found else "a run that isn't finished"
@@ -220,6 +228,12 @@ class Run:
         self.learner.frozen = (
             frozen_names(self.net.params, self.param_groups, epoch) if self.param_groups else frozenset()
         )
+
+    @functools.cached_property
+    def digests(self) -> dict[str, str]:
+        """Of the data. A DataLoader's training data are unknown."""
+        found = digest.parts(self.data)
+        return found if isinstance(self.feed, Feed) else {k: v for k, v in found.items() if "train" not in k}
 
     # -- what it found ---------------------------------------------------------------------------------
 

@@ -20,17 +20,44 @@ def test_resuming_with_another_config_is_refused(stopped_run):
         run_of(make("", ["net.layers.0.out_channels=31"]), stopped_run).train(resume=True)
 
 
-def test_resuming_on_other_data_is_refused(stopped_run, monkeypatch):
+def swapped(data):
+    data.train_y[data.train_y < 2] = 1 - data.train_y[data.train_y < 2]
+
+
+def renamed(data):
+    data.classes = ("zero", *data.classes[1:])
+
+
+def other_test_image(data):
+    data.test_x[7, 3, 3] += 1
+
+
+def other_mean(data):
+    data.mean = data.mean + 1e-6
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (swapped, "train labels"),
+        (renamed, "classes"),
+        (other_test_image, "test samples"),
+        (other_mean, "train samples"),
+        (lambda data: data.test_y.fill_(1), "test labels"),
+    ],
+)
+def test_resuming_on_other_data_is_refused(change, words, stopped_run, monkeypatch):
     real = data.LOADERS["digits"]
 
     def other(*args):
         found = real(*args)
-        found.mean = found.mean + 1e-6
+        change(found)
         return found
 
     monkeypatch.setitem(data.LOADERS, "digits", other)
-    with pytest.raises(DataError, match="not the samples"):
-        run_of(make(""), stopped_run).train(resume=True)
+    for resume in (True, "inexact"):
+        with pytest.raises(DataError, match=f"not the data that .* was trained on: other {words}$"):
+            run_of(make(""), stopped_run).train(resume=resume)
 
 
 @pytest.mark.parametrize("name, change", [
@@ -65,6 +92,11 @@ def test_a_checkpoint_whose_tensors_do_not_fit_is_refused(name, change, stopped_
         {"config": "a ="},
         {"config": "a = " + "[" * 10_000},
         {"config": "seed = " + hex(16**5000)},
+        {"format": 3},
+        {"exact": None},
+        {"exact": {"torch": "1"}},
+        {"data": 7},
+        {"data": {"train labels": 7}},
         {"hooks": 5},
         {"hooks": {}},
         *({"hooks": {name: state}} for name in ("clock", "evaluate", "log") for state in (None, 7, {}, [])),

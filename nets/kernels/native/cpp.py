@@ -23,6 +23,7 @@ FUNCTIONS = (
 )
 SUFFIXES = ("f32", "bf16")
 
+build: list[str] = []  # the name of the compiled code: of the sources, the compiler and the processor
 reason: list[str] = []  # the errors that left the kernels unavailable
 
 
@@ -45,6 +46,7 @@ def _library() -> ctypes.CDLL:
         b"\0".join([code, version, repr((FLAGS, compiler)).encode(), _processor()])
     ).hexdigest()
     name = f"kernels-{key[:16]}.so"
+    build[:] = [Path(name).stem]
     try:
         if path := cache.find(name):
             return _load(path)

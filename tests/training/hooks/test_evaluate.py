@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nets.common import tensorfile
+from nets.common.errors import NonFiniteError
 from nets.report import run_figures
 from nets.tools import survive
 from nets.training import config
@@ -18,12 +19,15 @@ SPLIT = ["train.epochs=3", "data.validation=0.2"]
 
 
 def test_a_score_that_is_not_finite_is_never_the_best(tmp_path):
-    """Weights that overflow in the last step of all, whose loss still is a number."""
-    layers = 'net.layers=[{ type = "Linear", out_features = 1, init_bound = 100.0 }]'
-    over = ["train.lr=9e37", "train.epochs=1", "train.batch_size=1", "train.loss=mse", "data.validation=0.5"]
+    """Weights so large after the last step of all that the test's error overflows."""
+    linear = '{ type = "Linear", out_features = 1, init_bound = 100.0 }'
+    layers = f"net.layers=[{linear}, {linear}]"
+    over = ["train.lr=1e24", "train.epochs=1", "train.batch_size=1", "train.loss=mse", "data.validation=0.5"]
     conf = config.load(ROOT / "configs/two_weight.toml", [*over, layers])
     run = run_of(conf, tmp_path)
-    run.train()
+    with pytest.raises(NonFiniteError, match="an output of the trained net for the test set is infinite"):
+        run.train()
+    assert not (tmp_path / "result.json").exists()
     assert not math.isfinite(run.evaluator.validation.score())
     assert tensorfile.read(tmp_path / "last.safetensors")[1]["hooks"]["evaluate"]["best"] is None
 
