@@ -14,6 +14,7 @@ from nets.gradcheck.conditioning import Doubt
 from nets.gradcheck.contract import breaches
 from nets.gradcheck.loss import loss_row, value
 from nets.gradcheck.measure import compare, largest, tolerance
+from nets.gradcheck.one_input import OneInput, of_net
 from nets.gradcheck.replay import Replay, reseed, seeded
 from nets.gradcheck.replica import replica
 from nets.gradcheck.report import Report, Row
@@ -175,10 +176,11 @@ def _judge(report: Report, run: Run, loss, target, samples, seed, watch, module)
 
 def _contract(report: Report, run: Run, seed: int, strict: bool):
     """Add the breaches of the contract by every layer, on the input that it has in the net."""
-    inputs = {call.name: call.x for call in run.calls}
+    calls = {call.name: call for call in run.calls}
     for name, inner in named_layers(run.untouched):
-        if name in inputs and not isinstance(inner, Sequential):
-            for breach in breaches(inner, inputs[name], seed):
+        if name in calls and not isinstance(inner, Sequential):
+            checked = calls[name].layer if isinstance(calls[name].layer, OneInput) else inner
+            for breach in breaches(checked, calls[name].x, seed):
                 minor = breach.minor and not strict
                 (report.notes if minor else report.breaches).append(f"{name} {breach}")
 
@@ -208,10 +210,11 @@ def _rows(
     for call, tensors in zip(calls, _tensors_in_net(net, calls, grads, oracle)):
         by_itself = {row.tensor: row for row in check_call(call, sizes)}
         not_ok = {name: row for name, row in by_itself.items() if row.verdict != "ok"}
-        if any(id(inner) in wrong for inner in call.layer.walk() if inner is not call.layer):
+        own = of_net(call.layer)
+        if any(id(inner) in wrong for inner in own.walk() if inner is not own):
             not_ok = {}  # the wrong layer inside explains it
         elif any(row.verdict != "not checked" for row in not_ok.values()):
-            wrong.add(id(call.layer))
+            wrong.add(id(own))
         for tensor, name, manual, autograd in tensors:
             row = not_ok.pop(tensor, None)
             if row is None:
@@ -256,15 +259,16 @@ def _tensors_in_net(
     for call in calls:
         params = names.items() if call is root else _first_names(call.layer).items()
         is_leaf = not isinstance(call.layer, Net)
+        key = id(of_net(call.layer))
         found = [
             NetTensor(k, names[i], grads.get(names[i]), oracle.grads[names[i]])
             for i, k in params
-            if (uses[i] == 1) == is_leaf and (is_leaf or call is root)
+            if i in names and (uses[i] == 1) == is_leaf and (is_leaf or call is root)
         ]
         if call is root:
             found.append(NetTensor("input", "input", call.dx, oracle.dx))
-        elif is_leaf and dxs.get(id(call.layer)) and call.dx is not root.dx:
-            found.append(NetTensor("input", None, call.dx, dxs[id(call.layer)].pop()))
+        elif is_leaf and dxs.get(key) and call.dx is not root.dx:
+            found.append(NetTensor("input", None, call.dx, dxs[key].pop()))
         yield found
 
 

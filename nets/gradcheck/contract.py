@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nets.common.errors import describe
 from nets.gradcheck.measure import compare, largest, tolerance
+from nets.gradcheck.one_input import OneInput
 from nets.gradcheck.replay import Replay, seeded
 from nets.gradcheck.replica import replica, same
 from nets.gradcheck.trace import pair
@@ -91,7 +92,7 @@ def _breaches(layer: Layer, x: Tensor, seed: int) -> Iterator[str]:
     if not same(backward(saved, dy), first):
         yield "gives another gradient in a second backward of one forward"
         return
-    yield from _layout(forward, backward, x)
+    yield from _layout(layer, forward, backward, x)
     yield from _other_dy(layer, forward, backward, x, saved, dy, first)
     yield from _no_samples(layer, forward, backward, x)
 
@@ -160,10 +161,15 @@ def _shapes_and_types(grads: dict[str, Tensor], layer: Layer, x: Tensor) -> Iter
             yield f"gives a gradient on {g.device} for {name}, which is on {t.device}"
 
 
-def _layout(forward: Callable, backward: Callable, x: Tensor) -> Iterator[str]:
+def _layout(layer: Layer, forward: Callable, backward: Callable, x: Tensor) -> Iterator[str]:
     """Breaches of the rule that y and dx are channels_last if x and dy are."""
     channels_last = torch.channels_last
-    if x.dim() != 4 or not x.numel() or x.contiguous(memory_format=channels_last).is_contiguous():
+    if (
+        x.dim() != 4
+        or not layer.keeps_samples
+        or not x.numel()
+        or x.contiguous(memory_format=channels_last).is_contiguous()
+    ):
         return  # with one channel or one place, both layouts are the same
     y, saved = forward(x.contiguous(memory_format=channels_last))
     if y.dim() != 4 or y.shape[2:].numel() == 1:  # a dy of one place is of both layouts
@@ -176,7 +182,7 @@ def _layout(forward: Callable, backward: Callable, x: Tensor) -> Iterator[str]:
 
 def _no_samples(layer: Layer, forward: Callable, backward: Callable, x: Tensor) -> Iterator[str]:
     """Breaches of the rule for a batch without samples."""
-    if x.dim() < 2:
+    if x.dim() < 2 or isinstance(layer, OneInput):  # its other inputs have samples
         return
     try:
         y, saved = forward(x[:0])

@@ -11,6 +11,7 @@ from types import FunctionType
 import torch
 from torch import Tensor, nn
 
+from nets.gradcheck.one_input import of_net
 from nets.gradcheck.replica import parts, replica
 from nets.layers.base import Layer
 from nets.layers.to_module import ModuleBuilder
@@ -25,9 +26,9 @@ class OwnForward(nn.Module):
         super().__init__()
         self.layer, self.tensors = layer, tensors
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *xs: Tensor) -> Tensor:
         layer = self._copy()
-        y = layer.forward(x)[0]
+        y = layer.forward(*xs)[0]
         for name, t in self.layer.buffers.items():  # a forward may replace a buffer instead of writing to it
             self.tensors[id(t)] = layer.buffers[name]
         return y
@@ -107,6 +108,7 @@ def is_own(layer: Layer) -> bool:
     A subclass that redefines a method that its base class has may compute something else than the torch
     module of the base class.
     """
+    layer = of_net(layer)
     if not layer.has_torch():
         return True
     if type(layer).has_torch.__func__ is not Layer.has_torch.__func__:

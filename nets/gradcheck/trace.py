@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from nets.common.errors import UsageError
+from nets.gradcheck.one_input import OneInput
 from nets.gradcheck.replay import Replay
 from nets.layers.base import Layer
 from nets.layers.to_module import named_layers
@@ -41,12 +42,13 @@ class Trace:
 
     def __enter__(self):
         for name, layer in named_layers(self._net):
-            self._watch(name, layer)
+            if layer is self._net or not layer.constant:  # in a net, a constant has no gradient for its input
+                self._watch(name, layer)
         return self
 
     def __exit__(self, *_):
         for _, layer in named_layers(self._net):
-            for name, attribute in self._overridden.pop(id(layer)).items():
+            for name, attribute in self._overridden.pop(id(layer), {}).items():
                 delattr(layer, name)
                 if attribute is not None:  # the method was replaced on the instance before, too
                     setattr(layer, name, attribute)
@@ -57,21 +59,26 @@ class Trace:
         replay: Replay | None = None
         self._overridden[id(layer)] = {k: vars(layer).get(k) for k in ("forward", "backward")}
 
-        def watched_forward(x):
+        def watched_forward(*xs: Tensor):
             nonlocal replay
-            replay = replay or Replay(layer, x.device)
+            replay = replay or Replay(layer, xs[0].device)
             state, before = replay.state(), copied(layer.buffers)
-            y, saved = pair(name, "forward", "(y, saved)", forward(x))
-            open_calls.append((replay, state, (before, copied(layer.buffers)), x, y))
+            y, saved = pair(name, "forward", "(y, saved)", forward(*xs))
+            open_calls.append((replay, state, (before, copied(layer.buffers)), xs, y))
             return y, saved
 
         def watched_backward(saved, dy, **options):
             dx, grads = pair(name, "backward", "(dx, grads)", backward(saved, dy, **options))
-            replay, state, buffers, x, y = open_calls.pop()
-            self.calls.append(Call(name, layer, replay, state, buffers, x, y, dy, dx, grads))
+            replay, state, buffers, xs, y = open_calls.pop()
+            checked, dx0, all_grads = layer, dx, grads
+            if len(xs) > 1 and layer.is_leaf() and isinstance(dx, tuple):
+                checked = OneInput(layer, xs[1:], dx)
+                dx0, all_grads = dx[0], checked.gradients(dx, grads)
+            if len(xs) == 1 or checked is not layer:
+                self.calls.append(Call(name, checked, replay, state, buffers, xs[0], y, dy, dx0, all_grads))
             return dx, grads
 
-        layer.forward, layer.backward = watched_forward, watched_backward
+        layer.forward, layer.backward = watched_forward, watched_backward  # type: ignore[method-assign]
 
 
 def pair(name: str, method: str, expected: str, result: Any) -> tuple:
@@ -79,7 +86,11 @@ def pair(name: str, method: str, expected: str, result: Any) -> tuple:
     if isinstance(result, (tuple, list)) and len(result) == 2:
         if isinstance(result[0], Tensor) and (method == "forward" or isinstance(result[1], dict)):
             return tuple(result)
-        if method == "backward" and result[0] is None and isinstance(result[1], dict):
+        if (
+            method == "backward"
+            and (result[0] is None or isinstance(result[0], tuple))
+            and isinstance(result[1], dict)
+        ):
             return tuple(result)
     kinds = type(result).__name__
     if isinstance(result, (tuple, list)):

@@ -23,7 +23,8 @@ FORMAT = 4
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest, and the best by validation
 # keys that don't change the result
 FREE = {"name", "data.root", "data.memory_limit_mb", "data.num_workers", "log", "checkpoint"}
-FREE |= {"distributed.shard_optimizer", "distributed.bucket_mb", "data.max_megapixels"}
+FREE |= {"distributed.shard_optimizer", "distributed.bucket_mb", "distributed.connect_seconds"}
+FREE |= {"data.max_megapixels"}
 
 
 @dataclass
