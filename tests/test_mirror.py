@@ -25,6 +25,9 @@ WITHOUT_MODULE = {  # test file: why it has no module of its name
     "layers/test_op_db": "every layer",
     "layers/test_operators": "every layer of a Graph's arithmetic and shapes",
     "layers/test_properties": "every layer",
+    "play/test_look": "the page in a browser",
+    "play/test_numbers": "the page's scripts",
+    "play/test_page": "the page in a browser",
     "test_docs": "README, CONTRIBUTING and docs",
     "test_examples": "examples/",
     "test_import": "imports of every package",
@@ -32,8 +35,10 @@ WITHOUT_MODULE = {  # test file: why it has no module of its name
     "test_mirror": "the names of tests",
     "test_mutants": "mutants of changed files",
     "training/test_alexnet": "whole runs of one config",
+    "training/test_checkpoint_fuzz": "generated checkpoints",
     "training/test_config_fuzz": "generated configs, apart for length",
     "training/test_resume": "whole runs",
+    "training/test_step_layers": "steps layer by layer, apart for length",
 }
 TESTED_IN = {  # module: the file that tests it
     "api": "test_import",
