@@ -90,9 +90,12 @@ def _check_memory(config: Config, shape, copies: int):
 
 
 def initialize_from_data(net, data: Dataset):
-    """Fit a first layer that has `fit` (Whiten2d) to training samples: 5,000 images for CIFAR."""
+    """Fit a first layer that has `fit` (Whiten2d) to training samples: 5,000 images for CIFAR.
+
+    A layer that is fitted already, by an earlier run or from a file, stays as it is.
+    """
     first = net.leaves()[0]
-    if hasattr(first, "fit"):
+    if hasattr(first, "fit") and not (hasattr(first, "is_fitted") and first.is_fitted()):
         some = data.train_x[:: max(1, data.train_x.numel() // (5000 * 32 * 32 * 3))]
         if data.mean is not None and data.std is not None:
             some = augment.normalize(some, data.mean, data.std, torch.float32)
