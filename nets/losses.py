@@ -5,15 +5,18 @@ per sample, (N) int64, or, for `Performance` and `MSELoss`, the desired output i
 computes the same loss with torch.nn.functional, for gradcheck and the benchmarks.
 """
 
+import functools
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.functional import log_softmax, one_hot
+from torch.nn.functional import log_softmax
 
 from nets.common.errors import BatchError
 from nets.layers.base import sum_dtype
+from nets.layers.checks import check_floats
 
 REDUCTIONS = ("mean", "sum")
 
@@ -30,10 +33,24 @@ class Loss:
 
     maximize   True: the number is a performance, which training maximizes
     reduction  "mean" or "sum" over the batch
+
+    As for layers, z must be floating-point: see layers/checks.py.
     """
 
     maximize: ClassVar[bool] = False
     reduction: str = "sum"
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls):
+            formula = cls.__call__
+
+            @functools.wraps(formula)
+            def call(self, z: Tensor, target: Tensor):
+                check_floats(self, z)
+                return formula(self, z, target)
+
+            cls.__call__ = call
 
     def __call__(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """(loss, dz). BatchError if the target doesn't fit z."""
@@ -49,12 +66,32 @@ def desired_output(z: Tensor, target: Tensor) -> Tensor:
 
     BatchError if the target is neither of z's shape nor a class per sample.
     """
-    if target.dtype == torch.int64 and target.dim() == z.dim() - 1:
-        target = one_hot(target, z.shape[-1])
-    if target.shape != z.shape:
+    if target.shape == z.shape:
+        return target.to(sum_dtype(z))
+    if target.dtype != torch.int64 or target.shape != z.shape[:-1]:
         shapes = f"{tuple(target.shape)} for {tuple(z.shape)}"
         raise BatchError(f"a target is shaped as the output, or is a class per sample, int64, not {shapes}")
-    return target.to(sum_dtype(z))
+    if z.shape[-1] == 1:
+        shapes = f"outputs {tuple(z.shape)} and a target {tuple(target.shape)} of {target.dtype}"
+        raise BatchError(f"one output is no class; give the target the output's shape, not {shapes}")
+    d = torch.zeros_like(z, dtype=sum_dtype(z))
+    return at_classes(target, z, lambda index: d.scatter_(-1, index, 1.0))
+
+
+def at_classes(target: Tensor, z: Tensor, take: Callable[[Tensor], Tensor]) -> Tensor:
+    """take(index), with the classes (…) as an index (…, 1) into the last axis of z (…, K).
+
+    BatchError if a class isn't in 0 to K − 1. Torch finds that while it indexes: on a CPU it raises. On
+    CUDA it ends the process later, because the check would have to wait for the device.
+    """
+    try:
+        return take(target.unsqueeze(-1))
+    except (RuntimeError, IndexError):
+        k = z.shape[-1]
+        wrong = target[(target < 0) | (target >= k)]
+        if not len(wrong):
+            raise
+        raise BatchError(f"classes are 0 to {k - 1} for {k} outputs, not {int(wrong[0])}") from None
 
 
 class CrossEntropyLoss(Loss):
@@ -79,12 +116,15 @@ class CrossEntropyLoss(Loss):
             shapes = f"{tuple(z.shape)} and {tuple(target.shape)} of {target.dtype}"
             raise BatchError(f"CrossEntropyLoss takes logits (N, K) and classes (N) of int64, not {shapes}")
         logits = z.to(sum_dtype(z))
+        hard, soft = 1 - self.label_smoothing, self.label_smoothing / z.shape[1]
         log_p = log_softmax(logits, 1)
-        classes = z.shape[1]
-        q = one_hot(target, classes).to(log_p.dtype)
-        q = q * (1 - self.label_smoothing) + self.label_smoothing / classes
-        # a term is 0 if q is 0, even if log p is −∞
-        loss, dz = -torch.where(q > 0, q * log_p, 0).sum(), logits.softmax(1) - q
+        log_p_target = at_classes(target, z, lambda index: log_p.gather(1, index))
+        # −Σ_k q_k log p_k, without the terms of q = 0, where log p may be −∞
+        loss = log_p_target.sum() * -hard if hard else log_p.sum() * -soft
+        if hard and soft:
+            loss = loss - soft * log_p.sum()
+        dz = logits.softmax(1)
+        dz = (dz - soft if soft else dz).scatter_(1, target[:, None], -hard, reduce="add")
         if self.reduction == "mean":
             loss, dz = loss / len(z), dz / len(z)
         return loss, dz.to(z.dtype)
@@ -136,4 +176,4 @@ class MSELoss(Loss):
 
 def _as_output(z: Tensor, target: Tensor) -> Tensor:
     """The desired output in the dtype of z. Classes become one-hot rows."""
-    return (target if target.shape == z.shape else one_hot(target, z.shape[-1])).to(z.dtype)
+    return (target if target.shape == z.shape else F.one_hot(target, z.shape[-1])).to(z.dtype)

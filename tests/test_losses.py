@@ -185,3 +185,35 @@ def test_a_loss_of_ones_own_is_differentiated_by_its_formula():
     assert not Absolute.maximize and Absolute.reduction == "sum"
     with pytest.raises(NotImplementedError, match="Loss has no formula"):
         Loss()(z, target)
+
+
+class Absolute(Loss):
+    def __call__(self, z, target):
+        return (z - target).abs().sum(), (z - target).sign()
+
+
+@pytest.mark.parametrize("loss", [*EVERY, Absolute()], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.complex64])
+def test_every_loss_refuses_outputs_of_integers_and_complex_numbers(loss, dtype):
+    with pytest.raises(BatchError, match=f"{type(loss).__name__} takes floating-point numbers, not"):
+        loss(torch.ones(4, 3, dtype=dtype), torch.tensor([2, 0, 1, 1]))
+
+
+@pytest.mark.parametrize("loss", EVERY, ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("wrong", [-100, -1, 3])
+def test_a_class_out_of_range_is_named(loss, wrong):
+    with pytest.raises(BatchError, match=f"^classes are 0 to 2 for 3 outputs, not {wrong}$"):
+        loss(torch.randn(4, 3), torch.tensor([2, 0, wrong, 1]))
+
+
+def test_a_class_out_of_range_is_named_with_labels_smoothed_away():
+    with pytest.raises(BatchError, match="not -100"):
+        CrossEntropyLoss(1.0)(torch.randn(1, 3), torch.tensor([-100]))
+
+
+@pytest.mark.parametrize("loss", [Performance(), MSELoss()], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("target", [[0, 0], [0, 1]])
+def test_numbers_for_a_single_output_are_not_taken_for_classes(loss, target):
+    with pytest.raises(BatchError, match=r"one output is no class; give the target the output's shape"):
+        loss(torch.rand(2, 1), torch.tensor(target))
+    loss(torch.rand(2, 1), torch.tensor(target)[:, None])

@@ -47,7 +47,7 @@ class CheckpointError(Problem):
 
 
 class NonFiniteError(Problem):
-    """A loss or a gradient that is infinite or NaN."""
+    """A loss or an update that is infinite or NaN."""
 
     code = 5
 

@@ -93,8 +93,7 @@ class ShardedSGD(SGD):
         names = scatterer.params
         self.moving = [name for name in names if group_of(name, param_groups).get("momentum", momentum)]
 
-    def step(self, grads: dict[str, Tensor], lr_factor: float | Tensor = 1.0, loss=None, ok=None, names=None):
-        super().step(grads, lr_factor, loss, ok, names)
+    def updated(self):
         self.scatterer.give()
 
     def state(self) -> dict[str, Tensor]:

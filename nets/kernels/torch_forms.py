@@ -10,6 +10,7 @@ from torch.nn.functional import max_pool2d
 from nets.kernels.registry import FirstLayer, Form, Target
 from nets.layers.activations import GELU, ReLU, SiLU
 from nets.layers.base import Layer, SavesInput, SavesInputFirst, sum_dtype
+from nets.layers.checks import check_dy
 from nets.layers.conv import Conv2d
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
@@ -35,6 +36,7 @@ class TorchConv2d(SavesInput, OneLayer[Conv2d], backend="torch"):
 
     def backward(self, saved, dy: Tensor, input_grad: bool = True):
         win, w = self.first.windows, self.params["weight"]
+        check_dy(self, dy, (len(saved), len(w), *win.out_size(saved.shape)))
         dx, dw, _ = torch.ops.aten.convolution_backward(
             dy,
             saved,
@@ -67,6 +69,7 @@ class TorchMaxPool2d(OneLayer[MaxPool2d], backend="torch"):
 
     def backward(self, saved, dy: Tensor):
         winner, x = saved
+        check_dy(self, dy, winner.shape)
         win = self.first.windows
         dx = torch.ops.aten.max_pool2d_with_indices_backward(
             dy, x, win.size, win.stride, win.padding, win.dilation, False, winner
@@ -86,6 +89,7 @@ class TorchBatchNorm2d(SavesInputFirst, OneLayer[BatchNorm2d], backend="torch"):
         if not len(dy):  # without samples, the library divides by 0 and crashes
             return self.first.backward(saved, dy)
         x, mean, rstd, training = saved
+        check_dy(self, dy, x.shape)
         gamma, eps = self.params.get("weight"), self.first.eps
         outputs = [True, gamma is not None, gamma is not None]
         dx, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward(
@@ -119,6 +123,7 @@ class TorchGELU(SavesInput, OneLayer[GELU], backend="torch"):
         return self.first.output(saved)
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved.shape)
         return torch.ops.aten.gelu_backward(dy, saved, approximate=self.first.approximate), {}
 
 
@@ -131,4 +136,5 @@ class TorchSiLU(SavesInput, OneLayer[SiLU], backend="torch"):
         return self.first.output(saved)
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved.shape)
         return torch.ops.aten.silu_backward(dy, saved), {}

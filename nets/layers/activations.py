@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from nets.common.errors import Unsupported
 from nets.layers.base import Layer, SavesInput, blocks, sum_dtype
+from nets.layers.checks import check_dy
 from nets.layers.registry import register
 
 EXAMPLES = [((5, 6), {})]
@@ -54,9 +55,10 @@ class Scale(Layer):
         self.factor = factor
 
     def forward(self, x: Tensor):
-        return x * self.factor, None
+        return x * self.factor, x.shape
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved)
         return dy * self.factor, {}
 
     def to_torch(self, **_):
@@ -85,6 +87,7 @@ class Sigmoid(Layer):
         return y, y
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved.shape)
         y = saved.to(sum_dtype(saved))  # rounded to bfloat16 once, at the end
         return (dy * (y * (1 - y))).to(dy.dtype), {}
 
@@ -109,6 +112,7 @@ class Tanh(Layer):
         return y, y
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved.shape)
         y = saved.to(sum_dtype(saved))
         return (dy * ((1 - y) * (1 + y))).to(dy.dtype), {}
 
@@ -136,6 +140,7 @@ class ReLU(Layer):
         return torch.relu(x), x <= 0
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved.shape)
         return torch.where(saved, 0, dy), {}  # masked_fill would lose channels_last
 
     def to_torch(self, **_):
@@ -174,6 +179,7 @@ class GELU(SavesInput, Layer):
         return self.forward(saved)[0]
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved.shape)
         dx = torch.empty_like(dy)
         cdf_and_pdf = self._normal if self.approximate == "none" else self._tanh
         for x, g, out in blocks(saved, dy, dx):
@@ -221,6 +227,7 @@ class SiLU(SavesInput, Layer):
         return self.forward(saved)[0]
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved.shape)
         x = saved.to(sum_dtype(saved))
         beta = torch.sigmoid(x)
         return (dy * (beta * (1 + x * (1 - beta)))).to(dy.dtype), {}

@@ -6,6 +6,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from nets.common.errors import BatchError, Unsupported
 from nets.layers.base import Layer, check_images, sum_dtype
+from nets.layers.checks import check_dy
 from nets.layers.registry import register
 from nets.layers.windows import IntOrPair, pair
 
@@ -40,10 +41,11 @@ class AdaptiveAvgPool2d(Layer):
         if 0 in x.shape[2:]:
             raise BatchError(f"AdaptiveAvgPool2d takes no images without pixels, {tuple(x.shape)}")
         memory_format = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
-        return adaptive_avg_pool2d(x, self.output_size), (x.shape[2:], memory_format)
+        return adaptive_avg_pool2d(x, self.output_size), (x.shape, memory_format)
 
     def backward(self, saved, dy: Tensor):
-        (h, w), memory_format = saved
+        (n, c, h, w), memory_format = saved
+        check_dy(self, dy, (n, c, *self.output_size))
         over_columns = _distribute(dy.to(sum_dtype(dy)), 3, w, memory_format)
         return _distribute(over_columns, 2, h, memory_format).to(dy.dtype), {}
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nets.common.errors import BatchError, CheckpointError
+from nets.layers.checks import Tensors, takes_floats
 
 
 class Layer:
@@ -35,6 +36,8 @@ class Layer:
     inferred: ClassVar[dict[str, int]] = {}
     # Whether the layer takes only images (N, C, H, W).
     takes_images: ClassVar[bool] = False
+    # Whether x may be whole numbers, as in Embedding. All other layers refuse them: see checks.py.
+    takes_integers: bool = False
     # Whether each number of y depends on only one number of x. The benchmarks count no memory traffic for it.
     elementwise: ClassVar[bool] = False
     # Options of __init__ that are lists of layers.
@@ -65,18 +68,24 @@ class Layer:
         cls.described = frozenset(k for k, c in owners.items() if c is not Layer and issubclass(c, forward))
         if owners["to_reference"] is not Layer and not issubclass(owners["to_reference"], owners["to_torch"]):
             cls.to_reference = Layer.to_reference  # the inherited one is of another forward
+        if cls.forward is not Layer.forward and not hasattr(cls.forward, "takes_floats"):
+            cls.forward = takes_floats(cls.forward)
 
     def __init__(self):
-        self.params: dict[str, Tensor] = {}
-        self.buffers: dict[str, Tensor] = {}
+        name = type(self).__name__
+        self.params: dict[str, Tensor] = Tensors(name, trained=True)
+        self.buffers: dict[str, Tensor] = Tensors(name, trained=False)
         self.training = True
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        """(y, saved). BatchError if x has a shape that the layer can't take."""
+        """(y, saved). BatchError if the layer can't take the shape or dtype of x."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def backward(self, saved: Any, dy: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """(dx, grads): dx has the shape and dtype of x, grads has those of params. dy has the shape of y."""
+        """(dx, grads): dx has the shape and dtype of x, grads has those of params.
+
+        dy has the shape of y. BatchError if it has another one.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -65,6 +65,11 @@ class Net(Layer):
     def is_leaf(self):
         return False
 
+    @property
+    def takes_integers(self) -> bool:  # type: ignore[override]
+        """Whether the first layer takes whole numbers."""
+        return self.leaves()[0].takes_integers
+
     def leaves(self):
         return [leaf for child in self.children.values() for leaf in child.leaves()]
 

@@ -8,6 +8,7 @@ from torch.nn.functional import conv2d, conv_transpose2d
 
 from nets.common.errors import Unsupported
 from nets.layers.base import Layer, SavesInput, blocks, sum_dtype
+from nets.layers.checks import check_dy
 from nets.layers.init import init_gaussian, uniform
 from nets.layers.registry import register, require
 from nets.layers.windows import EXAMPLES, IntOrPair, Windows
@@ -103,6 +104,7 @@ class Conv2d(SavesInput, Layer):
 
     def backward(self, saved, dy: Tensor, input_grad: bool = True):
         x, win, weight = saved, self.windows, self.params["weight"]
+        check_dy(self, dy, (len(x), len(weight), *win.out_size(x.shape)))
         dw, dx = self._weight_gradient(x, dy), None
         if input_grad:
             left_over = win.left_over(x.shape)  # without it, dx is smaller than x if windows leave a rest

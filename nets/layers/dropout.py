@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from nets.common.errors import Unsupported
 from nets.layers.base import Layer
+from nets.layers.checks import check_dy
 from nets.layers.registry import register
 
 
@@ -26,7 +27,7 @@ def _dropout(x, *args, **options):
 class Dropout(Layer):
     """In training y = x·m / (1 − p), with m = 0 with probability p and m = 1 otherwise. In evaluation y = x.
 
-    m doesn't depend on x, so dx = dy·m / (1 − p). saved is the mask m, or None in evaluation. m is drawn
+    m doesn't depend on x, so dx = dy·m / (1 − p). saved is the mask m, or in evaluation x's shape. m is drawn
     from torch's global generator of x's device. ValueError unless 0 ≤ p ≤ 1.
     Source: Srivastava et al. 2014, "Dropout", with the scale moved from test to training.
     """
@@ -46,14 +47,16 @@ class Dropout(Layer):
 
     def forward(self, x: Tensor):
         if not self.training:
-            return x, None
+            return x, x.shape
         # drawn in float32, because bfloat16 numbers are too coarse to compare with most p
         mask = torch.rand_like(x, dtype=torch.float32) >= self.p
         return x * mask * self.scale, mask
 
     def backward(self, saved, dy: Tensor):
-        if saved is None:
+        if isinstance(saved, torch.Size):
+            check_dy(self, dy, saved)
             return dy, {}
+        check_dy(self, dy, saved.shape)
         return dy * saved * self.scale, {}
 
     def to_torch(self, **_):

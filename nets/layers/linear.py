@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nets.common.errors import BatchError, Unsupported
 from nets.layers.base import Layer, SavesInput, sum_dtype
+from nets.layers.checks import check_dy
 from nets.layers.init import init_gaussian, uniform
 from nets.layers.registry import is_batch_size, register, require
 
@@ -68,6 +69,7 @@ class Linear(SavesInput, Layer):
 
     def backward(self, saved, dy: Tensor, input_grad: bool = True):
         x, w = saved, self.params["weight"]
+        check_dy(self, dy, (*x.shape[:-1], len(w)))
         dx = dy @ w.to(dy.dtype) if input_grad else None  # (…, O)(O, I) -> (…, I)
         rows = dy.reshape(-1, dy.shape[-1])  # (N, O)
         grads = {"weight": (rows.T @ x.reshape(-1, x.shape[-1])).to(w.dtype)}  # (O, N)(N, I)
@@ -110,6 +112,7 @@ class Flatten(Layer):
         return x.flatten(1), x.shape
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, (saved[0], saved[1:].numel()))
         return dy.reshape(saved), {}
 
     def to_torch(self, **_):

@@ -6,6 +6,7 @@ from torch.nn.functional import batch_norm
 
 from nets.common.errors import BatchError, Unsupported
 from nets.layers.base import Layer, SavesInputFirst, check_images, sum_dtype
+from nets.layers.checks import check_dy
 from nets.layers.registry import register, require
 
 
@@ -90,6 +91,7 @@ class BatchNorm2d(SavesInputFirst, Layer):
 
     def backward(self, saved, dy: Tensor):
         x, mean, rstd, training = saved
+        check_dy(self, dy, x.shape)
         gamma = self.params.get("weight")
 
         def wide(channel):  # (C) -> (1, C, 1, 1)

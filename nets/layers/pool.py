@@ -8,6 +8,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 
 from nets.common.errors import BatchError, Unsupported
 from nets.layers.base import Layer, check_images
+from nets.layers.checks import check_dy
 from nets.layers.registry import register, require
 from nets.layers.windows import EXAMPLES, IntOrPair, Windows
 
@@ -43,6 +44,7 @@ class GlobalAvgPool(Layer):
         return x.mean((2, 3)), x.shape
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved[:2])
         return (dy / saved[2:].numel())[:, :, None, None].expand(saved), {}
 
     def to_torch(self, **_):
@@ -71,6 +73,7 @@ class GlobalMaxPool(Layer):
 
     def backward(self, saved, dy: Tensor):
         index, (n, c, h, w), channels_last = saved  # index (N, C), into H·W
+        check_dy(self, dy, index.shape)
         shape = (n, h * w, c) if channels_last else (n, c, h * w)
         dx = torch.zeros(shape, dtype=dy.dtype, device=dy.device)
         if channels_last:
@@ -106,6 +109,7 @@ class AvgPool2d(Layer):
         return avg_pool2d(x, win.size, win.stride, win.padding), x.shape
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, (*saved[:2], *self.windows.out_size(saved)))
         part = dy / math.prod(self.windows.size)
         return self.windows.scatter_add(dy, saved, lambda i, j: part), {}
 
@@ -175,6 +179,7 @@ class MaxPool2d(Layer):
 
     def backward(self, saved, dy: Tensor):
         winner, shape = saved
+        check_dy(self, dy, winner.shape)
         win = self.windows
         if win.disjoint():
             return torch.ops.aten.max_unpool2d(dy, winner.to(torch.int64), shape[2:]), {}

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from nets.common.errors import BatchError
 from nets.layers.base import Layer, SavesInput, blocks, sum_dtype
+from nets.layers.checks import check_dy
 from nets.layers.registry import register
 
 
@@ -61,11 +62,15 @@ class LocalResponseNorm(SavesInput, Layer):
         return y, x
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved.shape)
         dx = torch.empty_like(dy)
         for xs, g, out in blocks(saved, dy, dx):
             xs = xs.to(sum_dtype(dy))  # products with g then have this dtype too
             d = self._denominator(xs)
             scale = d.pow(-self.beta)
+            if self.alpha * self.beta == 0:  # d or its power is constant; 0·∞ would be NaN
+                out.copy_(scale.mul_(g))
+                continue
             by_neighbors = _window_sum((g * xs).mul_(scale).div_(d), self.above, self.below)
             by_neighbors.mul_(xs).mul_(-2 * self.alpha * self.beta / self.size)
             out.copy_(by_neighbors.addcmul_(g, scale))
@@ -80,6 +85,8 @@ class LocalResponseNorm(SavesInput, Layer):
 
     def _denominator(self, x: Tensor) -> Tensor:
         """d, with the shape of x."""
+        if self.alpha == 0:  # 0·∞ would be NaN
+            return torch.full_like(x, self.k)
         return _window_sum(x * x, self.below, self.above).mul_(self.alpha / self.size).add_(self.k)
 
 

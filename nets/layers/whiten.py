@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from nets.layers.base import Layer, sum_dtype
+from nets.layers.checks import check_dy
 from nets.layers.conv import Conv2dModule
 from nets.layers.registry import register
 from nets.layers.windows import IntOrPair, Windows
@@ -18,7 +19,7 @@ class Whiten2d(Layer):
     Neighboring pixels are strongly correlated, so without whitening the gradient of a first layer
     depends mostly on brightness. If Σ = Σ_i λ_i v_i v_iᵀ is the covariance of the patches, the filters
     are ±v_i / √(λ_i + ε). Each of the C·k² directions has both signs, because the activation that
-    follows passes mainly one sign. The filters are fixed. Only the bias is trained, so saved is None:
+    follows passes mainly one sign. The filters are fixed. Only the bias is trained, so saved is x's shape:
 
         y = W ∗ x + b        dx = the adjoint, a transposed convolution        db = Σ dy
 
@@ -54,10 +55,11 @@ class Whiten2d(Layer):
 
     def forward(self, x: Tensor):
         self.windows.check(self, x)
-        return conv2d(x, self.buffers["weight"].to(x.dtype), self.params["bias"].to(x.dtype)), None
+        return conv2d(x, self.buffers["weight"].to(x.dtype), self.params["bias"].to(x.dtype)), x.shape
 
     def backward(self, saved, dy: Tensor, input_grad: bool = True):
         w = self.buffers["weight"].to(dy.dtype)
+        check_dy(self, dy, (saved[0], len(w), *self.windows.out_size(saved)))
         dx = conv_transpose2d(dy, w) if input_grad else None
         return dx, {"bias": dy.sum((0, 2, 3), dtype=sum_dtype(dy)).to(self.params["bias"].dtype)}
 

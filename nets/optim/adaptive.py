@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from nets.optim.sgd import update_
-
 MIN_GAIN = 0.15  # a step must achieve this share of its predicted gain
 MAX_MOVE = 2.0  # no weight changes by more in one step
 
@@ -81,30 +79,18 @@ class Adaptive:
         state = {f"{kind}.{name}": t for kind, tensors in kinds.items() for name, t in tensors.items()}
         return state | {"promised": self.promised, "value": self.value}
 
-    def step(
-        self, grads: dict[str, Tensor], lr_factor: float | Tensor = 1.0, loss: Tensor | None = None, ok=None
-    ):
+    def step(self, grads: dict[str, Tensor], lr_factor: float | Tensor = 1.0, loss: Tensor | None = None):
         """Accept or undo the previous step, and take the next one.
 
         grads      the gradients at the current weights
         lr_factor  multiplies this step; a number or a tensor ()
         loss       () or (S), the loss or performance at the current weights; ValueError without it
-        ok         a tensor (); if it is false, nothing changes
 
         No value is copied to the host, and all state is changed in place, as CUDA graphs need it.
         """
         if loss is None:
             raise ValueError("Adaptive.step needs the loss at the weights as they are")
-        if ok is None:
-            return self._step(grads, lr_factor, loss)
-        state = [*self.params.values(), *self.state().values()]
-        before = [t.clone() for t in state]
-        self._step(grads, lr_factor, loss)
-        for t, old in zip(state, before):
-            update_(t, old, ~ok)
-
-    def _step(self, grads: dict[str, Tensor], lr_factor, value: Tensor):
-        value = value * self.sign
+        value = loss * self.sign
         gain = value - self.value
         # False if the gain is NaN. True at the first step, where the old value is −∞.
         accepted = gain >= MIN_GAIN * self.promised

@@ -5,11 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from nets.optim.sgd import SGD, update_
+from nets.optim.sgd import SGD, add_scaled
 
 # Coefficients of the Newton–Schulz polynomial, chosen by Jordan 2024: singular values between 0 and 1
 # come near 1 in few rounds, though they don't converge to 1 exactly.
 A, B, C = 3.4445, -4.7750, 2.0315
+MIN_NORM = 1e-12  # filters whose norm is smaller, such as zeros, aren't scaled to the whole norm √O
 
 
 def orthogonal(g: Tensor, rounds: int = 3) -> Tensor:
@@ -45,18 +46,20 @@ class Muon(SGD):
     Source: Jordan 2024, airbench94_muon.
     """
 
-    def step(self, grads: dict[str, Tensor], lr_factor: float | Tensor = 1.0, loss=None, ok=None, names=None):
-        """One step of the parameters in grads: see SGD.step."""
-        filters = {name: w for name, w in self.params.items() if w.dim() == 4}
-        for name, w in filters.items():
-            if name not in grads or (names is not None and name not in names):
+    def updates(self, grads: dict[str, Tensor], lr_factor: float | Tensor = 1.0, names=None):
+        names = list(self.params if names is None else names)
+        filters = [name for name in names if self.params[name].dim() == 4]
+        weights, momenta = super().updates(grads, lr_factor, [n for n in names if n not in filters])
+        for name in filters:
+            if name not in grads:
                 continue
+            w, u = self.params[name], -grads[name] if self.maximize else grads[name]
             lr, momentum, _ = self.settings[name]
-            u = self._signed(grads[name])
             if momentum:
-                v = update_(self.velocity[name], momentum * self.velocity[name] + u, ok)
-                u = u + momentum * v if self.nesterov else v
+                v = torch.add(u, self.velocity[name], alpha=momentum)
+                momenta.append((self.velocity[name], v))
+                u = torch.add(u, v, alpha=momentum) if self.nesterov else v
             direction = orthogonal(u.flatten(1)).reshape(w.shape).to(w.dtype)
-            update_(w, w * (math.sqrt(len(w)) / w.norm()) - direction * (lr * lr_factor), ok)
-        others = [name for name in (self.params if names is None else names) if name not in filters]
-        super().step(grads, lr_factor, loss, ok, others)
+            scale = math.sqrt(len(w)) / w.norm().clamp(min=MIN_NORM)
+            weights.append((w, add_scaled(w * scale, direction, lr * lr_factor, -1)))
+        return weights, momenta

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from nets.optim.param_groups import check_groups, group_of
 
+Update = tuple[Tensor, Tensor]  # a tensor, and its new value
+
 
 class SGD:
     """Stochastic gradient descent with learning rate r, momentum μ and weight decay λ.
@@ -49,39 +51,58 @@ class SGD:
             )
         self.velocity = {name: torch.zeros_like(w) for name, w in params.items() if self.settings[name][1]}
 
-    def _signed(self, g: Tensor) -> Tensor:
-        """The gradient, or its negative if the optimizer maximizes."""
-        return -g if self.maximize else g
-
     def state(self) -> dict[str, Tensor]:
         """The optimizer's own tensors by name, for checkpoints: the momentum of each parameter."""
         return {f"velocity.{name}": v for name, v in self.velocity.items()}
 
-    def step(self, grads: dict[str, Tensor], lr_factor: float | Tensor = 1.0, loss=None, ok=None, names=None):
+    def step(self, grads: dict[str, Tensor], lr_factor: float | Tensor = 1.0, loss=None, names=None):
         """Update the parameters that have a gradient in grads.
 
         lr_factor  multiplies lr; a number or a tensor ()
         loss       not used; Adaptive needs it
-        ok         a tensor (); if it is false, nothing changes
         names      update only these parameters
         """
+        for pairs in self.updates(grads, lr_factor, names):
+            for t, new in pairs:
+                t.copy_(new)
+        self.updated()
+
+    def updates(
+        self, grads: dict[str, Tensor], lr_factor: float | Tensor = 1.0, names=None
+    ) -> tuple[list[Update], list[Update]]:
+        """What a step will write, as pairs (tensor, its new value): of the weights, and of the momentum.
+
+        If a new momentum isn't finite, neither is the weight's new value. So a guard has to look at the
+        weights alone. After it has written the values it calls `updated`.
+        """
+        weights, momenta, rates = [], [], {}
         for name in self.params if names is None else names:
             if name not in grads:
                 continue
-            w = self.params[name]
+            w, g = self.params[name], grads[name]
             lr, momentum, weight_decay = self.settings[name]
-            g = self._signed(grads[name])
+            rate = rates[lr] if lr in rates else rates.setdefault(lr, lr * lr_factor)
+            plain = not (momentum or weight_decay)
+            if self.maximize and not plain:
+                g = -g
             if weight_decay:
-                g = g + weight_decay * w
+                g = torch.add(g, w, alpha=weight_decay)
             if momentum:
-                v = update_(self.velocity[name], momentum * self.velocity[name] + g, ok)
-                g = g + momentum * v if self.nesterov else v
-            update_(w, w - g * (lr * lr_factor), ok)
+                v = torch.add(g, self.velocity[name], alpha=momentum)
+                momenta.append((self.velocity[name], v))
+                g = torch.add(g, v, alpha=momentum) if self.nesterov else v
+            weights.append((w, add_scaled(w, g, rate, 1 if self.maximize and plain else -1)))
+        return weights, momenta
+
+    def updated(self):
+        """The values of `updates` are written. For optimizers that have to pass them on."""
 
 
-def update_(t: Tensor, new: Tensor, ok: Tensor | None) -> Tensor:
-    """Write new into t, unless ok () is false."""
-    return t.copy_(new if ok is None else torch.where(ok, new, t))
+def add_scaled(w: Tensor, g: Tensor, rate: float | Tensor, sign: int) -> Tensor:
+    """w + sign·rate·g in one operation."""
+    if isinstance(rate, Tensor):
+        return torch.addcmul(w, g, rate, value=sign)
+    return torch.add(w, g, alpha=sign * rate)
 
 
 def check_settings(lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0):

@@ -97,9 +97,7 @@ class Train:
     dtype: str = key("float32", among=("float32", "bfloat16", "float64"))  # weights: float32 at least
     channels_last: bool = True  # memory layout of images
     eval_every: int = key(1, least=1)  # epochs between tests
-    on_nonfinite: str = key(
-        "stop", among=("stop", "skip", "ignore")
-    )  # at an infinite or NaN loss or gradient
+    on_nonfinite: str = key("stop", among=("stop", "skip", "ignore"))  # at an infinite or NaN loss or update
     max_nonfinite_steps: int = key(10, least=0)  # steps that may be skipped
 
 

@@ -42,7 +42,7 @@ class Learner:
         result = self.step(x, target, lr_factor, s.weight[indices] if s else None, self.frozen)
         if s and result.scores is not None:
             s.update(indices, result.scores)
-        ok = self.guard.check(result.loss, {}) if self.ignore else result.ok
+        ok = self.guard.check(result.loss) if self.ignore else result.ok
         for metrics in self.metrics:
             metrics.add(result.loss, result.num_correct, self.batch or len(target), ok)
         return result.loss

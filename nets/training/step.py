@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from nets.layers.base import Layer, run_backward
-from nets.optim.sgd import update_
 from nets.training.guard import Guard
 
 
@@ -49,11 +48,11 @@ def train_step(net: Layer, loss, optimizer, weighted=False, guard: Guard | None 
     """
     in_row = "on_grads" in net.backward_options  # a Sequential's backward
     row: Any = net  # whose backward takes frozen and on_grads, if in_row
+    leaves = [layer for layer in net.walk() if layer.is_leaf() and layer.buffers] if guard else []
     layerwise = in_row and getattr(optimizer, "layerwise", False) and guard is None and backward is None
 
     def step(x: Tensor, target: Tensor, lr_factor, weight=None, frozen: frozenset[str] = frozenset()):
-        statistics = list(net.buffers.values()) if guard else []
-        before = [t.clone() for t in statistics]
+        statistics = [(t, t.clone()) for layer in leaves for t in layer.buffers.values()]
         z, saved = net.forward(x)
         value, dz = loss(z, target)
         if backward:
@@ -73,10 +72,10 @@ def train_step(net: Layer, loss, optimizer, weighted=False, guard: Guard | None 
         else:
             grads = run_backward(net, saved, dz, input_grad=False)[1]
             grads = {name: g for name, g in grads.items() if name not in frozen}
-        ok = guard.check(value, grads) if guard else None
-        optimizer.step(grads, lr_factor, value, ok)
-        for t, old in zip(statistics, before):
-            update_(t, old, ~ok)  # type: ignore[operator]
+        if guard is None:
+            optimizer.step(grads, lr_factor, value)
+            return StepResult(value, correct, None, scores)
+        ok = guard.update(optimizer, grads, lr_factor, value, statistics)
         return StepResult(value, correct, ok, scores)
 
     return step

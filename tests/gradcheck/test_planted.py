@@ -191,7 +191,7 @@ def _(self, x, dy):
 
 @bug("windows that share no place", lambda: AdaptiveAvgPool2d((3, 8)), PICTURES, "input")
 def _(self, saved, dy):
-    (h, w), _ = saved
+    (_, _, h, w), _ = saved
     return torch.nn.functional.interpolate(dy, (h, w)) * dy.shape[2] * dy.shape[3] / (h * w), {}
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nets.common.errors import BatchError
 from nets.kernels import lower
 from nets.kernels.torch_forms import OneLayer
 from nets.layers.activations import GELU, ReLU, SiLU
@@ -66,3 +67,12 @@ def test_a_form_saves_what_recomputing_needs(make, operator):
         back = form.add_input(form.drop_input(saved), x)
         dy = torch.randn_like(y)
         assert torch.equal(form.backward(back, dy)[0], form.backward(saved, dy)[0])
+
+
+@pytest.mark.parametrize("make, operator", BACKWARDS)
+def test_a_form_refuses_a_dy_of_another_shape(make, operator):
+    form = lower(make(), "torch", "cpu", torch.float32)
+    y, saved = form.forward(torch.randn(PICTURES))
+    for dy in (y[:1], y[..., :1]):
+        with pytest.raises(BatchError, match="dy is"):
+            form.backward(saved, dy)

@@ -49,3 +49,13 @@ def test_wrong_options_and_inputs_without_places_are_refused(wrong):
         LocalResponseNorm(**wrong)
     with pytest.raises(BatchError, match=r"LocalResponseNorm takes \(N, C, …\) with places, not \(2, 3\)"):
         LocalResponseNorm(1, 0, 0, 0).forward(torch.randn(2, 3))
+
+
+@pytest.mark.parametrize("options", [dict(beta=0.0), dict(alpha=0.0)])
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_without_alpha_or_beta_an_infinite_input_has_the_constant_derivative(size, options):
+    x = torch.randn(2, 4, 3)
+    x[0, 1, 2] = torch.inf
+    layer = LocalResponseNorm(size, k=1.0, **options)
+    y, saved = layer.forward(x)
+    assert torch.equal(y, x) and torch.equal(layer.backward(saved, torch.ones_like(x))[0], torch.ones_like(x))

@@ -5,6 +5,10 @@ import torch
 
 from nets.layers.base import Layer
 from nets.layers.containers import Sequential
+from nets.layers.linear import Flatten, Linear
+from nets.layers.norm import BatchNorm2d
+from nets.losses import CrossEntropyLoss
+from nets.optim.sgd import SGD
 from nets.training.guard import Guard
 from nets.training.make import make_loss, make_net, make_optimizer
 from nets.training.step import train_step
@@ -58,5 +62,59 @@ def test_a_step_that_is_not_finite_changes_nothing(policy, where, optimizer):
     assert all(torch.equal(a, b) for a, b in zip(everything, before)) == (policy == "stop")
     assert (int(guard.skipped), bool(guard.good)) == ((1, True) if policy == "skip" else (0, False))
     if policy == "stop":
-        message = "the loss became nan" if where == "loss" else "a gradient became infinite or NaN"
+        message = "the loss became nan" if where == "loss" else "an updated weight became infinite or NaN"
         assert message in guard.message(0)
+
+
+class Broken(SGD):
+    """Writes NaN into the weights once `now`, from a loss and gradients that are finite."""
+
+    now = False
+
+    def updates(self, grads, lr_factor=1.0, names=None):
+        weights, momenta = super().updates(grads, lr_factor, names)
+        return [(w, new / 0 if self.now else new) for w, new in weights], momenta
+
+
+class InPlace:
+    """An optimizer of one's own, with a step alone. Its momentum is another tensor after each step."""
+
+    now = False
+
+    def __init__(self, params, lr):
+        self.params, self.lr, self.v = params, lr, {k: torch.zeros_like(w) for k, w in params.items()}
+
+    def state(self):
+        return self.v
+
+    def step(self, grads, lr_factor=1.0, loss=None):
+        for name, g in grads.items():
+            self.v[name] = 0.9 * self.v[name] + (g / 0 if self.now else g)
+            self.params[name].sub_(self.v[name] * self.lr)
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+@pytest.mark.parametrize("kind", [Broken, InPlace])
+def test_an_update_that_is_not_finite_is_not_taken(kind, policy):
+    torch.manual_seed(0)
+    net, x, y = Sequential(Linear(4, 3)), torch.randn(6, 4), torch.arange(6) % 3
+    optimizer, guard = kind(net.params, 0.1), Guard(policy, CPU)
+    step = train_step(net, CrossEntropyLoss(), optimizer, guard=guard)
+    assert step(x, y, 1.0).ok
+    everything = lambda: [*net.params.values(), *optimizer.state().values()]  # noqa: E731
+    before = [t.clone() for t in everything()]
+    optimizer.now = True
+    assert not step(x, y, 1.0).ok
+    assert all(torch.equal(a, b) for a, b in zip(everything(), before, strict=True))
+    optimizer.now = False
+    assert bool(step(x, y, 1.0).ok) == (policy == "skip")
+
+
+def test_running_averages_that_overflow_are_not_kept():
+    """Their batch has an output and a loss that are finite."""
+    net = Sequential(BatchNorm2d(2), Flatten(), Linear(8, 3))
+    guard = Guard("stop", CPU)
+    step = train_step(net, CrossEntropyLoss(), SGD(net.params, 0.1), guard=guard)
+    x, y = torch.randn(6, 2, 2, 2), torch.arange(6) % 3
+    assert step(x, y, 1.0).ok and not step(x * 1e25, y, 1.0).ok
+    assert all(t.isfinite().all() for t in net.buffers.values())

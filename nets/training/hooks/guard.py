@@ -1,9 +1,12 @@
-"""What happens after a step with a loss or gradient that isn't finite."""
+"""What happens after a step whose loss or update isn't finite."""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from nets.common import files
 from nets.common.errors import NonFiniteError
@@ -45,15 +48,29 @@ class GuardHook(Hook):
         if t.on_nonfinite == "stop":  # nothing has changed since
             p.step = bad
             self.guard.good.fill_(True)
-        where = f"at step {bad + 1} of epoch {p.epoch + 1}"
-        hint = f"a lower train.lr may help (now {t.lr:g})"
+        where, reason = f"at step {bad + 1} of epoch {p.epoch + 1}", self._reason(run, bad, facts["samples"])
         if run.out is not None:
             if run.world.is_main:
                 files.write_text(run.out / NONFINITE, json.dumps(facts) + "\n")
             if t.on_nonfinite == "stop":
                 run.saver.save(run)
-            hint += f"; the batch is listed in {run.out / NONFINITE}, and {LAST} has the last good state"
-        raise NonFiniteError(f"{problem} {where}; {hint}")
+            reason += f"; the batch is listed in {run.out / NONFINITE}, and {LAST} has the last good state"
+        raise NonFiniteError(f"{problem} {where}; {reason}")
+
+    def _reason(self, run: Run, step: int, samples: list[int]) -> str:
+        """What to look at. The learning rate is a reason only if some step has changed the net with it."""
+        x, y = run.data.train_x, run.data.train_y
+        for name, t in (("x", x), ("y", y)):
+            floats = isinstance(t, Tensor) and t.is_floating_point()
+            if wrong := [i for i in samples if not t[i].isfinite().all()] if floats else []:
+                return f"{name} of training sample {wrong[0]} is infinite or NaN"
+        lr, steps = run.config.train.lr, run.starts[run.progress.epoch] + step + 1
+        bad = int(self.guard.skipped) if self.guard.policy == "skip" else 1
+        # a large rate can make a finite gradient overflow in the first step
+        overflow = lr * run.factor > 1 and math.isfinite(self.guard.loss.item())
+        if steps == bad and not overflow:
+            return "no earlier step changed the net, so the inputs or the initial weights are to blame"
+        return f"a lower train.lr may help (now {lr:g})"
 
     def after_run(self, run, facts):
         if self.guard.policy == "skip":

@@ -18,9 +18,10 @@ SPLIT = ["train.epochs=3", "data.validation=0.2"]
 
 
 def test_a_score_that_is_not_finite_is_never_the_best(tmp_path):
-    """Weights that overflow in the last step of all, whose loss still is a number."""
-    layers = 'net.layers=[{ type = "Linear", out_features = 1, init_bound = 100.0 }]'
-    over = ["train.lr=9e37", "train.epochs=1", "train.batch_size=1", "train.loss=mse", "data.validation=0.5"]
+    """Weights so large after the last step of all that the test's error overflows."""
+    linear = '{ type = "Linear", out_features = 1, init_bound = 100.0 }'
+    layers = f"net.layers=[{linear}, {linear}]"
+    over = ["train.lr=1e24", "train.epochs=1", "train.batch_size=1", "train.loss=mse", "data.validation=0.5"]
     conf = config.load(ROOT / "configs/two_weight.toml", [*over, layers])
     run = run_of(conf, tmp_path)
     run.train()
