@@ -111,6 +111,7 @@ class TorchReLU(OneLayer[ReLU], backend="torch"):
         return y, y
 
     def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved.shape)
         return torch.ops.aten.threshold_backward(dy, saved, 0), {}
 
 
