@@ -15,17 +15,12 @@ from torch.nn import functional as F
 from torch.nn.functional import log_softmax
 
 from nets.common.errors import BatchError
+from nets.common.ranges import check_range
 from nets.layers.base import sum_dtype
 from nets.layers.checks import check_floats
 
 REDUCTIONS = ("mean", "sum")
-
-
-def check_reduction(reduction: str) -> str:
-    """The reduction itself. ValueError unless it is "mean" or "sum"."""
-    if reduction not in REDUCTIONS:
-        raise ValueError(f'reduction is "mean" or "sum", not "{reduction}"')
-    return reduction
+SMOOTHING = {"least": 0, "most": 1}  # the range of label_smoothing
 
 
 class Loss:
@@ -106,9 +101,9 @@ class CrossEntropyLoss(Loss):
     """
 
     def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean"):
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing lies between 0 and 1, not at {label_smoothing}")
-        self.label_smoothing, self.reduction = label_smoothing, check_reduction(reduction)
+        check_range(label_smoothing, "label_smoothing", **SMOOTHING)
+        check_range(reduction, "reduction", among=REDUCTIONS)
+        self.label_smoothing, self.reduction = label_smoothing, reduction
 
     def __call__(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """z: logits (N, K); target: classes (N) int64. Returns the loss () and dz (N, K)."""
@@ -160,7 +155,8 @@ class MSELoss(Loss):
     """
 
     def __init__(self, reduction: str = "mean"):
-        self.reduction = check_reduction(reduction)
+        check_range(reduction, "reduction", among=REDUCTIONS)
+        self.reduction = reduction
 
     def __call__(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """z: any shape; target: desired outputs of z's shape, or classes (N). Returns L () and dz."""

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 WITHOUT_MODULE = {  # test file: why it has no module of its name
     "commands/test_wheel": "the installed wheel",
     "common/test_tensorfile_damage": "damaged files, apart for length",
+    "data/test_fuzz": "generated image files and trees",
     "data/test_images_damaged": "damaged images, apart for length",
     "data/test_stream_runs": "whole runs",
     "distributed/test_process_group": "what needs several processes, forked once",
@@ -55,7 +56,6 @@ TESTED_IN = {  # module: the file that tests it
     "report/bench": "bench/test_text",
     "report/differences": "commands/test_gradcheck",
     "report/plan": "distributed/test_plan",
-    "report/run_figures": "test_fitting",
     "tools/enlarge": "training/test_alexnet",
     "tools/stream_bench": "data/test_stream_runs",
     "training/hooks/capture": "training/test_cuda_graph",
@@ -63,7 +63,6 @@ TESTED_IN = {  # module: the file that tests it
     "training/hooks/log": "training/test_resume",
     "training/learn": "test_fitting",
     "training/make": "training/test_step",
-    "training/predict": "commands/test_eval",
     "training/pretrained": "convert/test_pretrained",
     "training/result": "commands/test_train",
     "training/samples": "test_fitting",

@@ -1,12 +1,14 @@
 """The command `nets eval`."""
 
 import os
+from pathlib import Path
 
 from nets.commands import cli
 from nets.common import device
 from nets.common.errors import UsageError, printable
 from nets.convert.pretrained import PREFIX
 from nets.report import figure
+from nets.report.run_figures import attempt
 from nets.training import predict
 from nets.training.pretrained import Pretrained
 
@@ -66,6 +68,12 @@ def _classify(trained, paths: list[str], json: bool):
     else:
         for path, logits in zip(paths, z):
             print(predict.bars(path, logits, trained.classes))
-    trained.run.mkdir(parents=True, exist_ok=True)
-    file = trained.run / "guesses.png"
-    figure.top5(file, pixels[:DRAWN], z[:DRAWN], trained.classes, captions=paths[:DRAWN])
+    attempt(
+        trained.run / "guesses.png",
+        lambda file: _draw(file, pixels[:DRAWN], z[:DRAWN], trained.classes, paths[:DRAWN]),
+    )
+
+
+def _draw(file: Path, pixels, z, classes, paths):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.top5(file, pixels, z, classes, captions=paths)

@@ -53,7 +53,7 @@ def parser():
         "--plot",
         type=cli.new_file,
         metavar="FILE",
-        help="also draw the differences into this PNG file, one for each target",
+        help="also draw the differences into this PNG file; more targets and cases get files beside it",
     )
     return parser
 
@@ -100,7 +100,7 @@ def _variants(case: Case) -> list[Case]:
 
 def _check(targets, named, where, dtype, args, facts) -> list[str]:
     todo = [(t, variant) for t in targets for case in named(t, args.seed) for variant in _variants(case)]
-    bad, drawn = [], set()
+    bad, drawn = [], []
     with tqdm(total=2 * len(todo), unit="check", disable=None, leave=False) as bar:
         for target, case in todo:
             bar.set_description(case.name)
@@ -123,9 +123,10 @@ def _check(targets, named, where, dtype, args, facts) -> list[str]:
                 if not report.ok and not same:
                     wrong = report.problem
                     bad.append(f"{case.name}, {report.mode} mode, first at {wrong}")
-            if args.plot and target not in drawn:
-                drawn.add(target)
-                _plot(args.plot, target, case, where, len(targets) > 1)
+            if args.plot:
+                drawn.append(_plot_file(args.plot, target if len(targets) > 1 else "", drawn))
+                _plot(drawn[-1], case, where)
+                tqdm.write(f"wrote {drawn[-1]}")
     if not bad:
         tensors = sum(len(t["rows"]) for t in facts["targets"])
         print(f"every gradient agrees: {len(todo)} cases in two modes, {tensors} tensors")
@@ -143,7 +144,19 @@ def _one(case: Case, samples: int, seed: int, **options):
         raise UsageError(f"{case.name}: {describe(e)}") from None
 
 
-def _plot(file, target, case: Case, where, several: bool):
+def _plot_file(file: str, target: str, taken: list[Path]) -> Path:
+    """The next case's file: FILE, with the target if there are several, and with -2, -3, … for more cases."""
+    path, n = Path(file), 1
+    if target:
+        path = path.with_stem(f"{path.stem}-{Path(target).stem.replace(':', '-')}")
+    first = path
+    while path in taken:
+        n += 1
+        path = first.with_stem(f"{first.stem}-{n}")
+    return path
+
+
+def _plot(path: Path, case: Case, where):
     """Draw a case in training mode, in each dtype; float16 only on CUDA."""
     found = {}
     for name in DTYPES:
@@ -153,9 +166,6 @@ def _plot(file, target, case: Case, where, several: bool):
         lower.layer.train()
         triples = found[name] = []
         _one(lower, 0, 0, contract=False, watch=lambda *triple, kept=triples: kept.append(triple))
-    path = Path(file)
-    if several:
-        path = path.with_stem(f"{path.stem}-{Path(target).stem.replace(':', '-')}")
     figures.draw(path, f"{case.name}: manual and autograd gradients", found)
 
 

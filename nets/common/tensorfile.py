@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nets.common.device import memory_capacity
-from nets.common.errors import CheckpointError
+from nets.common.errors import CheckpointError, NonFiniteError
 from nets.common.files import atomic_write
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -136,14 +136,31 @@ def _contents(table) -> tuple[dict, dict]:
 
 
 def restore(net, tensors: dict[str, Tensor], path):
-    """Copy the tensors called net.<name> into the net. CheckpointError names the first that doesn't fit."""
+    """Copy the tensors called net.<name> into the net. See `match` for what is refused."""
+    for name, t in match(net, tensors, path).items():
+        (net.params | net.buffers)[name].copy_(t)
+
+
+def match(net, tensors: dict[str, Tensor], path) -> dict[str, Tensor]:
+    """The tensors called net.<name>, by name. The net may be without memory.
+
+    CheckpointError names the first that is missing, unknown, or of another shape or dtype. NonFiniteError
+    names one with an infinite or NaN number.
+    """
     own = net.params | net.buffers
     saved = {k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")}
     check(own, saved, path)
     for name in saved.keys() - own.keys():
         raise CheckpointError(f"{path}: doesn't match its config: the net has no {name}")
-    for name, t in own.items():
-        t.copy_(saved[name])
+    check_finite(saved, path)
+    return saved
+
+
+def check_finite(tensors: dict[str, Tensor], path):
+    """NonFiniteError names the first of a net's tensors with an infinite or NaN number."""
+    for name, t in tensors.items():
+        if not t.isfinite().all():
+            raise NonFiniteError(f"{path}: {name} has an infinite or NaN number; such a net is of no use")
 
 
 def check(wanted: dict[str, Tensor], saved: dict[str, Tensor], path):

@@ -6,6 +6,7 @@ digest     digests of a data set's samples and labels
 validation a share of the training samples is held out
 images     `decode`: one image file to bytes
 tree       `scan`: the files of an image tree, one folder per class; `FileList`
+left_out   `LeftOut`: what of an image tree is not read, by reason
 folder     an image tree held in memory, with a cache file
 stream     an image tree that is decoded while the net trains: `ImageStream`
 decoder    what a stream's worker processes do, how many there are, the time spent waiting for them

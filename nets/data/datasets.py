@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from nets.common.errors import DataError
+from nets.common.errors import DataError, printable
 from nets.data import cifar, folder, stream, tree, validation
 from nets.data.stream import ImageStream
 
@@ -27,6 +29,7 @@ class Dataset:
     crop_size        the side of the net's input, a crop of the image; 0 if it is the whole image
     val_x, val_y     of the validation split, if there is one: see nets/data/validation.py
     skipped          {path: reason} of unreadable files that are not used
+    left_out         what else of an image tree is not read: {reason: {"count": …, "first": [paths]}}
     """
 
     train_x: Tensor | ImageStream
@@ -38,6 +41,7 @@ class Dataset:
     std: Tensor | None = None
     crop_size: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, dict] = field(default_factory=dict)
     val_x: Tensor | ImageStream | None = None
     val_y: Tensor | None = None
 
@@ -132,7 +136,7 @@ def half_adder(config, random_crop: float = 0.0) -> Dataset:
 
 def from_folder(config, random_crop: float = 0.0) -> Dataset:
     """An image tree, one folder per class; streamed if it exceeds config.memory_limit_mb."""
-    splits, classes = tree.scan(config.root)
+    splits, classes, left_out = tree.scan(config.root)
     if config.num_classes and len(classes) != config.num_classes:
         raise DataError(
             f"{config.root}: has {len(classes)} classes, data.num_classes is {config.num_classes}"
@@ -141,12 +145,13 @@ def from_folder(config, random_crop: float = 0.0) -> Dataset:
         train, test = stream.load(splits, config, random_crop)
         data = image_dataset(train, train.y, test, test.y, classes, train.skipped)
     else:
-        loaded = folder.load(config.root, splits, config.size, config.channels, config.on_error)
-        train_x, train_y, test_x, test_y, skipped = loaded
+        train_x, train_y, test_x, test_y, skipped = folder.load(splits, config)
         data = image_dataset(train_x, train_y, test_x, test_y, classes, skipped=skipped)
     if config.normalize == "mean" and data.std is not None:
         data.std = torch.full_like(data.std, 1 / 255)  # inputs keep the scale of bytes
-    data.crop_size = config.crop_size
+    data.crop_size, data.left_out = config.crop_size, left_out.facts()
+    if data.left_out and int(os.environ.get("RANK", 0)) == 0:
+        tqdm.write(f"note: {printable(config.root)}: not read: {left_out.line()}", sys.stderr)
     return data
 
 

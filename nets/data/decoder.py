@@ -10,7 +10,7 @@ import torch
 
 from nets.common.errors import DataError
 from nets.data.augment import random_resized_crop_box
-from nets.data.images import check_same_size, decode
+from nets.data.images import check_same_size, decode_for
 from nets.data.tree import FileList
 
 Draw = tuple[int, int] | None  # (seed, epoch) of random crops; None for the center
@@ -54,7 +54,7 @@ class Decoder(torch.utils.data.Dataset):
         for i in range(end - begin):
             j = int(begin + (index - begin + i) % (end - begin))
             try:
-                pixels = decode(self.files[j], self.config.channels, self.config.size or None, crop)
+                pixels = decode_for(self.config, self.files[j], crop)
             except DataError as e:
                 if self.config.on_error == "stop":
                     raise

@@ -1,6 +1,8 @@
 """Image files: any size and mode in, uint8 (H, W, C) out."""
 
 import ctypes
+import os
+import stat
 import warnings
 from collections.abc import Callable, Iterable
 
@@ -12,11 +14,13 @@ from nets.common.errors import DataError
 # Pillow's warnings: `decode` raises an error, or the image is as good as Pillow can read it
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"))
 Image.init()
 # The formats that Pillow reads by itself. For others, such as EPS, it would run a program on the file.
 SAFE_FORMATS = {"JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "MPO", "AVIF", "JPEG2000", "ICO", "TGA"}
 FORMATS = tuple(name for name in Image.ID if name in SAFE_FORMATS)
+# the endings of their files; .pfm has fractions, which have no known white
+EXTENSIONS = frozenset(e for e, name in Image.registered_extensions().items() if name in FORMATS) - {".pfm"}
+MAX_MEGAPIXELS = 100.0  # in an image, unless the config says otherwise
 # libtiff prints to stderr from C what Pillow then raises
 _set_tiff_handler = getattr(ctypes.CDLL(_imaging.__file__), "TIFFSetErrorHandler", None)
 if _set_tiff_handler is not None:
@@ -26,7 +30,11 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
 def decode(
-    path, channels: int = 3, size: int | None = None, crop: Callable[[int, int], Box] | None = None
+    path,
+    channels: int = 3,
+    size: int | None = None,
+    crop: Callable[[int, int], Box] | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> np.ndarray:
     """The image at `path` as uint8 (H, W, channels): its first frame, upright by its EXIF orientation.
 
@@ -36,13 +44,16 @@ def decode(
     size: scale the shorter side to size and crop the center, so H = W = size.
     crop: a function of (width, height) of the upright image that gives a box. The box is scaled to
     size × size, in place of the center.
+    max_megapixels: an image of more than so many million pixels is refused.
     DataError names a file that is missing, is no image, is truncated or has too many pixels.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise ValueError("a pipe, device or socket")  # opening one can wait for ever
+        if Image.MAX_IMAGE_PIXELS is not None and 1e6 * max_megapixels > Image.MAX_IMAGE_PIXELS:
+            Image.MAX_IMAGE_PIXELS = round(1e6 * max_megapixels)  # Pillow has a limit of its own
         with Image.open(path, formats=FORMATS) as file:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and file.width * file.height > limit:
-                raise ValueError(f"{file.width} × {file.height} pixels are too many")
+            _check_pixels(file.size, max_megapixels)
             image = _convert(ImageOps.exif_transpose(file), "L" if channels == 1 else "RGB")
         if crop is not None:
             if size is None:
@@ -60,14 +71,27 @@ def decode(
     return pixels[:, :, None] if channels == 1 else pixels
 
 
-def first_readable(paths: Iterable, size: int | None, channels: int, skip: bool) -> np.ndarray:
-    """The first image that can be decoded. With skip False, the first one must be readable."""
+def decode_for(config, path, crop: Callable[[int, int], Box] | None = None) -> np.ndarray:
+    """`decode` by the [data] table of a config."""
+    return decode(path, config.channels, config.size or None, crop, config.max_megapixels)
+
+
+def _check_pixels(size: tuple[int, int], max_megapixels: float):
+    width, height = size
+    if width * height > 1e6 * max_megapixels:
+        raise ValueError(
+            f"{width} × {height} pixels are more than data.max_megapixels = {max_megapixels:g} allows"
+        )
+
+
+def first_readable(paths: Iterable, config) -> np.ndarray:
+    """The first image that can be decoded. With config.on_error = "stop", the first one must be readable."""
     error = None
     for path in paths:
         try:
-            return decode(path, channels, size or None)
+            return decode_for(config, path)
         except DataError as e:
-            if not skip:
+            if config.on_error == "stop":
                 raise
             error = e
     raise error or DataError("no images")
@@ -96,4 +120,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
         raise ValueError("fractions and numbers beyond 16 bits have no known white")
     if "transparency" in image.info:  # one gray value is transparent: white
         wide = np.where(wide == image.info["transparency"], 65535, wide)
-    return Image.fromarray((wide / 257).round().astype(np.uint8))
+    rounded = wide.astype(np.uint32)  # 257 is odd, so no quotient lies halfway
+    rounded += 128
+    rounded //= 257
+    return Image.fromarray(rounded.astype(np.uint8))

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from nets.common.errors import DataError
+from nets.common.errors import DataError, printable
 from nets.data.augment import crop_and_flip
 from nets.data.decoder import Decoded, Decoder, Job, WaitTimer, init_worker, num_workers
 from nets.data.images import first_readable
@@ -40,7 +40,7 @@ def _image_shape(files: FileList, config) -> tuple[int, int, int]:
     """(H, W, C) of every decoded image."""
     if config.size:
         return config.size, config.size, config.channels
-    h, w, c = first_readable(files, 0, config.channels, config.on_error == "skip").shape
+    h, w, c = first_readable(files, config).shape
     return h, w, c
 
 
@@ -63,7 +63,7 @@ def wait_share(x, seconds: float) -> dict[str, float]:
 def report_skipped(skipped: dict[str, str]):
     """Name skipped files on stderr, if there are any."""
     if skipped:
-        names = ", ".join([*skipped][:5] + ["…"] * (len(skipped) > 5))
+        names = ", ".join([*map(printable, [*skipped][:5])] + ["…"] * (len(skipped) > 5))
         tqdm.write(f"note: {len(skipped)} images can't be read and are skipped: {names}", sys.stderr)
 
 

@@ -1,7 +1,12 @@
 """An optimizer that adapts its learning rates: they grow after good steps; bad steps are undone."""
 
+import math
+
 import torch
 from torch import Tensor
+
+from nets.common.ranges import check_range
+from nets.optim.param_groups import check_settings
 
 MIN_GAIN = 0.15  # a step must achieve this share of its predicted gain
 MAX_MOVE = 2.0  # no weight changes by more in one step
@@ -62,6 +67,12 @@ class Adaptive:
         maximize: bool = False,
         num_nets: int | None = None,
     ):
+        if not isinstance(lr, Tensor):
+            check_settings(lr=lr)
+        check_range(shrink, "shrink", over=0, most=1)
+        check_range(grow, "grow", least=1)
+        if max_ratio != math.inf:
+            check_range(max_ratio, "max_ratio", least=1)
         self.params, self.shrink, self.grow, self.max_ratio = params, shrink, grow, max_ratio
         self.maximize, self.sign = maximize, 1 if maximize else -1
         self.rate = {name: torch.ones_like(w) * lr for name, w in params.items()}

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from nets.optim.param_groups import check_groups, group_of
+from nets.optim.param_groups import check_groups, check_nesterov, check_settings, group_of
 
 Update = tuple[Tensor, Tensor]  # a tensor, and its new value
 
@@ -21,7 +21,7 @@ class SGD:
                   first group that matches applies. `until_epoch` is read by the training loop, see
                   param_groups.frozen_names.
 
-    ValueError for a setting that is out of range.
+    RangeError, a ValueError, for a setting that is out of range: what a config refuses, in the same words.
     Source: Sutskever et al. 2013, "On the importance of initialization and momentum".
     """
 
@@ -39,8 +39,9 @@ class SGD:
     ):
         self.params, self.nesterov, self.maximize, self.lr = params, nesterov, maximize, lr
         self.momentum, self.weight_decay, self.param_groups = momentum, weight_decay, param_groups
-        check_settings(lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+        check_settings(lr=lr, momentum=momentum, weight_decay=weight_decay)
         check_groups(param_groups)
+        check_nesterov(nesterov, momentum, param_groups)
         self.settings = {}
         for name in params:
             group = group_of(name, param_groups)
@@ -103,13 +104,3 @@ def add_scaled(w: Tensor, g: Tensor, rate: float | Tensor, sign: int) -> Tensor:
     if isinstance(rate, Tensor):
         return torch.addcmul(w, g, rate, value=sign)
     return torch.add(w, g, alpha=sign * rate)
-
-
-def check_settings(lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0):
-    """ValueError for a learning rate, momentum or weight decay that is out of range."""
-    if not 0 < lr < float("inf"):
-        raise ValueError(f"lr must be more than 0 and finite, not {lr}")
-    if not 0 <= momentum <= 1:
-        raise ValueError(f"momentum must lie between 0 and 1, not at {momentum}")
-    if not 0 <= weight_decay < float("inf"):
-        raise ValueError(f"weight_decay must be at least 0 and finite, not {weight_decay}")

@@ -19,10 +19,10 @@ def result_line(run: Path) -> str | None:
             return OutputMetrics(facts["largest_error"], facts["within"], facts["count"]).line()
         if "chance" not in facts and "parameters" in facts:
             return f"finished, without a test set: {facts['parameters']:,} parameters"
-        k = max(int(name.removeprefix("top")) for name in facts["chance"])
-        return Metrics(
-            facts["top1"], facts[f"top{k}"], k, list(facts["per_class"]), [], facts["count"]
-        ).line()
+        per_class = list(facts["per_class"])
+        k = min(5, len(per_class))
+        topk = facts["top5"] if k < len(per_class) else 1.0
+        return Metrics(facts["top1"], topk, k, per_class, [], facts["count"]).line()
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as e:

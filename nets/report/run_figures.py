@@ -3,52 +3,56 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from nets.common.errors import describe
+from nets.common.errors import describe, printable
 from nets.data.datasets import Dataset
 from nets.training.hooks import Hook
 
 
 class Figures(Hook):
-    """A hook that draws curves.png and, for images, top5.png in the run's folder at the end.
-
-    A figure that can't be drawn is one line on stderr.
-    """
+    """A hook that draws curves.png and, for images, top5.png in the run's folder, once it has its result."""
 
     def after_result(self, run):
         if run.out is None or not run.world.is_main:
             return
-        for name, draw in (("top5.png", _top5), ("curves.png", _curves)):
-            try:
-                draw(run, run.out / name)
-            except Exception as e:  # the result is worth more than a picture of it
-                tqdm.write(f"note: {run.out / name} can't be drawn: {describe(e)}", sys.stderr)
+        attempt(run.out / "top5.png", lambda file: _guesses(file, run))
+        attempt(run.out / "curves.png", lambda file: _curves(file, run))
 
 
-def _top5(run, path: Path):
+def attempt(file: Path, draw: Callable[[Path], None]):
+    """Draw a figure. If it can't be drawn, a note says why: what it shows is in other files, or printed."""
+    try:
+        draw(file)
+    except Exception as e:
+        tqdm.write("note: " + printable(f"{file} can't be drawn: {describe(e)}"), sys.stderr)
+
+
+def _guesses(file: Path, run):
+    d, z = run.data, run.evaluator.z
+    if not d.classes or z is None or d.test_y is None:
+        return
     from nets.report import figure  # imports matplotlib, which takes half a second
 
-    d, z = run.data, run.evaluator.z
-    if d.classes and z is not None and d.test_y is not None:
-        z, y = z.cpu(), d.test_y.cpu()
-        best, worst = figure.best_and_worst(z, y)
-        index = best + worst
-        titled = [("The most confident right answers", best), ("The worst mistakes", worst)]
-        titled = [(title, [index.index(i) for i in row]) for title, row in titled]
-        images = pixels(d, index)
-        if images is not None:
-            figure.top5(path, images, z[index], d.classes, y[index].tolist(), titled)
+    z, y = z.cpu(), d.test_y.cpu()
+    best, worst = figure.best_and_worst(z, y)
+    index = best + worst
+    titled = [("The most confident right answers", best), ("The worst mistakes", worst)]
+    titled = [(title, [index.index(i) for i in row]) for title, row in titled]
+    images = pixels(d, index)
+    if images is not None:
+        figure.top5(file, images, z[index], d.classes, y[index].tolist(), titled)
 
 
-def _curves(run, path: Path):
+def _curves(file: Path, run):
     from nets.report import figure
 
-    figure.curves(path, run.history, run.config.name)
+    figure.curves(file, run.history, run.config.name)
 
 
 def pixels(data: Dataset, index: list[int]) -> np.ndarray | None:

@@ -16,7 +16,7 @@ def enlarge(src: Path, dst: Path, size: int, count: int) -> dict[str, int]:
     src and dst hold train/ and test/ with a folder for each class. Each class gives about equally
     many images, its first ones, scaled to size × size. Returns the number of images in each split.
     """
-    splits, classes = tree.scan(src)
+    splits, classes, _ = tree.scan(src)
     written: dict[str, int] = {}
     for split, files in splits.items():
         chosen = _balanced(files, count if split == "train" else max(len(classes), count // 5))

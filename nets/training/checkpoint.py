@@ -89,6 +89,8 @@ def load(run, path, inexact: bool = False):
         raise UsageError(f"{path}: {elsewhere}; {run.inexact_option} resumes it, but not bit-identically")
     here, _ = _split(run)
     tensorfile.check(here, tensors, path)
+    if run.config.train.on_nonfinite != "ignore":
+        tensorfile.check_finite({k: t for k, t in tensors.items() if k.startswith("net.")}, path)
     try:
         for hook in run.hooks:
             own = {k: tensors[f"{hook.name}.{k}"] for k, v in hook.state().items() if isinstance(v, Tensor)}

@@ -1,16 +1,17 @@
 """Configs: a TOML file as frozen dataclasses. Errors name the key, the reason and the nearest known name."""
 
 import dataclasses
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nets.common.errors import UsageError, nearest
+from nets.common.ranges import check_range, shown
 from nets.data.tta import TTA_NAMES
 from nets.kernels import BACKENDS
-from nets.losses import REDUCTIONS
+from nets.losses import REDUCTIONS, SMOOTHING
+from nets.optim.param_groups import RANGES, check_groups, check_nesterov
 from nets.optim.schedules import SCHEDULES
 from nets.training import validate
 from nets.training.renamed import check_renamed
@@ -44,6 +45,7 @@ class Data:
     memory_limit_mb: int = key(4000, least=0)  # MB of images held in memory; a larger tree is streamed
     num_workers: int = key(-1, least=-1, most=1024)  # processes that decode a stream; -1: all cores but one
     on_error: str = key("stop", among=("stop", "skip"))  # at an image that can't be read
+    max_megapixels: float = key(100.0, over=0, most=10**5)  # in an image file; a larger one can't be read
     validation: float = key(
         0.0, least=0, most=0.9
     )  # share of the training samples that selects the best checkpoint; 0: none
@@ -83,14 +85,14 @@ class Train:
     loss: str = key("cross_entropy", among=("cross_entropy", "performance", "mse"))  # see nets.losses
     reduction: str = key("mean", among=REDUCTIONS)  # cross_entropy: over a batch
     label_smoothing: float = key(
-        0.0, least=0, most=1
+        0.0, **SMOOTHING
     )  # cross_entropy: share of the target that all classes get equally
     optimizer: str = key("sgd", among=("sgd", "muon", "adaptive"))  # see nets.optim
-    lr: float = key(0.1, over=0)  # learning rate
-    momentum: float = key(0.0, least=0, most=1)  # multiplies the velocity of the last step
+    lr: float = key(0.1, **RANGES["lr"])  # learning rate
+    momentum: float = key(0.0, **RANGES["momentum"])  # multiplies the velocity of the last step
     nesterov: bool = False  # Nesterov momentum
-    weight_decay: float = key(0.0, least=0)  # times the weight, added to its gradient
-    param_groups: tuple = ()  # tables: match = ["*.bias"], and any of GROUP_KEYS
+    weight_decay: float = key(0.0, **RANGES["weight_decay"])  # times the weight, added to its gradient
+    param_groups: tuple = ()  # tables: match = ["*.bias"], and any of GROUP_RANGES
     schedule: str = key("constant", among=tuple(SCHEDULES))  # of the learning rate
     warmup_epochs: float = key(0.0, least=0, most=10**6)  # the learning rate rises from 0 to lr
     min_lr: float = key(0.0, least=0)  # the lowest learning rate of the schedule
@@ -149,11 +151,6 @@ class Config:
     distributed: Distributed = Distributed()
 
 
-# the keys of a table in train.param_groups; `lr_scale` multiplies train.lr
-GROUP_NUMBERS = ("lr_scale", "momentum", "weight_decay", "until_epoch")
-GROUP_KEYS: dict[str, type] = {"match": tuple, **dict.fromkeys(GROUP_NUMBERS, float)}
-
-
 def load(path, overrides=()) -> Config:
     """The config at a path, or of a shipped config's name, with "a.b=value" overrides.
 
@@ -167,11 +164,11 @@ def load(path, overrides=()) -> Config:
     check_renamed(table)
     check_plain(table)
     config = fill(Config, table, "")
-    for i, group in enumerate(config.train.param_groups):
-        _check_group(group, f"train.param_groups[{i}]")
+    check_groups(config.train.param_groups, "train.param_groups")
     for i, side in enumerate(config.train.progressive_sizes):
         _check(side, int, {"least": 1, "most": 4096}, f"train.progressive_sizes[{i}]")
     validate.check(config)
+    check_nesterov(config.train.nesterov, config.train.momentum, config.train.param_groups, "train.")
     return config
 
 
@@ -200,7 +197,7 @@ def find_config(name_or_path) -> Path:
 def fill(cls, table, where: str):
     """The dataclass of a table. UsageError names the wrong key, with the prefix `where`."""
     if not isinstance(table, dict):
-        raise UsageError(f"{where.rstrip('.')}: expected a table, got {_shown(table)}")
+        raise UsageError(f"{where.rstrip('.')}: expected a table, got {shown(table)}")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     values = {}
     for name, value in table.items():
@@ -221,31 +218,6 @@ def _check(value, kind: Any, rules, where: str):
         value = tuple(value)
     if type(value) is not kind:
         words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-        raise UsageError(f"{where}: expected {words.get(kind, 'a list')}, got {_shown(value)}")
-    least, most, over, among = (rules.get(r) for r in ("least", "most", "over", "among"))
-    if among is not None and value not in among:
-        hint = nearest(str(value), map(str, among))
-        raise UsageError(f"{where}: {_shown(value)} is not one of its values{hint}")
-    if least is not None and value < least:
-        raise UsageError(f"{where}: must be at least {least}, got {value}")
-    if over is not None and value <= over:
-        raise UsageError(f"{where}: must be more than {over}, got {value}")
-    if most is not None and value > most:
-        raise UsageError(f"{where}: must be at most {most}, got {value}")
+        raise UsageError(f"{where}: expected {words.get(kind, 'a list')}, got {shown(value)}")
+    check_range(value, where, **rules)
     return value
-
-
-def _check_group(group, where: str):
-    if not isinstance(group, dict):
-        raise UsageError(f"{where}: expected a table, got {_shown(group)}")
-    for name, value in group.items():
-        if name not in GROUP_KEYS:
-            raise UsageError(f"{where}.{key_text(name)}: unknown key{nearest(name, GROUP_KEYS)}")
-        _check(value, GROUP_KEYS[name], {"least": None if name == "match" else 0}, f"{where}.{name}")
-    if not all(isinstance(m, str) for m in group.get("match", [0])):
-        raise UsageError(f'{where}.match: a group needs name patterns, such as ["*.bias"]')
-
-
-def _shown(value) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) < 60 else text[:57] + "…"

@@ -49,15 +49,15 @@ class Metrics:
     """A classifier's metrics on a test set. Accuracies lie between 0 and 1."""
 
     top1: float
-    topk: float
+    topk: float  # of 1 where k is the number of classes: then it says nothing, and no score has it
     k: int  # 5, or the number of classes where there are fewer
     per_class: list[float]
     confused: list[tuple[int, int, int]]  # true class, predicted class, count; most frequent first
     count: int
 
     def scores(self) -> dict[str, float]:
-        """{"top1": …, "top5": …}, the second under the name of its k."""
-        return {"top1": self.top1, f"top{self.k}": self.topk}
+        """{"top1": …, "top5": …}, the second with more than five classes only."""
+        return {"top1": self.top1} | ({"top5": self.topk} if len(self.per_class) > self.k else {})
 
     def score(self) -> float:
         """The one number to compare runs by; more is better."""
@@ -77,11 +77,9 @@ class Metrics:
         }
 
     def line(self) -> str:
-        one, five = self.chance().values()
-        return (
-            f"top-1 {self.top1:.1%}  top-{self.k} {self.topk:.1%}"
-            f"  (chance {one:.1%}, {five:.1%})  {self.count} test images"
-        )
+        scores = "  ".join(f"{name.replace('top', 'top-')} {v:.1%}" for name, v in self.scores().items())
+        chance = ", ".join(f"{v:.1%}" for v in self.chance().values())
+        return f"{scores}  (chance {chance})  {self.count} test images"
 
 
 @dataclass
@@ -118,7 +116,7 @@ def class_metrics(z: Tensor, target: Tensor) -> Metrics:
     hit = ranked[:, :k] == target[:, None]
     table = torch.bincount(target * classes + ranked[:, 0], minlength=classes**2).cpu()
     table = table.view(classes, classes)  # rows true, columns predicted
-    per_class = (table.diag() / table.sum(1).clamp(min=1)).tolist()
+    per_class = (table.diag().double() / table.sum(1).clamp(min=1)).tolist()
     wrong = (table - torch.diag(table.diag())).flatten()
     order = wrong.sort(descending=True, stable=True).indices[:10].tolist()
     confused = [(i // classes, i % classes, int(wrong[i])) for i in order if wrong[i]]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nets.common import tensorfile
 from nets.common.device import keep_freed_memory, set_current_device
-from nets.common.errors import CheckpointError, DataError, UsageError
+from nets.common.errors import CheckpointError, DataError, NonFiniteError, UsageError
 from nets.data import datasets as data
 from nets.data import stream
 from nets.data.datasets import Dataset
@@ -36,6 +36,10 @@ class Trained:
         self.run, self.device = Path(run), device
         if not self.run.is_dir():
             raise CheckpointError(f"{run}: no such run")
+        if (self.run / "settings.toml").exists() and not (self.run / "config.toml").exists():
+            raise CheckpointError(
+                f"{run}: a run of fit has no config of its net; fit(…, resume=True) returns the trained run"
+            )
         try:
             self.config = config.load(self.run / "config.toml")
         except UsageError as e:
@@ -54,17 +58,17 @@ class Trained:
         self.dtype, self.channels_last = getattr(torch, t.dtype), t.channels_last
         try:
             n_outputs = len(self.classes) or data.shapes(self.config.data)[1]
-            self.net = make_net(self.config, self.shape, n_outputs)
+            weights = torch.promote_types(self.dtype, torch.float32)
+            with torch.device("meta"):  # a checkpoint can ask for any sizes: are they its tensors'?
+                bare = make_net(self.config, self.shape, n_outputs)
+                tensorfile.match(bare.to(torch.device("meta"), weights), tensors, path)
+            self.net = make_net(self.config, self.shape, n_outputs).to(device, weights)
         except UsageError as e:
             raise CheckpointError(f"{path}: doesn't match its config: {e}") from None
-        self.net.to(device, torch.promote_types(self.dtype, torch.float32))
         tensorfile.restore(self.net, tensors, path)
         self.fast = lower(self.net, self.config.net.backend, device, self.dtype)
         self.mean, self.std = tensors.get("data.mean"), tensors.get("data.std")
-        expected = (self.shape[:1], torch.float32)
-        if len(self.shape) == 3 and any(
-            t is None or (t.shape, t.dtype) != expected for t in (self.mean, self.std)
-        ):
+        if len(self.shape) == 3 and not _are_statistics(self.mean, self.std, self.shape[0]):
             raise CheckpointError(f"{path}: has no mean and standard deviation of the images' channels")
 
     def predict(self, x: Tensor | ImageStream, test: bool = False) -> Tensor:
@@ -76,7 +80,10 @@ class Trained:
         size = self.config.data.crop_size
         data = Dataset(x, y, x, y, self.classes, self.mean, self.std, size).to(self.device)
         settings = self.config.eval if test else dataclasses.replace(self.config.eval, tta_fraction=1.0)
-        return outputs(self.fast, x, data, self.dtype, self.channels_last, test, settings)
+        z = outputs(self.fast, x, data, self.dtype, self.channels_last, test, settings)
+        if not z.isfinite().all():
+            raise NonFiniteError(f"{self.run}: an output of the net is infinite or NaN")
+        return z
 
     def test(self, root=None) -> Metrics | OutputMetrics:
         """The metrics on the data set's test split. root: the data set's folder, by default the config's."""
@@ -99,8 +106,17 @@ class Trained:
         if height != width:
             raise UsageError(f"{self.run}: images of {width} × {height} can't be read from files")
         size = self.config.data.size if self.config.data.crop_size else height
-        pixels = [torch.tensor(decode(p, channels, size)) for p in paths]
+        limit = self.config.data.max_megapixels
+        pixels = [torch.tensor(decode(p, channels, size, max_megapixels=limit)) for p in paths]
         return pixels, self.predict(torch.stack(pixels)).cpu()
+
+
+def _are_statistics(mean: Tensor | None, std: Tensor | None, channels: int) -> bool:
+    if mean is None or std is None or mean.dtype != torch.float32 or std.dtype != torch.float32:
+        return False
+    if mean.shape != (channels,) or std.shape != (channels,):
+        return False
+    return bool(mean.isfinite().all() and std.isfinite().all() and (std > 0).all())
 
 
 def _words(words: dict, path) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -28,4 +28,6 @@ def write(
     if config.data.on_error == "skip":
         facts["skipped"] = {"count": len(data.skipped), "files": data.skipped}
         stream.report_skipped(data.skipped)
+    if data.left_out:
+        facts["left_out"] = data.left_out
     files.write_text(out / RESULT, json.dumps(facts, indent=2) + "\n")

@@ -44,7 +44,7 @@ def test_an_image_damaged_during_training_is_counted(root):
 
 def test_a_killed_worker_is_an_error_in_one_line(root, monkeypatch, capsys):
     d = load_stream(root, num_workers=1)
-    monkeypatch.setattr(decoder, "decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(decoder, "decode_for", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(SystemExit) as exit, cli.one_line_errors():
         epoch_of(d)
     error = capsys.readouterr().err

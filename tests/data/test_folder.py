@@ -63,6 +63,49 @@ def test_a_changed_folder_is_decoded_again(small_tree, change):
     assert d.shape == ((3, 4, 4) if options else (3, 6, 6))
 
 
+SPOILED = {  # a cache with the right key and checksum, and something else inside
+    "a label of no class": lambda t, m: t["train_y"].__setitem__(0, 99),
+    "a negative label": lambda t, m: t["train_y"].__setitem__(0, -1),
+    "a huge label": lambda t, m: t["test_y"].__setitem__(0, 2**40),
+    "another class": lambda t, m: t["test_y"].__setitem__(0, 1),
+    "too few labels": lambda t, m: t.update(train_y=t["train_y"][:5]),
+    "labels of another type": lambda t, m: t.update(train_y=t["train_y"].int()),
+    "no rows": lambda t, m: t.update({k: v[:0] for k, v in t.items()}),
+    "one image less": lambda t, m: t.update({k: v[:-1] for k, v in t.items()}),
+    "one channel": lambda t, m: t.update({k: v[..., :1] for k, v in t.items() if "x" in k}),
+    "another size": lambda t, m: t.update({k: v[:, :3] for k, v in t.items() if "x" in k}),
+    "splits of two sizes": lambda t, m: t.update(test_x=t["test_x"][:, :4, :4]),
+    "no height": lambda t, m: t.update({k: v[:, :0] for k, v in t.items() if "x" in k}),
+    "a vector": lambda t, m: t.update(train_x=t["train_x"].flatten()),
+    "another type": lambda t, m: t.update(train_x=t["train_x"].float()),
+    "a tensor missing": lambda t, m: t.pop("test_y"),
+    "a tensor more": lambda t, m: t.update(more=t["test_y"]),
+    "no list of skipped files": lambda t, m: m.pop("skipped"),
+    "a list for skipped files": lambda t, m: m.update(skipped=["a"]),
+    "an unknown skipped file": lambda t, m: m.update(skipped={"nowhere": "gone"}),
+    "a number for a reason": lambda t, m: m.update(skipped={"nowhere": 5}),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILED)
+def test_a_cache_that_does_not_hold_the_trees_images_is_not_used(small_tree, spoil):
+    want = load(small_tree, size=6)
+    tensors, metadata = tensorfile.read(small_tree / folder.CACHE)
+    SPOILED[spoil](tensors, metadata)
+    tensorfile.save(small_tree / folder.CACHE, tensors, metadata)
+    d = load(small_tree, size=6)
+    assert torch.equal(d.train_x, want.train_x) and torch.equal(d.train_y, want.train_y)
+    assert torch.equal(d.test_x, want.test_x) and torch.equal(d.test_y, want.test_y) and not d.skipped
+
+
+def test_a_cache_keeps_which_files_were_skipped(small_tree, monkeypatch):
+    (small_tree / "train/dog/train1.png").write_bytes(b"")
+    first = load(small_tree, on_error="skip")
+    monkeypatch.setattr(folder, "_decode_all", None)  # calling it would raise
+    second = load(small_tree, on_error="skip")
+    assert first.skipped == second.skipped and len(second.train_y) == len(second.train_x) == 8
+
+
 def test_a_folder_that_cannot_be_written_is_read_without_a_cache(small_tree, monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nets.common.errors import DataError
-from nets.data.images import decode
+from nets.data.images import EXTENSIONS, decode
 from tests.data.image_files import png, scene
 
 
@@ -30,10 +30,18 @@ def assert_near(pixels, want, most):
         ("a.jpg", 12, {"quality": 95, "subsampling": 0}),
         ("a.jpeg", 12, {"quality": 95, "subsampling": 0, "progressive": True}),
         ("a.gif", 40, {}),  # 256 colors
+        ("a.jfif", 12, {"format": "JPEG", "quality": 95, "subsampling": 0}),
+        ("a.jpe", 12, {"quality": 95, "subsampling": 0}),
+        ("a.pnm", 0, {}),
+        ("a.jp2", 0, {}),
+        ("a.avif", 12, {"quality": 95}),
+        ("a.tga", 0, {}),
+        ("a.ico", 0, {"sizes": [(24, 16)]}),
     ],
 )
-def test_every_format_decodes(tmp_path, name, most, options):
+def test_every_format_decodes_and_its_ending_counts(tmp_path, name, most, options):
     scene().save(tmp_path / name, **options)
+    assert name[1:] in EXTENSIONS
     assert_near(decode(tmp_path / name), np.asarray(scene()), most)
 
 
@@ -159,3 +167,11 @@ def test_size_scales_and_crops_the_center(tmp_path):
     for size in ((1, 1), (1, 50), (50, 1)):
         Image.new("RGB", size, "red").save(tmp_path / "b.png")
         assert_near(decode(tmp_path / "b.png", size=4), np.full((4, 4, 3), [255, 0, 0], np.uint8), 0)
+
+
+def test_max_megapixels_raises_the_limit_beyond_pillows_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # beyond twice as many Pillow raises
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"30 × 20 pixels are more than data.max_megapixels = 0.0005 allows"):
+        decode(tmp_path / "a.png", max_megapixels=0.0005)
+    assert decode(tmp_path / "a.png", max_megapixels=0.0006).shape == (20, 30, 3)

@@ -29,7 +29,7 @@ def bomb(path):
 
 def large(path):
     """More pixels than Pillow's limit, but fewer than twice as many, where it only warns."""
-    png(path, 10_000, 10_000, 8, 2, b"\0" * 1000)
+    png(path, 12_000, 10_000, 8, 2, b"\0" * 1000)
 
 
 def cut(path):
@@ -54,6 +54,9 @@ BAD = {
     "bomb.png": bomb,
     "large.png": large,
     "folder.png": lambda p: p.mkdir(),
+    "pipe.png": os.mkfifo,  # opening it would wait for a writer
+    "device.png": lambda p: p.symlink_to("/dev/zero"),
+    "loop.png": lambda p: p.symlink_to(p),
     "nowhere.png": lambda p: None,
     "no\nway.png": lambda p: p.write_bytes(b""),
     "zeros.png": lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100)),
@@ -117,7 +120,8 @@ def test_too_many_pixels_are_an_error_in_one_line(tmp_path):
     code += "with cli.one_line_errors(): images.decode(sys.argv[1])"
     args = [sys.executable, "-c", code, str(tmp_path / "large.png")]
     done = subprocess.run(args, capture_output=True, text=True)
-    assert done.returncode == 3 and done.stderr.endswith("(10000 × 10000 pixels are too many)\n")
+    limit = "(12000 × 10000 pixels are more than data.max_megapixels = 100 allows)\n"
+    assert done.returncode == 3 and done.stderr.endswith(limit)
     assert done.stderr.count("\n") == 1
 
 
@@ -125,6 +129,7 @@ def test_an_exception_without_a_message_is_named_by_its_type(tmp_path, monkeypat
     def decoder(*_, **__):
         raise EOFError
 
+    (tmp_path / "a.png").touch()
     monkeypatch.setattr(Image, "open", decoder)
     with pytest.raises(DataError, match=r"a.png: not a readable image \(EOFError\)"):
         decode(tmp_path / "a.png")

@@ -1,9 +1,14 @@
 """SGD against torch.optim, and the settings that it refuses."""
 
+import tomllib
+from pathlib import Path
+
 import pytest
 import torch
 
-from nets.optim.sgd import SGD, check_settings
+from nets.common.errors import UsageError
+from nets.optim.sgd import SGD
+from nets.training import config
 
 
 @pytest.mark.parametrize("maximize", [False, True])
@@ -75,6 +80,36 @@ def test_state_is_the_momentum_by_name():
     ],
 )
 def test_settings_that_no_step_can_be_taken_with_are_refused(name, wrong):
-    with pytest.raises(ValueError, match=f"^{name} must"):
+    with pytest.raises(ValueError, match=f"^{name}: (must|expected a finite number)"):
         SGD({}, **(dict(lr=0.1) | {name: wrong}))
-    check_settings(lr=1e-9, momentum=1, weight_decay=0)
+
+
+def test_settings_at_the_ends_of_their_ranges_are_taken():
+    SGD({}, lr=1e-9, momentum=1, weight_decay=0)
+
+
+OUT_OF_RANGE = [
+    *(("lr", value) for value in (-1.0, 0.0, "nan", "inf", "true")),
+    *(("momentum", value) for value in (-1.0, 1.5, "nan")),
+    *(("weight_decay", value) for value in (-1.0, "inf")),
+    ("nesterov", "true"),
+    *(
+        ("param_groups", f'[{{match=["*"], {group}}}]')
+        for group in ("lr_scale=-1", "momentum=2", "weight_decay=nan")
+    ),
+    *(
+        ("param_groups", f"[{group}]")
+        for group in ("{lr_scale=1}", '{match="*"}', '{match=["*"], lr=1}', "3")
+    ),
+]
+
+
+@pytest.mark.parametrize("name, value", OUT_OF_RANGE)
+def test_a_call_refuses_what_a_config_refuses_in_the_same_words(name, value, tmp_path):
+    path = Path(__file__).parents[2] / "configs" / "dense.toml"
+    with pytest.raises(UsageError) as by_config:
+        config.load(path, [f"train.{name}={value}"])
+    given = tomllib.loads(f"x = {value}")["x"]
+    with pytest.raises(ValueError) as by_call:
+        SGD({}, **({"lr": 0.1} | {name: given}))
+    assert str(by_config.value) == f"train.{by_call.value}"

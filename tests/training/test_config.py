@@ -45,7 +45,8 @@ def test_any_words_and_numbers_survive_a_round_trip(tmp_path_factory, root, smoo
 
 def test_overrides(tmp_path):
     path = write(tmp_path, MINIMAL)
-    conf = config.load(path, ["train.lr=2", "data.source=cifar10", 'name="x y"', "train.nesterov=true"])
+    over = ["train.lr=2", "data.source=cifar10", 'name="x y"', "train.nesterov=true", "train.momentum=0.5"]
+    conf = config.load(path, over)
     assert (conf.train.lr, conf.data.source, conf.name) == (2.0, "cifar10", "x y")
     assert conf.train.nesterov is True and conf.seed == 0
     with pytest.raises(AttributeError):

@@ -23,9 +23,18 @@ def test_class_metrics():
     assert r.line() == "top-1 33.3%  top-5 66.7%  (chance 16.7%, 83.3%)  3 test images"
 
 
-def test_fewer_than_five_classes():
-    r = metrics(torch.eye(3), torch.tensor([0, 1, 0]))
-    assert r.k == 3 and r.topk == 1 and "top-3 100.0%" in r.line()
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_top5_of_five_classes_or_fewer_is_no_score(classes):
+    r = metrics(torch.eye(classes), torch.arange(classes))
+    assert r.scores() == {"top1": 1} and r.chance() == {"top1": 1 / classes}
+    assert r.line() == f"top-1 100.0%  (chance {1 / classes:.1%})  {classes} test images"
+    assert metrics(torch.eye(6), torch.arange(6)).scores() == {"top1": 1, "top5": 1}
+
+
+def test_per_class_is_what_was_counted_without_float32s_noise():
+    z, y = torch.zeros(25, 2), torch.zeros(25, dtype=torch.int64)
+    z[:3, 1] = 1
+    assert class_metrics(z, y).per_class == [0.88, 0]
 
 
 def test_output_metrics():

@@ -7,6 +7,7 @@ import pytest
 
 from nets.common.errors import UsageError
 from nets.layers import LAYERS
+from nets.optim.param_groups import GROUP_RANGES
 from nets.training import config
 from nets.training.build import build
 from nets.training.renamed import CHANGED, RENAMED, RENAMED_OPTIONS, RENAMED_VALUES
@@ -116,7 +117,7 @@ def test_an_old_key_of_a_parameter_group_is_refused_with_the_new_one(old, new, t
     group = '[[train.param_groups]]\nmatch = ["*"]\n'
     assert refused(tmp_path, f"{NET}{group}{group}{name} = 1.0\n") == wanted
     assert refused(tmp_path, NET + group + group, f"train.param_groups.1.{name}=1") == wanted
-    assert new.split(".")[-1] in config.GROUP_KEYS and name not in config.GROUP_KEYS
+    assert new.split(".")[-1] in {"match", *GROUP_RANGES} and name not in GROUP_RANGES
 
 
 @pytest.mark.parametrize("key, old, new", VALUES)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from nets.common.errors import NonFiniteError
 from nets.training.config import Eval
 from nets.training.evaluate import outputs
 from nets.training.hooks.base import Hook
@@ -84,6 +85,8 @@ class Evaluate(Hook):
         if run.data.test_x is None:
             return
         self.result = self.result or self.test(run)
+        if self.z is not None and not self.z.isfinite().all():
+            raise NonFiniteError("an output of the trained net for the test set is infinite or NaN")
         if run.config.eval.tta != "none":
             facts["one_view"] = self.result.scores()
             begin = time.perf_counter()

@@ -69,6 +69,9 @@ class LogHook(Hook):
         return {"epoch": self.epoch.sums, "steps": self.steps.sums} | mark
 
     def load(self, state):
+        for name in ("epoch", "steps"):
+            if not (state[name].isfinite().all() and (state[name][1:] >= 0).all()):
+                raise ValueError(f"log.{name}: {state[name].tolist()} can't be sums")
         super().load(state)
         self.mark = state["mark"]
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nets.common import tensorfile
+from nets.common.errors import NonFiniteError
 from nets.report import run_figures
 from nets.tools import survive
 from nets.training import config
@@ -24,7 +25,9 @@ def test_a_score_that_is_not_finite_is_never_the_best(tmp_path):
     over = ["train.lr=1e24", "train.epochs=1", "train.batch_size=1", "train.loss=mse", "data.validation=0.5"]
     conf = config.load(ROOT / "configs/two_weight.toml", [*over, layers])
     run = run_of(conf, tmp_path)
-    run.train()
+    with pytest.raises(NonFiniteError, match="an output of the trained net for the test set is infinite"):
+        run.train()
+    assert not (tmp_path / "result.json").exists()
     assert not math.isfinite(run.evaluator.validation.score())
     assert tensorfile.read(tmp_path / "last.safetensors")[1]["hooks"]["evaluate"]["best"] is None
 
