@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from nets.common import tensorfile
+from nets.kernels import native
 from tests.shell import QUICK, ROOT, last_line, shell
 
 RUN_FILES = {"config.toml", "metrics.jsonl", "times.jsonl", "last.safetensors", "lock"}
