@@ -14,7 +14,17 @@ from nets.common import tensorfile
 from nets.common.errors import CheckpointError, DataError, NonFiniteError, Stopped, UsageError
 from nets.data import datasets
 from nets.fitting import KEYS, fit
-from nets.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, ReLU, Sequential, Whiten2d
+from nets.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    Linear,
+    ReLU,
+    Sequential,
+    Whiten2d,
+)
 from nets.layers.base import Layer
 from nets.losses import CrossEntropyLoss, MSELoss, Performance
 from nets.optim import SGD, Adaptive, Muon
@@ -270,7 +280,7 @@ def test_figures_of_float_images_and_of_runs_without_a_test_set(tmp_path, monkey
             CheckpointError,
             r"0\.weight",
         ),
-        ({"n": 219}, DataError, "not the samples"),
+        ({"n": 219}, DataError, "not the data"),
         ({"epochs": 4}, UsageError, r"train\.epochs"),
     ],
 )
@@ -391,3 +401,13 @@ def test_every_key_of_a_config_is_an_argument_or_is_given_otherwise():
     assert keys <= KEYS.keys() and not {"lr", "loss", "root", "every_steps"} & KEYS.keys()
     assert len(set(KEYS.values())) == len(KEYS)
     assert dataclasses.is_dataclass(config.Train)
+
+
+def test_a_second_fit_leaves_whitening_filters_as_they_are():
+    images, classes = torch.randint(256, (40, 8, 8, 3), dtype=torch.uint8), torch.arange(40) % 3
+    net = Sequential(Whiten2d(3), ReLU(), GlobalAvgPool(), Linear(24, 3))
+    weights = []
+    for x in (images, images // 2 + images.flip(1) // 2):
+        fit(net, CrossEntropyLoss(), SGD(net.params, 0.1), (x, classes), epochs=1, bar=False)
+        weights.append(net[0].buffers["weight"].clone())
+    assert net[0].is_fitted() and torch.equal(*weights)

@@ -60,12 +60,12 @@ def _calls(net, x: Tensor) -> list[tuple]:
     def watch(layer):
         forward = layer.forward
 
-        def watched(x):
+        def watched(*xs):
             with torch.no_grad():  # a layer may write in place where autograd forbids it
-                y, saved = forward(x)
+                y, saved = forward(*xs)
             trained = any(p.requires_grad for p in layer.params.values())
-            y = y.detach().requires_grad_(x.requires_grad or trained)
-            found.append((layer, x, y))
+            y = y.detach().requires_grad_(trained or any(x.requires_grad for x in xs))
+            found.append((layer, xs[0], y))
             return y, saved
 
         layer.forward = watched

@@ -21,6 +21,9 @@ class _Parser(argparse.ArgumentParser):
         args = sys.argv[1:] if args is None else list(args)
         if any(a == "-h" or (a > "--" and "--help".startswith(a)) for a in args):
             return super().parse_args(args, namespace)  # the other way prints no defaults in the help
+        for a in args:
+            if a.startswith("--") and a.endswith("=--"):  # argparse would take it as an empty list
+                self.error(f"argument {a[:-3]}: expected one argument")
         return self.parse_intermixed_args(args, namespace)
 
     def error(self, message):

@@ -14,6 +14,8 @@ for images, and the peak memory of the process and its workers. Each count train
 and streams even a tree that would fit in memory. Memory is the proportional set size: a page that n
 processes share counts 1/n in each."""
 
+MOST = 1024  # as data.num_workers
+
 
 def parser():
     parser = cli.parser("stream-bench", DETAILS)
@@ -30,8 +32,9 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     args = parser().parse_args(argv)
     counts = args.workers.split(",")
-    if not all(n.isdecimal() for n in counts):
-        raise UsageError(f"--workers: must be whole numbers, such as 0,1,2, got {args.workers}")
+    if not all(n.isdecimal() and int(n[:9]) <= MOST for n in counts):
+        got = args.workers if len(args.workers) < 80 else args.workers[:80] + "…"
+        raise UsageError(f"--workers: must be whole numbers up to {MOST}, such as 0,1,2, got {got}")
     if not args.bare:
         print(HEAD, flush=True)
     if len(counts) > 1:

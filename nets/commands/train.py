@@ -65,7 +65,7 @@ class EpochLines(Hook):
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     conf = cli.load_config(args, after=[] if args.seed is None else [f"seed={args.seed}"])
-    with watched(join(args.device)) as world:
+    with watched(join(args.device, conf.distributed.connect_seconds)) as world:
         run = Run.from_config(
             conf, world.device, Path(args.out) / conf.name, world, hooks=[Figures(), EpochLines()]
         )

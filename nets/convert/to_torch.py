@@ -19,4 +19,4 @@ def torch_state(net: Layer) -> dict[str, Tensor]:
     names = getattr(net, "torch_names", None)
     if names is None:
         raise ValueError("torch_state takes a net that from_torch made")
-    return {names[name]: t for name, t in net.state_dict().items()}
+    return {names[name]: t for name, t in net.state_dict().items() if name in names}

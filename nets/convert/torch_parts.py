@@ -33,11 +33,8 @@ def calls() -> dict[str, Callable[..., nn.Module]]:
 
 
 def inplace_calls() -> set[str]:
-    """Names of the calls that write to their first argument, sums excepted."""
+    """Names of the calls that write to their first argument."""
     return {name for cls in LAYERS.values() for name in cls.torch_inplace_calls}
-
-
-ADD = {"add": False, "iadd": True, "add_": True}  # name of a sum -> whether it writes to its first operand
 
 
 def call_name(node: fx.Node) -> str:

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import signal
+import socket
 import threading
+import time
 from datetime import timedelta
 
 import torch
@@ -16,6 +18,7 @@ from nets.common.errors import UsageError, first_line
 from nets.training.world import World
 
 TIMEOUT = timedelta(minutes=30)  # rank 0 may write a checkpoint or a figure; alive.py detects a dead process
+LIMIT = "distributed.connect_seconds sets the limit"
 # torch 2.14 renamed them and warns about the old names
 all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
@@ -25,6 +28,11 @@ prefix_store = dist.PrefixStore  # pyright: ignore[reportPrivateImportUsage]
 
 class ProcessGroup(World):
     """A World of several processes, whose collectives are torch.distributed's."""
+
+    def differing(self, digest: str) -> list[int]:
+        own = torch.tensor([[int(digest[:15], 16)]])
+        found = self.gather(own, self.size).flatten().tolist()
+        return [rank for rank, other in enumerate(found) if other != found[0]]
 
     def sum(self, t: Tensor) -> Tensor:
         if self.size > 1:
@@ -86,26 +94,68 @@ class ProcessGroup(World):
         return prepare(config, net, loss, batch, self, make_optimizer)
 
 
-def join(name: str = "auto") -> World:
+def join(name: str = "auto", seconds: float = 20.0) -> World:
     """The processes that torchrun's environment variables describe; without them, this process alone.
 
-    name: "auto", "cpu" or "cuda", with one GPU for each process on a machine; alone as for select_device.
+    name     "auto", "cpu" or "cuda", with one GPU for each process on a machine; alone as for select_device
+    seconds  in which the processes must find one another
+
     NCCL is used for tensors on GPUs, Gloo for the others. UsageError if the processes can't connect.
     """
     rank, size, local_rank = (_number(key, default) for key, default in ENVIRONMENT.items())
+    if rank >= size:
+        raise UsageError(f"RANK: {rank} in the environment is not below WORLD_SIZE, {size}")
     if size == 1:
         return World(device=select_device(name))
     device = _device(name, local_rank)
     where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     try:
         with default_signals():
-            store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+            store = _find_all(rank, size, seconds)
             kinds = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
             group = prefix_store("group", store)
             dist.init_process_group(kinds, store=group, rank=rank, world_size=size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as e:
         raise UsageError(f"rank {rank} can't connect to the others at {where}: {first_line(e)}") from None
     return ProcessGroup(rank, size, local_rank, device, store)
+
+
+def _find_all(rank: int, size: int, seconds: float):
+    """The store that all processes share, when all have connected to it. RuntimeError after `seconds`."""
+    begin = time.monotonic()
+    _wait_for_store(rank, seconds)
+    limit = timedelta(seconds=max(1.0, begin + seconds - time.monotonic()))
+    store, _, _ = next(rendezvous("env://", timeout=limit))
+    here = prefix_store("here", store)
+    here.set(str(rank), "")
+    try:
+        here.wait([str(other) for other in range(size)], limit)
+    except RuntimeError:
+        missing = [str(other) for other in range(size) if not here.check([str(other)])]
+        late = f"rank {', '.join(missing[:5])} isn't there after {seconds:g} s"
+        raise RuntimeError(f"{late}; {LIMIT}") from None
+    store.set_timeout(TIMEOUT)
+    return store
+
+
+def _wait_for_store(rank: int, seconds: float):
+    """Until the store's address can be reached, as torch would, but without torch's messages on stderr."""
+    host, port = (os.environ.get(key, "") for key in ("MASTER_ADDR", "MASTER_PORT"))
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ValueError("MASTER_ADDR and MASTER_PORT must be in the environment; torchrun sets them")
+    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if serves:  # this process opens the store
+                socket.getaddrinfo(host, int(port))
+            else:
+                socket.create_connection((host, int(port)), max(0.1, end - time.monotonic())).close()
+            return
+        except OSError as e:
+            if time.monotonic() > end:
+                raise RuntimeError(f"{e.strerror or e} after {seconds:g} s; {LIMIT}") from None
+            time.sleep(0.2)
 
 
 @contextlib.contextmanager
@@ -125,8 +175,8 @@ ENVIRONMENT = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
 
 def _number(key: str, default: int) -> int:
     text = os.environ.get(key, str(default))
-    if not text.isdecimal() or (key == "WORLD_SIZE" and text == "0"):
-        raise UsageError(f'{key}: "{text}" in the environment; start several processes with torchrun')
+    if not (text.isdecimal() and len(text) < 7) or (key == "WORLD_SIZE" and int(text) == 0):
+        raise UsageError(f'{key}: "{text[:60]}" in the environment; start several processes with torchrun')
     return int(text)
 
 

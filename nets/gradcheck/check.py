@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nets.gradcheck import differences, reference, torch_module
 from nets.gradcheck.contract import breaches
+from nets.gradcheck.one_input import OneInput, of_net
 from nets.gradcheck.report import Report, Row
 from nets.gradcheck.single_layer import check_call, largest
 from nets.gradcheck.trace import Call, Trace, named_layers
@@ -107,10 +108,11 @@ def _check(layer, x, dy, loss, target, samples, seed, contract, watch, module) -
         if row.verdict == "differs":
             row.verdict = "infected" if report.guilty or report.kinks else "WRONG"
     if contract:
-        inputs = {call.name: call.x for call in trace.calls}
+        calls = {call.name: call for call in trace.calls}
         for name, inner in named_layers(untouched):
-            if name in inputs and not isinstance(inner, Sequential):
-                report.breaches += [f"{name} {breach}" for breach in breaches(inner, inputs[name], seed)]
+            if name in calls and not isinstance(inner, Sequential):
+                checked = calls[name].layer if isinstance(calls[name].layer, OneInput) else inner
+                report.breaches += [f"{name} {breach}" for breach in breaches(checked, calls[name].x, seed)]
     return report
 
 
@@ -139,10 +141,11 @@ def _rows(
     for call, tensors in zip(calls, _tensors_in_net(net, calls, grads, oracle)):
         by_itself = {row.tensor: row for row in check_call(call, sizes)}
         not_ok = {name: row for name, row in by_itself.items() if row.verdict != "ok"}
-        if any(id(inner) in wrong for inner in call.layer.walk() if inner is not call.layer):
+        own = of_net(call.layer)
+        if any(id(inner) in wrong for inner in own.walk() if inner is not own):
             not_ok = {}  # the wrong layer inside explains it
         elif not_ok:
-            wrong.add(id(call.layer))
+            wrong.add(id(own))
         for tensor, name, manual, autograd in tensors:
             row = not_ok.pop(tensor, None)
             if row is None:
@@ -185,13 +188,14 @@ def _tensors_in_net(
     for call in calls:
         params = names.items() if call is root else ((id(t), k) for k, t in call.layer.params.items())
         is_leaf = not isinstance(call.layer, Net)
+        key = id(of_net(call.layer))
         found = [
             NetTensor(k, names[i], grads.get(names[i]), oracle.grads[names[i]])
             for i, k in params
-            if (uses[i] == 1) == is_leaf and (is_leaf or call is root)
+            if i in names and (uses[i] == 1) == is_leaf and (is_leaf or call is root)
         ]
         if call is root:
             found.append(NetTensor("input", "input", call.dx, oracle.dx))
-        elif is_leaf and dxs.get(id(call.layer)) and call.dx is not root.dx:
-            found.append(NetTensor("input", None, call.dx, dxs[id(call.layer)].pop()))
+        elif is_leaf and dxs.get(key) and call.dx is not root.dx:
+            found.append(NetTensor("input", None, call.dx, dxs[key].pop()))
         yield found

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nets.gradcheck.measure import compare, tolerance
+from nets.gradcheck.one_input import OneInput
 from nets.layers.base import Layer, run_backward
 from nets.layers.containers import Net
 
@@ -108,7 +109,12 @@ def _shapes_and_types(grads: dict[str, Tensor], layer: Layer, x: Tensor) -> Iter
 def _layout(layer: Layer, forward: Callable, backward: Callable, x: Tensor) -> Iterator[str]:
     """Breaches of the rule that y and dx are channels_last if x and dy are."""
     channels_last = torch.channels_last
-    if x.dim() != 4 or not x.numel() or x.contiguous(memory_format=channels_last).is_contiguous():
+    if (
+        x.dim() != 4
+        or not layer.keeps_samples
+        or not x.numel()
+        or x.contiguous(memory_format=channels_last).is_contiguous()
+    ):
         return  # with one channel or one place, both layouts are the same
     y, saved = forward(x.contiguous(memory_format=channels_last))
     if y.dim() != 4:
@@ -121,7 +127,7 @@ def _layout(layer: Layer, forward: Callable, backward: Callable, x: Tensor) -> I
 
 def _no_samples(layer: Layer, forward: Callable, backward: Callable, x: Tensor) -> Iterator[str]:
     """Breaches of the rule for a batch without samples."""
-    if x.dim() < 2:
+    if x.dim() < 2 or isinstance(layer, OneInput):  # its other inputs have samples
         return
     try:
         y, saved = forward(x[:0])

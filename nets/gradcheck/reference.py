@@ -24,8 +24,8 @@ class OwnForward(nn.Module):
         super().__init__()
         self.layer, self.tensors = layer, tensors
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._copy(self.layer).forward(x)[0]
+    def forward(self, *xs: Tensor) -> Tensor:
+        return self._copy(self.layer).forward(*xs)[0]
 
     def _copy(self, layer: Layer) -> Layer:
         """The layer with autograd's parameters instead of its own."""

@@ -30,7 +30,7 @@ def differentiate(net: Layer, module: nn.Module, x: Tensor, objective: Callable[
     params = {name: params[net.torch_names[name]] for name in net.params}
     found = torch.autograd.grad(objective(y), [x, *params.values()])
     state = module.state_dict()
-    buffers = {name: state[net.torch_names[name]] for name in net.buffers}
+    buffers = {name: state[net.torch_names[name]] for name in net.buffers if name in net.torch_names}
     return Answer(y.detach(), found[0], dict(zip(params, found[1:])), buffers, [])
 
 

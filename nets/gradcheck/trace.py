@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from nets.common.device import generator_state
+from nets.gradcheck.one_input import OneInput
 from nets.layers.base import Layer
 from nets.layers.to_module import named_layers
 
@@ -39,33 +40,45 @@ class Trace:
 
     def __enter__(self):
         for name, layer in named_layers(self._net):
-            self._watch(name, layer)
+            if layer is self._net or not layer.constant:  # in a net, a constant has no gradient for its input
+                self._watch(name, layer)
         return self
 
     def __exit__(self, *_):
         for _, layer in named_layers(self._net):
-            for name, attribute in self._overridden.pop(id(layer)).items():
+            for name, attribute in self._overridden.pop(id(layer), {}).items():
                 delattr(layer, name)
                 if attribute is not None:  # the method was replaced on the instance before, too
                     setattr(layer, name, attribute)
 
     def _watch(self, name: str, layer: Layer):
         forward, backward = layer.forward, layer.backward
-        open_calls: list[tuple[Any, tuple, Tensor, Tensor]] = []  # forwards without a backward so far
+        open_calls: list[
+            tuple[Any, tuple, tuple[Tensor, ...], Tensor]
+        ] = []  # forwards without a backward so far
         self._overridden[id(layer)] = {k: vars(layer).get(k) for k in ("forward", "backward")}
 
-        def watched_forward(x):
-            random_state, before = generator_state(x.device), copied(layer.buffers)
-            y, saved = forward(x)
-            open_calls.append((random_state, (before, copied(layer.buffers)), x, y))
+        def watched_forward(*xs: Tensor):
+            random_state, before = generator_state(xs[0].device), copied(layer.buffers)
+            y, saved = forward(*xs)
+            open_calls.append((random_state, (before, copied(layer.buffers)), xs, y))
             return y, saved
 
         def watched_backward(saved, dy, **options):
             dx, grads = backward(saved, dy, **options)
-            self.calls.append(Call(name, layer, *open_calls.pop(), dy, dx, grads))
+            random_state, buffers, xs, y = open_calls.pop()
+            x: Tensor = xs[0]
+            checked, dx0, all_grads = layer, dx, grads
+            if len(xs) > 1 and layer.is_leaf() and isinstance(dx, tuple):
+                dxs: tuple = dx
+                checked = OneInput(layer, xs[1:], dxs)
+                dx0, all_grads = dxs[0], checked.gradients(dxs, grads)
+            if len(xs) == 1 or checked is not layer:
+                call = Call(name, checked, random_state, buffers, x, y, dy, dx0, all_grads)
+                self.calls.append(call)
             return dx, grads
 
-        layer.forward, layer.backward = watched_forward, watched_backward
+        layer.forward, layer.backward = watched_forward, watched_backward  # type: ignore[method-assign]
 
 
 def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,8 +12,8 @@ from torch.nn.functional import conv2d, conv_transpose2d
 from nets.kernels import native
 from nets.kernels.registry import Form, Target
 from nets.layers.activations import GELU, ReLU
-from nets.layers.base import Layer, SavesInput, SavesInputFirst, sum_dtype
-from nets.layers.conv import Conv2d
+from nets.layers.base import Layer, SavesInput, SavesInputFirst
+from nets.layers.conv import Conv2d, bias_gradient
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
 from nets.layers.whiten import Whiten2d
@@ -129,7 +129,7 @@ class ConvPool(SavesInputFirst, Form[Conv2d], backend="native"):
         dy = dy.to(x.dtype)
         grads = {"weight": native.conv_pool_weight_gradient(x, dy, winner)}
         if "bias" in self.params:
-            grads["bias"] = dy.sum((0, 2, 3), dtype=torch.float32)
+            grads["bias"] = bias_gradient(dy, self.params["bias"].dtype)
         shape = (self.params["weight"], *x.shape[2:])
         dx = native.conv_pool_input_gradient(dy, winner, *shape) if input_grad else None
         return dx, {name: g.to(self.params[name].dtype) for name, g in grads.items()}
@@ -153,7 +153,7 @@ class NativeConv2d(SavesInput, Form[Conv2d], backend="native"):
         grads = {"weight": native.conv_weight_gradient(saved, dy).to(w.dtype)}
         dx = native.conv_input_gradient(dy, w) if input_grad else None
         if "bias" in self.params:
-            grads["bias"] = dy.sum((0, 2, 3), dtype=sum_dtype(dy)).to(w.dtype)
+            grads["bias"] = bias_gradient(dy, w.dtype)
         return dx, grads
 
 

@@ -19,6 +19,7 @@ from nets.kernels import native
 from nets.kernels.native import cpp
 from nets.layers.base import Layer
 from nets.layers.containers import Residual, Sequential
+from nets.layers.graph import Graph
 
 # "reference": the layers' own formulas
 # "torch": the library's backward kernels, for layers that have one
@@ -160,6 +161,8 @@ def _lower(layer: Layer, known: list[type[Form]], target: Target) -> Layer:
         net = Residual(**children)
         net.training = layer.training
         return net
+    if type(layer) is Graph:
+        return layer.with_children({k: _lower(child, known, target) for k, child in layer.children.items()})
     if type(layer) is Sequential:
         return _lower_row(layer, known, target)
     form = _form([layer], known, target)

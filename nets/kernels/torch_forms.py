@@ -9,9 +9,9 @@ from torch.nn.functional import max_pool2d
 
 from nets.kernels.registry import FirstLayer, Form, Target
 from nets.layers.activations import GELU, ReLU, SiLU
-from nets.layers.base import Layer, SavesInput, SavesInputFirst, sum_dtype
+from nets.layers.base import Layer, SavesInput, SavesInputFirst
 from nets.layers.checks import check_dy
-from nets.layers.conv import Conv2d
+from nets.layers.conv import Conv2d, bias_gradient
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
 
@@ -52,7 +52,7 @@ class TorchConv2d(SavesInput, OneLayer[Conv2d], backend="torch"):
         )
         grads = {"weight": dw.to(w.dtype)}
         if "bias" in self.params:
-            grads["bias"] = dy.sum((0, 2, 3), dtype=sum_dtype(dy)).to(w.dtype)
+            grads["bias"] = bias_gradient(dy, w.dtype)
         return dx, grads
 
 

@@ -13,11 +13,13 @@ from nets.layers.base import Layer
 from nets.layers.containers import Net, Residual, Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.dropout import Dropout
+from nets.layers.graph import Graph
 from nets.layers.linear import Flatten, Linear
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
 from nets.layers.registry import LAYERS, register
 from nets.layers.response_norm import LocalResponseNorm
+from nets.layers.sizes import Size
 from nets.layers.to_module import to_module
 from nets.layers.whiten import Whiten2d
 
@@ -36,6 +38,7 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool",
     "GlobalMaxPool",
+    "Graph",
     "Layer",
     "Linear",
     "LocalResponseNorm",
@@ -47,6 +50,7 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "Size",
     "Tanh",
     "Whiten2d",
     "register",

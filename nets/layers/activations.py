@@ -7,34 +7,14 @@ costs the least memory and computation.
 import math
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from nets.common.errors import Unsupported
+from nets.layers.arithmetic import ScaleModule
 from nets.layers.base import Layer, SavesInput, blocks, sum_dtype
 from nets.layers.checks import check_dy
 from nets.layers.registry import register
 
 EXAMPLES = [((5, 6), {})]
-
-
-class ScaleModule(nn.Module):
-    """Scale as a torch.nn module."""
-
-    def __init__(self, factor: float):
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.factor
-
-
-def _mul(x, factor):
-    """The module for x · factor or factor · x. Unsupported if neither is a number."""
-    if not isinstance(x, fx.Node):
-        x, factor = factor, x
-    if not isinstance(factor, (int, float)):
-        raise Unsupported("mul of two tensors")
-    return ScaleModule(float(factor))
 
 
 @register
@@ -47,8 +27,6 @@ class Scale(Layer):
     elementwise = True
     examples = [((5, 6), dict(factor=0.3))]
     torch_types = (ScaleModule,)
-    torch_calls = dict.fromkeys(("mul", "imul", "mul_"), _mul)
-    torch_inplace_calls = ("imul", "mul_")
 
     def __init__(self, factor: float):
         super().__init__()

@@ -32,6 +32,12 @@ class Layer:
     A backward that can skip dx has the keyword `input_grad`, True by default.
     """
 
+    # Number of tensors that forward takes; None for any number. With several, dx is a tuple: see graph.py.
+    num_inputs: int | None = 1
+    # Whether y doesn't depend on the numbers of x, as of a bare parameter. dx is then 0.
+    constant: ClassVar[bool] = False
+    # Whether y has a row for each sample of x, in the same order.
+    keeps_samples: bool = True
     # Options of __init__ that follow from the input's shape: option -> axis of the input (0: the batch).
     inferred: ClassVar[dict[str, int]] = {}
     # Whether the layer takes only images (N, C, H, W).
@@ -88,9 +94,9 @@ class Layer:
         """
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, *xs: Tensor) -> Tensor:
         """y, without saved."""
-        return self.forward(x)[0]
+        return self.forward(*xs)[0]
 
     # -- conversion from and to torch --------------------------------------------------------------
 

@@ -4,7 +4,7 @@ A net obeys the same contract as a layer. Its `saved` is a list. backward remove
 that memory is freed during backward. With `keep=True` the list stays unchanged, for a second backward.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from torch import Tensor, nn
 
@@ -25,7 +25,7 @@ class Net(Layer):
     ValueError without children, TypeError if a child is no Layer.
     """
 
-    def __init__(self, **children: Layer):
+    def __init__(self, /, **children: Layer):
         if not children:
             raise ValueError(f"{type(self).__name__} needs a layer")
         for name, child in children.items():
@@ -59,6 +59,11 @@ class Net(Layer):
         """The children's buffers by name, in a new dict: adding to it doesn't change the net."""
         return self._listed("buffers")
 
+    @property
+    def keeps_samples(self) -> bool:  # type: ignore[override]
+        """Whether all layers inside keep the samples."""
+        return all(child.keeps_samples for child in self.children.values())
+
     def backward(self, saved, dy: Tensor, *, input_grad: bool = True, keep: bool = False):
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
@@ -87,6 +92,30 @@ class Net(Layer):
         for name, g in new.items():
             name = self._names[f"{child}.{name}"]
             grads[name] = grads[name] + g if name in grads else g
+
+    def _hand_over(
+        self,
+        grads: dict[str, Tensor],
+        child: str,
+        new: Iterable[str],
+        frozen: frozenset[str],
+        on_grads: Callable[[dict[str, Tensor]], None] | None,
+    ) -> dict[str, Tensor]:
+        """grads without the frozen ones and without those of a child that on_grads gets.
+
+        A tensor that an earlier child uses too is listed under that child's name, so it isn't in grads
+        under this child's: its gradient isn't complete yet.
+        """
+        if frozen:
+            grads = {k: g for k, g in grads.items() if k not in frozen}
+        if on_grads:
+            complete = {}
+            for name in new:
+                if f"{child}.{name}" in grads:
+                    complete[f"{child}.{name}"] = grads.pop(f"{child}.{name}")
+            if complete:
+                on_grads(complete)
+        return grads
 
     def _take_saved(self, saved: list, keep: bool) -> list:
         """The list that backward may empty. SavedError if an earlier backward has emptied it."""
@@ -155,14 +184,7 @@ class Sequential(Net):
             self._recompute_input(saved, i, restored)
             dy, new = run_backward(layer, saved.pop(), dy, input_grad or i > first, keep)
             self._collect(grads, name, new)
-            if frozen:
-                grads = {k: g for k, g in grads.items() if k not in frozen}
-            if on_grads:
-                # A tensor that an earlier layer uses too is listed under that layer's name, so it isn't in
-                # grads under this name: its gradient isn't complete yet.
-                complete = {k: grads.pop(k) for n in new if (k := f"{name}.{n}") in grads}
-                if complete:
-                    on_grads(complete)
+            grads = self._hand_over(grads, name, new, frozen, on_grads)
         saved.clear()
         return dy if input_grad else None, grads
 

@@ -14,6 +14,11 @@ from nets.layers.registry import register, require
 from nets.layers.windows import EXAMPLES, IntOrPair, Windows
 
 
+def bias_gradient(dy: Tensor, dtype: torch.dtype) -> Tensor:
+    """db = Σ dy over images and places, (N, C, H, W) -> (C), of any layer that adds a bias to channels."""
+    return dy.sum((0, 2, 3), dtype=sum_dtype(dy)).to(dtype)
+
+
 class Conv2dModule(nn.Conv2d):
     """nn.Conv2d that converts its weights to the dtype of x."""
 
@@ -113,7 +118,7 @@ class Conv2d(SavesInput, Layer):
             )
         grads = {"weight": dw.to(weight.dtype)}
         if "bias" in self.params:
-            grads["bias"] = dy.sum((0, 2, 3), dtype=sum_dtype(dy)).to(weight.dtype)
+            grads["bias"] = bias_gradient(dy, weight.dtype)
         return dx, grads
 
     def _weight_gradient(self, x: Tensor, dy: Tensor) -> Tensor:

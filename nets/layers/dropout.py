@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from nets.common.errors import Unsupported
 from nets.layers.base import Layer
 from nets.layers.checks import check_dy
-from nets.layers.registry import register
+from nets.layers.registry import Mode, register
 
 
 class SameDraws(nn.Dropout):
@@ -19,8 +19,13 @@ class SameDraws(nn.Dropout):
         return torch.where(keep, x, 0) / (1 - self.p or 1)
 
 
-def _dropout(x, *args, **options):
-    raise Unsupported("F.dropout (nn.Dropout, which knows the mode, is known)")
+def _dropout(x, p=0.5, training=True, inplace=False):
+    """The module for F.dropout, which drops always, never, or as the mode says."""
+    if isinstance(training, Mode):
+        return nn.Dropout(p, inplace)
+    if training:
+        raise Unsupported("F.dropout that drops in evaluation too (training=self.training is known)")
+    return nn.Identity()
 
 
 @register

@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nets.common.errors import BatchError, Unsupported
+from nets.common.errors import BatchError
 from nets.layers.base import Layer, SavesInput, sum_dtype
 from nets.layers.checks import check_dy
 from nets.layers.init import init_gaussian, uniform
-from nets.layers.registry import is_batch_size, register, require
+from nets.layers.registry import register, require
 
 
 class LinearModule(nn.Linear):
@@ -85,14 +85,6 @@ class Linear(SavesInput, Layer):
         return cls(module.in_features, module.out_features, module.bias is not None)
 
 
-def _view(x, *shape):
-    """The module for x.view(x.size(0), -1) or x.view(x.shape[0], -1), which are x.flatten(1)."""
-    shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-    if len(shape) != 2 or not is_batch_size(shape[0], x) or shape[1] != -1:
-        raise Unsupported(f"view to {', '.join(map(str, shape))} (x.flatten(1) is known)")
-    return nn.Flatten(1)
-
-
 @register
 class Flatten(Layer):
     """x (N, C, H, W) -> y (N, C·H·W), or any x (N, …). Backward only restores the shape."""
@@ -102,7 +94,6 @@ class Flatten(Layer):
     torch_types = (nn.Flatten,)
     torch_calls = {
         "flatten": lambda x, start_dim=0, end_dim=-1: nn.Flatten(start_dim, end_dim),
-        **dict.fromkeys(("view", "reshape"), _view),
     }
     torch_shares_memory = True
 

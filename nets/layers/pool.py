@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
-from nets.common.errors import BatchError, Unsupported
+from nets.common.errors import BatchError
 from nets.layers.base import Layer, check_images
 from nets.layers.checks import check_dy
 from nets.layers.registry import register, require
@@ -22,14 +22,6 @@ class GlobalAvgPoolModule(nn.Module):
         return x.mean((2, 3))
 
 
-def _mean(x, dim=None, keepdim=False):
-    """The module for a mean over rows and columns. Unsupported for other axes."""
-    axes = sorted(dim) if isinstance(dim, (tuple, list)) else [dim]
-    if keepdim or axes not in ([2, 3], [-2, -1]):
-        raise Unsupported(f"mean over {dim}, keepdim={keepdim}")
-    return GlobalAvgPoolModule()
-
-
 @register
 class GlobalAvgPool(Layer):
     """y = the mean over all places, (N, C, H, W) -> (N, C). Each place gets dx = dy / (H·W)."""
@@ -37,7 +29,6 @@ class GlobalAvgPool(Layer):
     takes_images = True
     examples = [(IMAGES, {})]
     torch_types = (GlobalAvgPoolModule,)
-    torch_calls = {"mean": _mean}
 
     def forward(self, x: Tensor):
         check_images(self, x)

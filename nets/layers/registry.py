@@ -3,10 +3,10 @@
 The functions below it help a layer to define `from_torch` and `torch_calls`.
 """
 
-import operator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from torch import fx, nn
+from torch import nn
 
 from nets.common.errors import Unsupported
 from nets.layers.base import Layer
@@ -41,20 +41,24 @@ def require(module: nn.Module, **options: Any):
             raise Unsupported(f"{type(module).__name__} with {name}={value!r}")
 
 
-def is_size(node: fx.Node) -> bool:
-    """Whether a node of a traced forward is x.size(…), x.shape or one of its entries: no layer's output."""
-    if node.op == "call_function" and node.target is operator.getitem:
-        return isinstance(node.args[0], fx.Node) and is_size(node.args[0])
-    if node.op == "call_function":
-        return bool(node.target is getattr and node.args[1] == "shape")
-    return node.op == "call_method" and node.target == "size"
+@dataclass(frozen=True)
+class Operand:
+    """A tensor among the arguments of a call in a traced forward. The functions of `torch_calls` get these.
+
+    index  its place among the tensors that the equivalent module takes
+    """
+
+    index: int
+
+    def __str__(self) -> str:
+        return "a tensor"
 
 
-def is_batch_size(size: Any, x: fx.Node) -> bool:
-    """Whether size is the number of samples of x: x.size(0) or x.shape[0]."""
-    if not isinstance(size, fx.Node) or not is_size(size):
-        return False
-    if size.target is operator.getitem:
-        shape, index = size.args
-        return bool(index == 0) and isinstance(shape, fx.Node) and shape.args[0] is x
-    return bool(size.target == "size" and (*size.args, size.kwargs.get("dim"))[:2] == (x, 0))
+@dataclass(frozen=True)
+class Mode:
+    """An argument that is the module's mode, such as `training` in F.dropout(x, 0.5, self.training)."""
+
+    training: bool
+
+    def __bool__(self) -> bool:
+        return self.training

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from nets.layers.base import Layer, sum_dtype
+from nets.layers.base import Layer
 from nets.layers.checks import check_dy
-from nets.layers.conv import Conv2dModule
+from nets.layers.conv import Conv2dModule, bias_gradient
 from nets.layers.registry import register
 from nets.layers.windows import IntOrPair, Windows
 
@@ -37,11 +37,20 @@ class Whiten2d(Layer):
             raise ValueError(f"eps must be over 0, not {eps}")
         self.in_channels, self.eps = in_channels, eps
         self.windows = Windows.of(kernel_size, 1, 0)
-        directions = in_channels * self.windows.size[0] * self.windows.size[1]
+        self.buffers["weight"] = self._copies()  # until `fit` is called
+        self.params["bias"] = torch.zeros(len(self.buffers["weight"]))
+
+    def _copies(self) -> Tensor:
+        """The filters that copy a patch, with both signs."""
+        directions = self.in_channels * self.windows.size[0] * self.windows.size[1]
         identity = torch.zeros(directions, directions).fill_diagonal_(1)
-        identity = identity.reshape(directions, in_channels, *self.windows.size)
-        self.buffers["weight"] = torch.cat([identity, -identity])  # copies the patches until `fit` is called
-        self.params["bias"] = torch.zeros(2 * directions)
+        identity = identity.reshape(directions, self.in_channels, *self.windows.size)
+        return torch.cat([identity, -identity])
+
+    def is_fitted(self) -> bool:
+        """Whether `fit` was called, or fitted filters were loaded."""
+        weight = self.buffers["weight"]
+        return not torch.equal(weight, self._copies().to(weight))
 
     def fit(self, x: Tensor):
         """Set the filters from images x (N, C, H, W), which must be normalized as in training."""
@@ -61,7 +70,7 @@ class Whiten2d(Layer):
         w = self.buffers["weight"].to(dy.dtype)
         check_dy(self, dy, (saved[0], len(w), *self.windows.out_size(saved)))
         dx = conv_transpose2d(dy, w) if input_grad else None
-        return dx, {"bias": dy.sum((0, 2, 3), dtype=sum_dtype(dy)).to(self.params["bias"].dtype)}
+        return dx, {"bias": bias_gradient(dy, self.params["bias"].dtype)}
 
     def to_torch(self, **_):
         w = self.buffers["weight"]

@@ -32,8 +32,8 @@ def lines(net, x: Tensor) -> list[Line]:
     def watch(layer):
         forward = layer.forward
 
-        def watched(x):
-            y, saved = forward(x)
+        def watched(*xs):
+            y, saved = forward(*xs)
             outputs.append(y)
             return y, saved
 

@@ -79,16 +79,17 @@ def _finish(process, pipe) -> list[tuple[float, int]]:
 
 def state(out: Path) -> dict:
     """What must be the same in two runs: bytes by name. Times are left out."""
-    found = _checkpoint(out / LAST)
+    found = tensors_and_words(out / LAST)
     if (out / BEST).exists():
-        found |= {f"best.{name}": raw for name, raw in _checkpoint(out / BEST).items()}
+        found |= {f"best.{name}": raw for name, raw in tensors_and_words(out / BEST).items()}
     result = json.loads((out / "result.json").read_text())
     result = {k: v for k, v in result.items() if "seconds" not in k}
     found["result"] = json.dumps(result).encode()
     return found | {n: (out / n).read_bytes() for n in ("metrics.jsonl", "curves.png")}
 
 
-def _checkpoint(path: Path) -> dict[str, bytes]:
+def tensors_and_words(path: Path) -> dict[str, bytes]:
+    """A checkpoint's bytes by name, without times."""
     tensors, words = tensorfile.read(path)
     words["hooks"].pop("clock")
     words["hooks"]["log"]["mark"].pop("times")

@@ -13,6 +13,7 @@ from nets.common.errors import UsageError, describe, first_line, nearest
 from nets.layers import LAYERS
 from nets.layers.base import Layer
 from nets.layers.containers import Residual, Sequential
+from nets.layers.graph import Graph
 from nets.training.renamed import RENAMED_OPTIONS
 
 
@@ -58,6 +59,8 @@ def _layer(spec, shape, recompute, where) -> tuple[Layer, tuple[int, ...]]:
     for option in options:
         if option not in known:
             raise UsageError(f"{where}: {_unknown_option(name, option, known)}")
+    if cls.num_inputs != 1 and not cls.nested:
+        raise UsageError(f"{where}: {name} takes several inputs, and a layer of a config has one")
     if cls.takes_images and len(shape) != 3:
         raise UsageError(f"{where}: {name} needs images, but its input is {_size(shape)} numbers")
     if cls.nested:
@@ -87,6 +90,8 @@ def _unknown_option(name: str, option: str, known: list[str]) -> str:
 
 
 def _nested(cls, options, shape, recompute, where):
+    if cls is Graph:
+        raise UsageError(f"{where}: a config has no Graph; write a function that returns it, in Python")
     if cls not in (Sequential, Residual):
         raise UsageError(f"{where}: a class of one's own can't have layers inside; write it as a layer")
     parts, ends = [], []

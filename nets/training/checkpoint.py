@@ -23,7 +23,9 @@ FORMAT = 4
 LAST, BEST = "last.safetensors", "best.safetensors"  # the newest, and the best by validation
 # keys that don't change the result
 FREE = {"name", "data.root", "data.memory_limit_mb", "data.num_workers", "log", "checkpoint"}
-FREE |= {"distributed.shard_optimizer", "distributed.bucket_mb", "data.max_megapixels"}
+FREE |= {"distributed.shard_optimizer", "distributed.bucket_mb", "distributed.connect_seconds"}
+FREE |= {"data.max_megapixels"}
+RESERVED = ("net", "optimizer", "selection", "random", "data")  # the first words of other tensors' names
 
 
 @dataclass
@@ -35,10 +37,18 @@ class Progress:
 
 
 def _split(run) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
-    """The run's tensors by name, and the hooks' other state by hook."""
-    tensors, values = run.learner.tensors(), {}
+    """The run's tensors by name, and the hooks' other state by hook.
+
+    UsageError for a hook with state, but without a name of its own: another's state would replace it.
+    """
+    tensors, values, taken = run.learner.tensors(), {}, {"", *RESERVED}
     for hook in run.hooks:
-        for name, value in hook.state().items():
+        state = hook.state()
+        if state and hook.name in taken:
+            kind = type(hook).__name__
+            raise UsageError(f'hook {kind}: has state, so it needs a `name` of its own, not "{hook.name}"')
+        taken |= {hook.name} if state else set()
+        for name, value in state.items():
             if isinstance(value, Tensor):
                 tensors[f"{hook.name}.{name}"] = value
             else:

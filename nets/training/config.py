@@ -134,6 +134,7 @@ class Distributed:
     batch_norm: str = key("local", among=("local", "sync"))  # statistics of a process's rows, or of the batch
     reduce_dtype: str = key("same", among=("same", "bfloat16"))  # in which gradients are sent
     shard_optimizer: bool = False  # each process keeps a part of the momentum; sgd only
+    connect_seconds: float = key(20.0, over=0, most=86400)  # in which the processes must find one another
     bucket_mb: float = key(4.0, over=0, most=4096)  # of gradients are sent at once
 
 

@@ -1,13 +1,16 @@
 """From a config to what trains: its net, its loss and its optimizer."""
 
+import dataclasses
+import hashlib
 from typing import Any
 
 import torch
 
 from nets.common.device import memory_capacity
-from nets.common.errors import UsageError
+from nets.common.errors import DataError, UsageError
 from nets.data import augment, datasets
 from nets.data.datasets import Dataset
+from nets.data.digest import digest
 from nets.data.stream import ImageStream
 from nets.losses import CrossEntropyLoss, MSELoss, Performance
 from nets.optim.adaptive import Adaptive
@@ -16,6 +19,7 @@ from nets.optim.sgd import SGD
 from nets.training import validate
 from nets.training.build import build
 from nets.training.config import Config
+from nets.training.toml import dumps
 from nets.training.world import World
 
 
@@ -23,12 +27,25 @@ def parts(config: Config, device: torch.device, world: World = World()):
     """(net, loss, data) of a config, on the device. UsageError or DataError if anything is wrong."""
     with world.local_main_first():
         data = datasets.load(config.data, config.augment)
+    if world.size > 1:
+        _check_equal(config, data, world)
     loss = make_loss(config, bool(data.classes))
     copies = 3 if device.type == "cpu" else 1  # with gradients and momentum
     net = make_net(config, data.shape, data.num_outputs, copies=copies)
     validate.check(config, **data_facts(config, data), net=net, params=net.params)
     net.to(device, torch.promote_types(getattr(torch, config.train.dtype), torch.float32))
     return net, loss, data.to(device)
+
+
+def _check_equal(config: Config, data: Dataset, world: World):
+    """UsageError or DataError where the processes have different configs or data: no step would be right."""
+    local = dataclasses.replace(config.data, root="")  # the folder may differ
+    text = dumps(dataclasses.replace(config, data=local))
+    if ranks := world.differing(hashlib.sha256(text.encode()).hexdigest()):
+        raise UsageError(f"config: not the same on all processes; rank {ranks[0]} has another than rank 0")
+    if ranks := world.differing(digest(data)):
+        where = f"{config.data.root}: not the same samples and labels on all processes"
+        raise DataError(f"{where}; rank {ranks[0]} has others than rank 0")
 
 
 def data_facts(config: Config, data: Dataset) -> dict[str, Any]:
@@ -73,9 +90,12 @@ def _check_memory(config: Config, shape, copies: int):
 
 
 def initialize_from_data(net, data: Dataset):
-    """Fit a first layer that has `fit` (Whiten2d) to training samples: 5,000 images for CIFAR."""
+    """Fit a first layer that has `fit` (Whiten2d) to training samples: 5,000 images for CIFAR.
+
+    A layer that is fitted already, by an earlier run or from a file, stays as it is.
+    """
     first = net.leaves()[0]
-    if hasattr(first, "fit"):
+    if hasattr(first, "fit") and not (hasattr(first, "is_fitted") and first.is_fitted()):
         some = data.train_x[:: max(1, data.train_x.numel() // (5000 * 32 * 32 * 3))]
         if data.mean is not None and data.std is not None:
             some = augment.normalize(some, data.mean, data.std, torch.float32)

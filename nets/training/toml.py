@@ -21,6 +21,8 @@ LOOSE = re.compile(
 
 def read(path: Path) -> dict:
     """The table in a UTF-8 file, also one with a byte order mark. UsageError names the file and the line."""
+    if path.is_fifo() and path.parent != Path("/dev/fd"):  # opening it would wait for its writer
+        raise UsageError(f"config {path}: not a file")
     try:
         with open(path, "rb") as file:
             raw = file.read(LARGEST + 1)

@@ -160,6 +160,8 @@ def test_options_and_other_arguments_come_in_any_order(tmp_path):
         (["bench", "--json", "no/folder.json"], "--json: no/folder.json: no such folder"),
         (["bench", "--plot", "tests"], "--plot: tests: is a folder"),
         (["eval", "README.md"], "README.md: is a file; name the run's folder first: nets eval RUN IMAGE"),
+        (["summary", "--batch=--"], "argument --batch: expected one argument"),
+        (["stream-bench", "digits", "--workers", "9" * 5000], "--workers: must be whole numbers up to 1024"),
         (["watch", ""], "RUN: expected a path, got ''"),
     ],
 )

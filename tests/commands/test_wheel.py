@@ -146,7 +146,7 @@ ONCE = {  # command: (smallest arguments, a pattern of what it prints)
     "rates": (["cifar10", "--batch", 1, "--times", 1], "^convolution "),
     "same-curve": (["digits", *CPU, "--steps", 2], r"^ +2 +\d"),
     "survive": (
-        ["digits", *CPU, "--kills", 1, "--saves", 0, "--alone", 0],
+        ["digits", *CPU, "--kills", 1, "--saves", 0, "--alone", 0, "--depth", 0],
         "^1 of 1 the same to the last bit",
     ),
     "soak": (["two_weight", *CPU, "--steps", 600], r"^memory +\d"),

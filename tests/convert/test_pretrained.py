@@ -149,7 +149,7 @@ def test_without_a_network_the_error_says_where_the_file_belongs(home):
     "args, message",
     [
         (["torchvision:resnet81"], 'torchvision has no model "resnet81"; did you mean "resnet'),
-        (["torchvision:densenet121"], "no layer here is for these parts of DenseNet: "),
+        (["torchvision:maxvit_t"], "no layer here is for these parts of MaxVit:"),
         ([MODEL], "which images?"),
     ],
 )

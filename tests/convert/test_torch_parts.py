@@ -5,7 +5,9 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from nets.convert.torch_parts import call_name, calls, inplace_calls, memory_sharing_modules, modules
-from nets.layers.registry import LAYERS
+from nets.layers.dropout import SameDraws
+from nets.layers.registry import LAYERS, examples
+from nets.layers.to_module import to_module
 
 
 def test_every_listed_module_is_known_and_identity_is_nothing():
@@ -30,15 +32,20 @@ def test_every_listed_call_is_known():
 
 
 def test_the_calls_in_place_are_listed_calls():
-    assert inplace_calls() == {"imul", "mul_", "relu_"} and inplace_calls() <= set(calls())
+    assert {"iadd", "add_", "imul", "mul_", "relu_"} <= inplace_calls() <= set(calls())
+    assert all(name.endswith("_") or name.startswith("i") for name in inplace_calls())
 
 
 def test_the_modules_whose_output_can_share_memory_are_listed_modules():
     sharing = memory_sharing_modules()
     assert {nn.Identity, nn.Dropout, nn.Flatten} <= sharing <= set(modules())
-    for kind in sharing:
-        module, x = kind().eval(), torch.ones(2, 3)
-        assert module(x).data_ptr() == x.data_ptr(), kind
+    shared = set()
+    for cls in LAYERS.values():
+        for _, layer, shape in examples(cls) if cls.torch_shares_memory else ():
+            module, x = to_module(layer.eval()), torch.ones(shape)
+            assert module(x).data_ptr() == x.data_ptr(), cls
+            shared.add(type(module))
+    assert sharing <= shared | {nn.Identity, SameDraws}
 
 
 class Model(nn.Module):

@@ -1,4 +1,4 @@
-"""Many processes: those that need a group of them run in parallel_worker.py, all at once."""
+"""Many processes: those that need a group of them run in worker.py, all at once."""
 
 import json
 import os
@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import parallel_worker
+from tests.distributed import worker
 
 ROOT = Path(__file__).parents[2]
 
-CHECKS = [check.__name__ for check in parallel_worker.CHECKS]
+CHECKS = [check.__name__ for check in worker.CHECKS]
 
-DEATHS = [" ".join(map(str, death[:3])) for death in parallel_worker.DEATHS]
+DEATHS = [" ".join(map(str, death[:3])) for death in worker.DEATHS]
 
 FORK = pytest.mark.skipif(sys.platform != "linux", reason="forks")
 
 
 def run(device):
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    args = [sys.executable, str(Path(__file__).parents[1] / "parallel_worker.py"), device]
-    done = subprocess.run(args, env=env, capture_output=True, text=True, timeout=300)
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    args = [sys.executable, "-m", "tests.distributed.worker", device]
+    done = subprocess.run(args, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -22,9 +22,9 @@ pytestmark = [pytest.mark.deep, pytest.mark.skipif(sys.platform != "linux", reas
 def runs(tmp_path_factory):
     """(their folder, {name: [(exit codes, lines), …]}) of the runs in runs_worker.py."""
     folder = tmp_path_factory.mktemp("together")
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    args = [sys.executable, str(Path(__file__).parents[1] / "runs_worker.py"), str(folder)]
-    done = subprocess.run(args, env=env, capture_output=True, text=True, timeout=400)
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    args = [sys.executable, "-m", "tests.distributed.runs_worker", str(folder)]
+    done = subprocess.run(args, cwd=ROOT, env=env, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     found = {}
     for name, codes, lines in json.loads(done.stdout):
@@ -100,3 +100,8 @@ def test_all_stop_when_a_step_is_not_finite_on_one(runs):
 def test_an_error_of_the_main_process_ends_all_with_one_line(runs):
     ((codes, lines),) = runs[1]["in the way"]
     assert codes == [2, 7] and len(lines) == 1 and "has a finished run" in lines[0]
+
+
+def test_a_signal_stops_a_run_whose_epochs_are_short(runs):
+    ((codes, lines),) = runs[1]["short epochs"]
+    assert codes == [143, 143] and len(lines) == 1 and lines[0].startswith("error: terminated at step ")

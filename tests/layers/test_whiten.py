@@ -47,3 +47,10 @@ def test_before_fit_it_gives_the_patches_as_they_are():
     y = Whiten2d(3, (1, 2)).forward(x)[0]
     patches = F.unfold(x, (1, 2)).reshape(2, 6, 4, 4)
     assert torch.equal(y, torch.cat([patches, -patches], 1))
+
+
+def test_a_layer_knows_whether_it_is_fitted():
+    layer, other = Whiten2d(3), Whiten2d(3)
+    assert not layer.is_fitted() and not layer.to(torch.float64).is_fitted()
+    layer.to(torch.float32).fit(torch.randn(4, 3, 6, 6))
+    assert layer.is_fitted() and other.load_state_dict(layer.state_dict()).is_fitted()

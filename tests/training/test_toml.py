@@ -1,6 +1,7 @@
 """TOML: byte order marks, numbers as people write them, and errors that name the right form."""
 
 import math
+import os
 import tomllib
 
 import pytest
@@ -27,6 +28,12 @@ def test_a_byte_order_mark_is_ignored(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text("a = 1\n", encoding="utf-8-sig")
     assert path.read_bytes().startswith(b"\xef\xbb\xbf") and toml.read(path) == {"a": 1}
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "c.toml")
+    with pytest.raises(UsageError, match="c.toml: not a file"):
+        toml.read(tmp_path / "c.toml")
 
 
 def test_another_encoding_is_refused(tmp_path):

@@ -29,7 +29,7 @@ EVENTS = (
 class Hook:
     """Base of hooks. A subclass defines the events that it needs.
 
-    name  of its state in a checkpoint, "" where it has none
+    name  of its state in a checkpoint, which no other hook of the run has; "" where it has no state
     """
 
     name = ""

@@ -48,13 +48,18 @@ class Due(Hook):
         if self.look:
             self.looked = clock
         late, *stops = flags or (False,)
-        self.stop = next((kind for kind, received in zip(SIGNALS, stops) if received), 0)
+        # what is agreed on stays: the next exchange may come before the next step
+        self.stop = self.stop or next((kind for kind, received in zip(SIGNALS, stops) if received), 0)
         self.save = late or bool(s.every_steps and at % s.every_steps == 0)
 
 
 class StopHook(Hook):
-    """Ends the run after a signal. It is the last hook, so the others have finished the step."""
+    """Ends the run after a signal. It is the last hook, so the others have finished the step or epoch."""
 
     def after_step(self, run):
         if run.due.stop:
             raise Stopped(run.due.stop)
+
+    def after_epoch(self, run, facts):
+        if run.progress.epoch < run.config.train.epochs:  # else only the result is left to write
+            self.after_step(run)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nets.common import tensorfile
-from nets.common.errors import CheckpointError, NonFiniteError, Stopped
+from nets.common.errors import CheckpointError, NonFiniteError, Stopped, UsageError
 from nets.training import config, log
 from nets.training.hooks import EVENTS, Hook
 from nets.training.run import Run
@@ -123,3 +123,17 @@ def test_a_run_in_memory_that_is_not_finite_names_the_step():
 
     with pytest.raises(NonFiniteError, match=r"at step 2 of epoch 2; a lower train.lr may help \(now 0.1\)$"):
         Run.from_config(conf(), CPU, hooks=[Poison()]).train()
+
+
+@pytest.mark.parametrize("name", ["", "guard", "net", "count"])
+def test_a_hook_with_state_needs_a_name_of_its_own(name, tmp_path):
+    """Its state would replace that of another in the checkpoint."""
+
+    class Other(Count):
+        pass
+
+    Other.name = name
+    with pytest.raises(
+        UsageError, match=f'^hook Other: has state, so it needs a `name` of its own, not "{name}"$'
+    ):
+        Run.from_config(conf(), CPU, tmp_path, hooks=[Count(), Other()]).train()

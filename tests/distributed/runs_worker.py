@@ -1,6 +1,6 @@
 """Runs of tests/distributed/test_together.py: whole training runs on several processes.
 
-Forked as in parallel_worker.py; prints for each run the exit codes and what was said.
+Prints for each run the exit codes and what was said.
 """
 
 import json
@@ -21,9 +21,9 @@ from nets.report.run_figures import Figures
 from nets.training import config
 from nets.training.hooks import Hook
 from nets.training.run import Run
-from tests.parallel_worker import fork
+from tests.distributed.forked import fork
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = [f"net.layers.{i}.out_channels=8" for i in (0, 3, 7)] + ["train.epochs=2", "log.every_steps=2"]
 EXACT = [*SMALL, "train.dtype=float64", "distributed.batch_norm=sync", "net.layers.12.p=0"]
 # batches of 231 aren't whole for 2 or 4 processes, nor is the test set of 360 pictures' doubtful part
@@ -46,6 +46,8 @@ RUNS = [
     ("second killed", 2, LOCAL, None),
     ("not finite", 2, EXACT, (3, 1, "nan")),
     ("in the way", 2, LOCAL, (0, 1, "there")),
+    # one step an epoch: each epoch's end exchanges flags
+    ("short epochs", 2, [*LOCAL, "train.batch_size=1437", "train.epochs=60"], (3, 1, "stop")),
 ]
 
 
