@@ -25,7 +25,7 @@ ALLOWED = {
     "distributed": DOWN | {"training", "convert"},
     "report": DOWN | {"training", "distributed", "gradcheck", "convert"},
 }
-# The rest sees everything: commands, bench, tools, lecture, and the files at the top such as __main__.py.
+# The rest sees everything: commands, bench, tools, lecture, play, and the files at the top.
 
 HEAVY = {"matplotlib", "sklearn", "torchvision"}
 LIGHT_PARTS = set(ALLOWED) - {"report"}  # none of these at import time, matplotlib not even in a function
@@ -95,7 +95,7 @@ def test_imports_go_one_way_and_heavy_packages_stay_where_they_belong():
 
 def test_every_folder_has_its_place_in_the_rule():
     parts = {path.name for path in NETS.iterdir() if (path / "__init__.py").exists()}
-    assert parts - set(ALLOWED) == {"bench", "commands", "lecture", "tools"}
+    assert parts - set(ALLOWED) == {"bench", "commands", "lecture", "play", "tools"}
     assert set(ALLOWED) - parts == {"losses"}
 
 

@@ -15,6 +15,8 @@ COMMANDS = {
     "summary": "Print a net's layers: output shapes, parameters, multiplications, saved bytes.",
     "watch": "Show a run's curves while it trains, in the terminal or as an image.",
     "lecture": "Run the lecture's claims as experiments and write a page about them.",
+    "play": "Open a page on which the lecture's nets, and a net for digits, learn as you watch.",
+    "export": "Write a run's net as JSON, for the page of nets play.",
     "bench": "Time a train step, by hand and by autograd, of the same net on the same data.",
     "rates": "Measure the GFLOP/s of each 3 × 3 convolution of a config on this CPU.",
     "same-curve": "Compare the losses of the first steps, by hand and by autograd.",

@@ -16,6 +16,7 @@ from nets.commands import COMMANDS
 from tests.data.trees import make_tree
 from tests.shell import ROOT
 
+SUFFIXES = (".py", ".cpp", ".h", ".typed", ".js", ".css", ".html", ".json")
 CONFIGS = {p.stem for p in (ROOT / "configs").glob("*.toml")}
 
 
@@ -55,7 +56,7 @@ def run(installed, folder, *args, code=0) -> str:
 
 def test_the_wheel_has_every_module_config_and_kernel(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    sources = [p for p in (ROOT / "nets").rglob("*") if p.suffix in (".py", ".cpp", ".h", ".typed")]
+    sources = [p for p in (ROOT / "nets").rglob("*") if p.suffix in SUFFIXES]
     wanted = {p.relative_to(ROOT).as_posix() for p in sources}
     wanted |= {f"nets/configs/{name}.toml" for name in CONFIGS}
     assert len(CONFIGS) >= 8 and "nets/py.typed" in wanted
@@ -139,6 +140,8 @@ ONCE = {  # command: (smallest arguments, a pattern of what it prints)
     "gradcheck": (["two_weight", *CPU, "--samples", 0], "every gradient agrees: 1 cases"),
     "summary": (["digits"], "98,026"),
     "lecture": (["two-weight", *CPU, "--out", "page"], "1 of 1 claims held"),
+    "play": (["--no-open"], "^wrote runs/play/index.html"),
+    "export": (["runs/digits"], "^wrote runs/digits/net.json"),
     "bench": (
         ["digits", *CPU, "--batch", 2, "--rounds", 1, "--steps", 1, "--forms", "manual"],
         "^ms per step",
