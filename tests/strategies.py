@@ -21,6 +21,7 @@ from nets.layers.dropout import Dropout
 from nets.layers.linear import Flatten, Linear
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import AvgPool2d, GlobalAvgPool, GlobalMaxPool, MaxPool2d
+from nets.layers.registry import LAYERS
 from nets.layers.response_norm import LocalResponseNorm
 from nets.layers.whiten import Whiten2d
 from nets.losses import CrossEntropyLoss, MSELoss, Performance
@@ -335,6 +336,18 @@ KINDS = {
         activations.GELU, F.gelu, approximate=st.sampled_from(["none", "tanh"]), backend=BACKEND
     ),
     "SiLU": activation(activations.SiLU, F.silu, backend=BACKEND),
+    **{
+        name: activation(LAYERS[name], function, **options)
+        for name, function, options in (
+            ("ReLU6", F.relu6, {}),
+            ("LeakyReLU", F.leaky_relu, dict(negative_slope=st.sampled_from([0.01, 0.3]))),
+            ("Hardsigmoid", lambda x: F.relu6(x + 3) / 6, {}),
+            ("Hardswish", F.hardswish, {}),
+            ("ELU", F.elu, dict(alpha=st.sampled_from([1.0, 0.5]))),
+            ("Softplus", F.softplus, dict(beta=st.sampled_from([1.0, 2.0]))),
+            ("Mish", F.mish, {}),
+        )
+    },
     "Linear": Kind(Linear, linear(), lambda x, p, b, training, **_: F.linear(x, *weights(x, p))),
     "Flatten": Kind(
         Flatten,

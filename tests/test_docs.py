@@ -131,7 +131,7 @@ def test_layer_added_in_one_file_works_as_contributing_shows(tmp_path):
     text = (ROOT / TRIAL).read_text(encoding="utf-8")
     assert without_numbers(current([TRIAL], tmp_path)[TRIAL]) == without_numbers(text)
     found = later(tmp_path)
-    assert "| [`LeakyReLU`][nets.layers.leaky_relu.LeakyReLU] | `negative_slope = 0.01` | y = x wh" in found
+    assert "| [`CELU`][nets.layers.celu.CELU] | `alpha = 1.0` | y = x wh" in found
     assert re.search(r"^digits, 98,026 parameters.*^ms per step +\d", found, re.M | re.S)
 
 
@@ -139,7 +139,7 @@ def later(folder: Path) -> str:
     """The site's table of layers and a bench of the new layer, in the folder where the page has run."""
     (folder / "docs").mkdir(exist_ok=True)
     shutil.copy(ROOT / "docs" / "hooks.py", folder / "docs")
-    bench = ["bench", "digits", "--set", 'net.layers.2={type="LeakyReLU", negative_slope=0.1}']
+    bench = ["bench", "digits", "--set", 'net.layers.2={type="CELU", alpha=0.5}']
     bench += ["--device", "cpu", "--batch", "2", "--forms", "manual", "--rounds", "1", "--steps", "1"]
     code = f"from docs.hooks import layer_reference\nprint(layer_reference())\nmain({bench})"
     args = [sys.executable, "-c", f"from nets.commands import main\n{code}"]

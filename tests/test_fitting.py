@@ -411,3 +411,28 @@ def test_a_second_fit_leaves_whitening_filters_as_they_are():
         fit(net, CrossEntropyLoss(), SGD(net.params, 0.1), (x, classes), epochs=1, bar=False)
         weights.append(net[0].buffers["weight"].clone())
     assert net[0].is_fitted() and torch.equal(*weights)
+
+
+def test_a_net_that_cannot_take_a_progressive_size_is_refused_before_training(tmp_path):
+    x, y = torch.randint(0, 256, (20, 8, 8, 3), dtype=torch.uint8), torch.arange(20) % 2
+    net = Sequential(Flatten(), Linear(192, 2))
+    with pytest.raises(ValueError, match=r"train\.progressive_sizes: the net can't take 6 × 6"):
+        fit(net, CrossEntropyLoss(), SGD(net.params, 0.1), (x, y), progressive_sizes=[6, 8], out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_a_validation_split_of_tensors_selects_the_best(images, tmp_path):
+    x, y = problem(90)
+    if images:
+        x = (x[:, :, None] * 20 + 128).clamp(0, 255).to(torch.uint8)
+    net = Sequential(Flatten(), Linear(4, 3))
+    run = fit(net, CrossEntropyLoss(), sgd(net), (x, y), epochs=2, validation=0.2, out=tmp_path, bar=False)
+    assert len(run.data.val_x) == 18 and (tmp_path / "best.safetensors").exists()
+    assert "val_top1" in run.history[-1] and run.metrics == {}
+
+
+def test_a_validation_split_of_a_loader_is_refused():
+    net = small_net()
+    with pytest.raises(ValueError, match=r"data\.validation: not with a DataLoader"):
+        fit(net, CrossEntropyLoss(), sgd(net), DataLoader(TensorDataset(X, Y)), validation=0.2)

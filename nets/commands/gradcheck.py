@@ -1,5 +1,6 @@
 """The command `nets gradcheck`."""
 
+import argparse
 import copy
 import functools
 import json
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from nets.commands import cli
 from nets.commands.targets import Case, cases, everything, shipped_configs
 from nets.common import device, files
-from nets.common.errors import MismatchError, UsageError, describe
+from nets.common.errors import MismatchError, Problem, Stopped, UsageError, describe
 from nets.gradcheck import check, precision
 from nets.kernels import lower
 from nets.report import differences as figures
@@ -47,6 +48,9 @@ def parser():
     add("--seeds", type=cli.at_least(0), default=0, metavar="N",
         help="below float64: compare both sides' errors against a float64 truth, over N seeds (default: 0,"
         " off)")  # fmt: skip
+    add("--strict", action="store_true",
+        help="count a breach of the contract that concerns no gradient's value (memory layout, an expanded"
+        " dy, a batch of no samples) as an error")  # fmt: skip
     add("--tf32", action="store_true", help="let CUDA round float32 products to TF32")
     add("--json", type=cli.new_file, metavar="FILE", help="also write all figures to this file")
     add(
@@ -64,6 +68,10 @@ def main(argv: list[str] | None = None) -> None:
         raise UsageError("--all names every target; leave the others out")
     if args.seeds and (args.dtype == "float64" or args.plot):
         raise UsageError("--seeds compares a lower --dtype with float64, and draws nothing")
+    if args.shape is not None and not any(":" in target for target in args.target):
+        raise UsageError(
+            "--shape is for module:callable and torchvision:model; the other targets have their own"
+        )
     where, dtype = device.select_device(args.device), getattr(torch, args.dtype)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32
     targets = args.target or ["digits"]
@@ -109,7 +117,7 @@ def _check(targets, named, where, dtype, args, facts) -> list[str]:
             for training in (True, False):
                 case.layer.train(training)
                 samples = (1 if case.module else 4) if args.samples is None else args.samples
-                report = _one(case, samples, args.seed or 0)
+                report = _one(case, samples, args.seed or 0, strict=args.strict)
                 bar.update()
                 facts["targets"].append({"target": target, "case": case.name, **report.facts()})
                 same = before and (before.rows, before.breaches) == (report.rows, report.breaches)
@@ -121,8 +129,8 @@ def _check(targets, named, where, dtype, args, facts) -> list[str]:
                     tqdm.write(f"\n{case.name}, {report.table()}")
                 before = report
                 if not report.ok and not same:
-                    wrong = report.problem
-                    bad.append(f"{case.name}, {report.mode} mode, first at {wrong}")
+                    first = "first at " if report.guilty else ""
+                    bad.append(f"{case.name}, {report.mode} mode, {first}{report.problem}")
             if args.plot:
                 drawn.append(_plot_file(args.plot, target if len(targets) > 1 else "", drawn))
                 _plot(drawn[-1], case, where)
@@ -138,10 +146,12 @@ def _one(case: Case, samples: int, seed: int, **options):
         wide = case.x.dtype in (torch.float32, torch.float64)  # a module mixes no types
         options["module"] = case.module if wide else None
         return check(case.layer, case.x, None, case.loss, case.target, samples, seed, **options)
-    except Exception as e:
+    except (KeyboardInterrupt, Stopped):
+        raise
+    except BaseException as e:
         if not case.external:
             raise
-        raise UsageError(f"{case.name}: {describe(e)}") from None
+        raise UsageError(f"{case.name}: {e if isinstance(e, Problem) else describe(e)}") from None
 
 
 def _plot_file(file: str, target: str, taken: list[Path]) -> Path:
@@ -176,15 +186,24 @@ def _precision(targets, named, where, dtype, seeds, facts) -> list[str]:
         for target, n in counts:
             for training in (True, False):
                 case = functools.partial(_nth_case, named, target, n)
-                rows = precision.ratios(case, where, dtype, seeds, training, bar)
+                try:
+                    rows = precision.ratios(case, where, dtype, seeds, training, bar)
+                except precision.NotChecked as e:
+                    bad.append(f"{target}: not checked: {e}")
+                    facts["targets"].append({"target": target, "unchecked": str(e)})
+                    continue
                 name = f"{rows[0].case}, {rows[0].mode} mode"
                 tqdm.write(f"\n{name}: errors against a float64 truth, medians of {seeds} seeds")
                 tqdm.write(precision.table(rows))
                 facts["targets"].append({"target": target, "ratios": [vars(r) | {"ok": r.ok} for r in rows]})
-                bad += [f"{name}, {r.tensor}: {r.ratio:.2f} times autograd's error" for r in rows if not r.ok]
+                bad += [f"{name}, {r.tensor}: {_fault(r)}" for r in rows if not r.ok]
     if not bad:
         print(f"no manual gradient is further from the truth than {precision.MAX_RATIO} times autograd's")
     return bad
+
+
+def _fault(ratio: precision.Ratio) -> str:
+    return f"{ratio.ratio:.2f} times autograd's error" if ratio.checked else "not checked: no entry is finite"
 
 
 def _nth_case(named, target: str, n: int, seed: int) -> Case:
@@ -192,4 +211,10 @@ def _nth_case(named, target: str, n: int, seed: int) -> Case:
 
 
 def _shape(text: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in text.split(","))
+    sizes = tuple(int(n) for n in text.split(","))
+    if any(n < 0 for n in sizes):
+        raise argparse.ArgumentTypeError(f"sizes must be at least 0, got {text}")
+    return sizes
+
+
+_shape.__name__ = "shape"  # as argparse names it in its errors

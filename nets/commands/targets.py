@@ -4,13 +4,15 @@ import importlib
 import inspect
 import os
 import sys
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from nets import losses as loss
-from nets.common.errors import Problem, UsageError, describe, nearest
+from nets.common.errors import MismatchError, Stopped, UsageError, describe, nearest
 from nets.convert import pretrained
 from nets.convert.from_torch import from_torch
 from nets.data import datasets as data
@@ -50,15 +52,15 @@ def narrow(path) -> list[str]:
 
 
 def shipped_configs() -> list[str]:
-    """The names of the shipped configs. Problem if none is found: nothing would be checked."""
+    """The names of the shipped configs. MismatchError if none is found: nothing would be checked."""
     found = list(config.shipped_configs())
     if not found:
-        raise Problem("no shipped config found: the installation of nets is incomplete")
+        raise MismatchError("not checked: no shipped config found, so the installation of nets is incomplete")
     return found
 
 
 def everything() -> list[str]:
-    """The names of the shipped configs, the layers and the losses. Problem if there are no configs."""
+    """The names of the shipped configs, the layers and the losses. MismatchError if there are no configs."""
     return [*shipped_configs(), *LAYERS, *LOSSES]
 
 
@@ -68,10 +70,15 @@ def cases(target: str, overrides=(), batch: int = 4, seed: int | None = None, sh
     overrides  "a.b=v", for configs; large configs are made narrower too (NARROW)
     shape      of the input, if `module:callable` returns a layer alone, or of a torchvision model's
     """
+    target = unicodedata.normalize("NFC", target).strip()
     if target in LOSSES:
         return [_loss_case(target, batch, seed or 0)]
     if target in LAYERS:
         return _layer_cases(target, seed or 0)
+    if target.endswith(".py"):
+        raise UsageError(
+            f'"{target}" is a file; name a callable in it, such as {Path(target).stem}:make_layer'
+        )
     if target in config.shipped_configs() or target.endswith(".toml") or Path(target).is_file():
         path = config.find_config(target)
         return [_config_case(config.load(path, [*narrow(path), *overrides]), batch, seed)]
@@ -121,13 +128,8 @@ def _loss_case(name: str, batch: int, seed: int) -> Case:
 
 def _user_cases(target: str, seed: int, shape) -> list[Case]:
     """The layer or torch.nn model that a user's module:callable returns."""
-    module, _, name = target.partition(":")
-    sys.path.insert(0, os.getcwd())
     torch.manual_seed(seed)
-    try:
-        made = getattr(importlib.import_module(module), name)()
-    except Exception as e:
-        raise UsageError(f"{target}: {describe(e)}") from None
+    made = _made(target)
     layer, x = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     module = layer if isinstance(layer, nn.Module) else None
     if module is not None:
@@ -138,5 +140,31 @@ def _user_cases(target: str, seed: int, shape) -> list[Case]:
         raise UsageError(f"{target}: {type(layer).__name__} must be a subclass of nets.layers.base.Layer")
     if x is None and shape is None:
         raise UsageError(f"{target}: needs an input; return (layer, x) or give --shape, such as 4,3,8,8")
-    x = torch.randn(shape, dtype=torch.float64) if x is None else x.detach()
-    return [Case(target, layer, x, external=True, module=module)]
+    if x is None:
+        try:
+            x = torch.randn(shape, dtype=torch.float64)
+        except RuntimeError as e:
+            raise UsageError(f"--shape: {describe(e)}") from None
+    if not isinstance(x, torch.Tensor):
+        raise UsageError(f"{target}: x must be a tensor, not a {type(x).__name__}")
+    return [Case(target, layer, x.detach(), external=True, module=module)]
+
+
+def _made(target: str) -> Any:
+    """What a user's module:callable returns. UsageError in one line whatever goes wrong in it."""
+    module, _, name = target.partition(":")
+    if module.endswith(".py") or os.sep in module:
+        stem = Path(module).stem
+        raise UsageError(
+            f"{target}: write {stem}:{name or 'CALLABLE'}, and run the command in the file's folder"
+        )
+    if not module or not name:
+        raise UsageError(f"{target}: write module:callable")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+        return found if isinstance(found, (Layer, nn.Module)) else found()
+    except (KeyboardInterrupt, Stopped):
+        raise
+    except BaseException as e:
+        raise UsageError(f"{target}: {describe(e)}") from None

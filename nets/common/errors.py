@@ -86,7 +86,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
 
 
-def describe(e: Exception) -> str:
+def describe(e: BaseException) -> str:
     """Any exception in one line: type, message, file and line."""
     trace, place = e.__traceback__, ""
     while trace:
@@ -94,7 +94,7 @@ def describe(e: Exception) -> str:
         if not code.co_filename.startswith("<"):
             place = f" ({Path(code.co_filename).name}, line {trace.tb_lineno})"
         trace = trace.tb_next
-    return f"{type(e).__name__}: {_text(e)}{place}"
+    return f"{type(e).__name__}: {' '.join(_text(e).split())}{place}"
 
 
 def first_line(e: Exception) -> str:
@@ -102,7 +102,7 @@ def first_line(e: Exception) -> str:
     return next(iter(_text(e).splitlines()), type(e).__name__)
 
 
-def _text(e: Exception) -> str:
+def _text(e: BaseException) -> str:
     try:
         return str(e)
     except Exception as worse:  # a class of the user's

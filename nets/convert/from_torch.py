@@ -28,6 +28,8 @@ from nets.layers.graph import Graph, GraphModule
 from nets.layers.parameter import Parameter
 from nets.layers.registry import Mode
 
+SEVERAL = ("chunk", "split", "unbind")  # calls that give several tensors
+
 
 @dataclass
 class _Part:
@@ -226,8 +228,8 @@ class _Converter:
         for node in traced.nodes:
             inputs, part, text = [start], _Part(None), node.name
             try:
-                if operands.is_size(node):
-                    continue
+                if operands.is_size(node) or call_name(node) in SEVERAL:
+                    continue  # what takes it says more
                 inputs, part, text = self._node(module, name, node, traced, operands)
             except Unsupported as e:
                 self.problems.add(e, name, node.meta.get("line", ""))
@@ -263,10 +265,13 @@ class _Converter:
             return [node.args[0]], self.part(module.get_submodule(str(node.target)), path), path
         if node.op == "get_attr":
             return [], self._bare(module, name, str(node.target), traced.constants), node.name
-        call = call_name(node)
+        call, (given, options) = call_name(node), node.meta["arguments"]
+        if call == "getitem" and call_name(given[0]) in SEVERAL:
+            (parts, index), call = given, call_name(given[0])
+            given, options = parts.meta["arguments"][0], parts.meta["arguments"][1] | {"index": index}
         if call not in self.calls:
             raise Unsupported(call)
-        inputs, (args, kwargs) = operands.split(node.meta["arguments"])
+        inputs, (args, kwargs) = operands.split((given, options))
         equivalent, shown = None, ", ".join([*map(str, args[1:]), *(f"{k}={v}" for k, v in kwargs.items())])
         try:
             equivalent = self.calls[call](*args, **kwargs)

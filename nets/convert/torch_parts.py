@@ -29,7 +29,8 @@ def memory_sharing_modules() -> set[type[nn.Module]]:
 
 def calls() -> dict[str, Callable[..., nn.Module]]:
     """Name of a call in a forward -> function of its arguments that makes the equivalent module."""
-    return {name: make for cls in LAYERS.values() for name, make in cls.torch_calls.items()}
+    same = dict.fromkeys(("contiguous", "clone"), lambda x, memory_format=None: nn.Identity())
+    return same | {name: make for cls in LAYERS.values() for name, make in cls.torch_calls.items()}
 
 
 def inplace_calls() -> set[str]:
@@ -38,7 +39,9 @@ def inplace_calls() -> set[str]:
 
 
 def call_name(node: fx.Node) -> str:
-    """torch's name of the function or method that a node calls."""
+    """torch's name of the function or method that a node calls, "" for other nodes."""
+    if not node.op.startswith("call_") or node.op == "call_module":
+        return ""
     if not callable(node.target):
         return node.target
     name = getattr(node.target, "__name__", str(node.target))

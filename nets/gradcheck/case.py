@@ -1,10 +1,12 @@
 """A case: one layer or net to check, with an input and, if there is one, a loss."""
 
+import copy
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from nets.gradcheck.replica import replica
 from nets.layers.base import Layer
 from nets.losses import Loss
 
@@ -32,15 +34,14 @@ class Case:
     backend: str = "reference"
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Case":
-        """The case on another device and in another dtype. Its layer and module are converted in place.
+        """The case on another device and in another dtype, with copies of its layer and module.
 
         x and a floating target get dtype. Parameters get at least float32.
         """
         weights = torch.promote_types(dtype, torch.float32)
-        self.layer.to(device, weights)
-        if self.module is not None:
-            self.module.to(device, weights)
+        layer = replica(self.layer, weights, device)
+        module = None if self.module is None else copy.deepcopy(self.module).to(device, weights)
         target = self.target
         if target is not None:
             target = target.to(device, dtype if target.is_floating_point() else target.dtype)
-        return replace(self, x=self.x.to(device, dtype), target=target)
+        return replace(self, layer=layer, module=module, x=self.x.to(device, dtype), target=target)

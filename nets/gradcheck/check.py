@@ -1,24 +1,31 @@
 """Compare the hand-written gradients of a layer or net with autograd and with finite differences."""
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from nets.common.errors import describe
 from nets.gradcheck import differences, reference, torch_module
+from nets.gradcheck.conditioning import Doubt
 from nets.gradcheck.contract import breaches
+from nets.gradcheck.loss import loss_row, value
+from nets.gradcheck.measure import compare, largest, tolerance
 from nets.gradcheck.one_input import OneInput, of_net
+from nets.gradcheck.replay import Replay, reseed, seeded
+from nets.gradcheck.replica import replica
 from nets.gradcheck.report import Report, Row
-from nets.gradcheck.single_layer import check_call, largest
-from nets.gradcheck.trace import Call, Trace, named_layers
+from nets.gradcheck.single_layer import check_call, declared, parameters
+from nets.gradcheck.trace import Call, Trace, named_layers, pair
 from nets.layers.base import Layer
 from nets.layers.containers import Net, Sequential
 from nets.losses import Loss
 
 Watch = Callable[[Row, Tensor | None, Tensor], None]
+Difference = Callable[[str, Tensor | None], differences.Found | None]
 
 
 def check(
@@ -32,6 +39,7 @@ def check(
     contract: bool = True,
     watch: Watch | None = None,
     module: torch.nn.Module | None = None,
+    strict: bool = False,
 ) -> Report:
     """Compare the gradients of a layer or net at x with autograd and with finite differences.
 
@@ -41,94 +49,155 @@ def check(
     contract  whether to check the contract of every layer, too (see `breaches`)
     watch     called with (row, manual, autograd) for every row; manual is None if backward didn't return it
     module    the torch module that from_torch made the net from: the oracle is then its autograd
+    strict    whether the rules of the contract that concern no gradient's value are errors, not notes
 
     Every layer is compared twice: as a part of the net, and by itself on the x and dy that it has in the
     net. A tensor that differs by itself is WRONG. One that differs only in the net is infected. A layer
     without a torch module is its own reference: autograd differentiates its forward, and finite differences
     check that forward.
 
-    A report without any finite number to compare is not ok. The check works on copies, in float64 if x is
-    float64. The layer and torch's random state are left unchanged.
+    A tensor without a finite number to compare is "not checked", and the report isn't ok. The check works on
+    copies, in float64 if x is float64. The layer and all random states are left unchanged.
     """
-    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        return _check(layer, x, dy, loss, target, samples, seed, contract, watch, module)
+    report = Report("training" if layer.training else "evaluation", str(x.dtype).removeprefix("torch."))
+    with seeded(x.device, seed + 1):
+        try:
+            run = _run(layer, x, dy, loss, target, seed)
+            report.unchecked = run.not_judged()
+            if contract:
+                _contract(report, run, seed, strict)
+            if not report.unchecked:
+                _judge(report, run, loss, target, samples, seed, watch, module)
+        except SystemExit as e:  # a layer that ends the program is judged by nothing
+            report.unchecked = describe(e)
+        except (RuntimeError, TypeError) as e:
+            if lacks_dtype(e):
+                report.unchecked = f"not supported in {report.dtype} ({describe(e)})"
+            elif report.breaches:  # autograd refuses a forward that writes to what it was given
+                report.unchecked = describe(e)
+            else:
+                raise
+    return report
 
 
-def _check(layer, x, dy, loss, target, samples, seed, contract, watch, module) -> Report:
-    layer, untouched, x = copy.deepcopy(layer), copy.deepcopy(layer), x.detach().clone()
-    if x.dtype == torch.float64:  # gradients of float32 weights would be rounded to float32
-        layer.to(x.dtype)
-        untouched.to(x.dtype)
+def lacks_dtype(e: Exception) -> bool:
+    """Whether an exception says that an operator doesn't take a dtype, or these dtypes together."""
+    text = str(e)
+    return any(words in text for words in ("not implemented for", "ScalarType", "scalar type", "same dtype"))
+
+
+@dataclass
+class Run:
+    """One forward and backward of copies of a layer and its input, with everything needed to repeat it."""
+
+    layer: Layer
+    untouched: Layer  # another copy
+    x: Tensor
+    y: Tensor
+    dy: Tensor
+    dx: Tensor | None
+    grads: dict[str, Tensor]
+    calls: list[Call]
+    replay: Replay
+    start: tuple  # of replay
+
+    def not_judged(self) -> str:
+        """Why no number of this run can be judged, or ""."""
+        if not self.y.numel():
+            return "the output has no elements"
+        self.replay.restore(self.start)
+        again, _ = self.layer.forward(self.x)
+        self.replay.restore(self.start)
+        if compare(again, self.y).relative > max(1e-6, tolerance(self.y.dtype, self.y.numel())):
+            return "two forwards with the same random numbers differ, so no slope can be measured"
+        return ""
+
+
+def _run(layer, x, dy, loss, target, seed) -> Run:
+    x = x.detach().clone()
+    wide = x.dtype if x.dtype == torch.float64 else None  # float32 weights would round their gradients
+    layer, untouched = replica(layer, wide), replica(layer, wide)
+    replay = Replay(layer, x.device)
+    start = replay.state()
     if loss is None and dy is None:
-        torch.manual_seed(seed + 2)  # another seed than x was probably drawn with
-        dy = torch.randn_like(layer.forward(x)[0])
-
+        dy = _random_dy(layer, x, seed)
+        replay.restore(start)
     with Trace(layer) as trace:
-        torch.manual_seed(seed + 1)
         y, saved = layer.forward(x)
-        if loss is not None:
-            dy = loss(y, target)[1]
+        dy = dy if loss is None else loss(y, target)[1]
         dx, grads = layer.backward(saved, dy)
+    return Run(layer, untouched, x, y, dy, dx, grads, trace.calls, replay, start)
+
+
+def _judge(report: Report, run: Run, loss, target, samples, seed, watch, module):
+    layer, x, dy, replay, start = run.layer, run.x, run.dy, run.replay, run.start
 
     def objective(y):
-        return (y * dy).sum() if loss is None else loss.torch_loss(y, target)
+        return (y * dy).sum() if loss is None else value(loss)(y, target)
 
-    torch.manual_seed(seed + 1)
+    replay.restore(start)
     oracle = reference.differentiate(layer, x, objective=objective)
-    report = Report("training" if layer.training else "evaluation", str(x.dtype).removeprefix("torch."))
     if loss is not None:
-        report.rows.append(_loss_row(loss, y, dy, target))
+        report.rows.append(loss_row(loss, run.y, dy, target))
     if module is not None:
-        torch.manual_seed(seed + 1)
+        replay.restore(start)
         of_module = torch_module.differentiate(layer, module, x, objective)
         oracle.dx, oracle.grads = of_module.dx, of_module.grads
-        report.rows += torch_module.module_rows(untouched, module, x, of_module, seed + 1)
+        replay.restore(start)
+        report.rows += torch_module.module_rows(run.untouched, module, x, of_module)
 
+    grads = {name: two[0] for name, two in parameters(layer.params, run.grads, oracle.grads).items()}
     moved_x = x.detach().clone()
-    largest_gradient = largest(dx, *grads.values())
+    largest_gradient = largest(run.dx, *grads.values())
+    surrogates = any(declared(inner) for inner in layer.walk())
 
-    def difference(name: str, manual: Tensor | None) -> float | None:
-        """Finite differences of the whole net, for its input or a parameter: the relative difference."""
+    def difference(name: str, manual: Tensor | None) -> differences.Found | None:
+        """Finite differences of the whole net, for its input or a parameter."""
         t = moved_x if name == "input" else layer.params[name]
-        if not samples or x.dtype != torch.float64 or not t.numel():
+        if not samples or surrogates or x.dtype != torch.float64 or not t.numel():
             return None
         if manual is None or manual.shape != t.shape:
             return None
 
-        def value():
-            torch.manual_seed(seed + 1)
-            return objective(layer.forward(moved_x)[0]).item()
+        def terms():
+            replay.restore(start)
+            return layer.forward(moved_x)[0] * dy
 
-        relative, kinks = differences.sampled(value, t, manual, samples, 1e-3 * largest_gradient, seed)
-        report.corners += kinks
-        return relative
+        found = differences.sampled(terms, t, manual, samples, 1e-3 * largest_gradient, seed, at_kinks=False)
+        report.corners += found.kinks
+        return found
 
-    report.rows += _rows(layer, trace.calls, grads, oracle, difference, watch)
+    report.rows += _rows(layer, run.calls, grads, oracle, difference, watch)
+    earlier = any(row.verdict in ("WRONG", "kink", "declared") for row in report.rows)
     for row in report.rows:
         if row.verdict == "differs":
-            row.verdict = "infected" if report.guilty or report.kinks else "WRONG"
-    if contract:
-        calls = {call.name: call for call in trace.calls}
-        for name, inner in named_layers(untouched):
-            if name in calls and not isinstance(inner, Sequential):
-                checked = calls[name].layer if isinstance(calls[name].layer, OneInput) else inner
-                report.breaches += [f"{name} {breach}" for breach in breaches(checked, calls[name].x, seed)]
-    return report
+            row.verdict = "infected" if earlier else "WRONG"
 
 
-def _loss_row(loss: Loss, y: Tensor, dy: Tensor, target: Tensor) -> Row:
-    """The row of the loss's own gradient."""
-    z = y.detach().clone().requires_grad_()
-    (dz,) = torch.autograd.grad(loss.torch_loss(z, target), z)
-    return Row.of(f"loss ({type(loss).__name__})", "dy", dy, dz, y.dtype, terms=y.shape[-1])
+def _contract(report: Report, run: Run, seed: int, strict: bool):
+    """Add the breaches of the contract by every layer, on the input that it has in the net."""
+    calls = {call.name: call for call in run.calls}
+    for name, inner in named_layers(run.untouched):
+        if name in calls and not isinstance(inner, Sequential):
+            checked = calls[name].layer if isinstance(calls[name].layer, OneInput) else inner
+            for breach in breaches(checked, calls[name].x, seed):
+                minor = breach.minor and not strict
+                (report.notes if minor else report.breaches).append(f"{name} {breach}")
+
+
+def _random_dy(layer: Layer, x: Tensor, seed: int) -> Tensor:
+    """A random gradient at the output; 0 where the output is infinite or NaN, and has no slope."""
+    y, _ = pair(type(layer).__name__, "forward", "(y, saved)", layer.forward(x))
+    reseed(seed + 2)  # another seed than x was probably drawn with
+    return torch.where(y.isfinite(), torch.randn_like(y), 0)
 
 
 def _rows(
     net: Layer,
     calls: list[Call],
-    grads: dict[str, Tensor],
+    grads: dict[str, Tensor | None],
     oracle: reference.Answer,
-    difference: Callable[[str, Tensor | None], float | None],
+    difference: Difference,
     watch: Watch | None,
 ) -> list[Row]:
     """The rows of all layers, in the order of backward.
@@ -137,25 +206,27 @@ def _rows(
     A row that differs in the net alone has the verdict "differs".
     """
     rows, wrong, sizes = [], set(), {}
-    terms, depth = max(call.dy.numel() for call in calls), len(net.leaves())
+    terms, depth, doubt = max(call.dy.numel() for call in calls), len(net.leaves()), Doubt(calls[-1])
     for call, tensors in zip(calls, _tensors_in_net(net, calls, grads, oracle)):
         by_itself = {row.tensor: row for row in check_call(call, sizes)}
         not_ok = {name: row for name, row in by_itself.items() if row.verdict != "ok"}
         own = of_net(call.layer)
         if any(id(inner) in wrong for inner in own.walk() if inner is not own):
             not_ok = {}  # the wrong layer inside explains it
-        elif not_ok:
+        elif any(row.verdict != "not checked" for row in not_ok.values()):
             wrong.add(id(own))
         for tensor, name, manual, autograd in tensors:
             row = not_ok.pop(tensor, None)
             if row is None:
-                scale = by_itself[tensor].scale
-                row = Row.of(call.name, tensor, manual, autograd, call.x.dtype, terms, depth, scale)
-                row.verdict = "ok" if row.ok else "differs"
-            if name:
-                row.difference = difference(name, manual)
-                if row.verdict == "ok" and (row.difference or 0) > differences.TOLERANCE:
-                    row.verdict = "differs"
+                alone = by_itself[tensor]
+                row = Row.of(call.name, tensor, manual, autograd, call.x.dtype, terms, depth, alone.scale)
+                if row.verdict == "WRONG" and manual is not None:
+                    row.allow(max(alone.allowed, doubt.of(name, autograd)))
+                row.verdict = "differs" if row.verdict == "WRONG" else row.verdict
+            if name and (found := difference(name, manual)):
+                verdict = row.verdict
+                row.judge(found, doubt.of_backward(name) if found.excess and row.ok else 0.0)
+                row.verdict = "differs" if row.verdict != verdict else verdict
             rows.append(row)
             if watch:
                 watch(row, manual, autograd)
@@ -173,20 +244,20 @@ class NetTensor(NamedTuple):
 
 
 def _tensors_in_net(
-    net: Layer, calls: list[Call], grads: dict[str, Tensor], oracle: reference.Answer
+    net: Layer, calls: list[Call], grads: dict[str, Tensor | None], oracle: reference.Answer
 ) -> Iterator[list[NetTensor]]:
     """For each call, its layer's gradients in the whole net.
 
     A parameter that several layers use belongs to the call of the net, which adds its gradients.
     """
-    root, names = calls[-1], {id(t): name for name, t in net.params.items()}
+    root, names = calls[-1], _first_names(net)
     leaves = [call for call in calls if not isinstance(call.layer, Net)]
-    uses = Counter(id(t) for call in leaves for t in call.layer.params.values())
+    uses = Counter(i for call in leaves for i in _first_names(call.layer))
     dxs = {}  # id of a layer -> its dx by autograd, one for each use
     for layer, dx in oracle.inputs:
         dxs.setdefault(id(layer), []).append(dx)
     for call in calls:
-        params = names.items() if call is root else ((id(t), k) for k, t in call.layer.params.items())
+        params = names.items() if call is root else _first_names(call.layer).items()
         is_leaf = not isinstance(call.layer, Net)
         key = id(of_net(call.layer))
         found = [
@@ -199,3 +270,11 @@ def _tensors_in_net(
         elif is_leaf and dxs.get(key) and call.dx is not root.dx:
             found.append(NetTensor("input", None, call.dx, dxs[key].pop()))
         yield found
+
+
+def _first_names(layer: Layer) -> dict[int, str]:
+    """id of a parameter -> its first name."""
+    names: dict[int, str] = {}
+    for name, t in layer.params.items():
+        names.setdefault(id(t), name)
+    return names

@@ -58,6 +58,11 @@ def compare(manual: Tensor, oracle: Tensor, min_scale: float = 0.0) -> Gap:
     return Gap(largest, relative, at, m[at].item(), a[at].item())
 
 
+def largest(*tensors: Tensor | None) -> float:
+    """The largest absolute value in these tensors; 0 without any value."""
+    return max((t.abs().max().item() for t in tensors if t is not None and t.numel()), default=0.0)
+
+
 def relative_differences(manual: Tensor, oracle: Tensor) -> Tensor:
     """|manual − oracle| of every entry, divided by the oracle's largest entry: (numel,) float64."""
     m, a = manual.detach().double().flatten(), oracle.detach().double().flatten()

@@ -4,7 +4,7 @@ The truth is autograd in float64 on the same numbers: weights and inputs are fir
 precision. The error of a tensor is the norm of its difference from the truth, divided by the truth's norm.
 """
 
-import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from nets.common.errors import describe
 from nets.gradcheck.case import Case
-from nets.gradcheck.check import check
+from nets.gradcheck.check import check, lacks_dtype
+from nets.gradcheck.replica import replica
 
 MAX_RATIO = 1.1  # of the manual gradient's error to autograd's
 
@@ -33,19 +35,36 @@ class Ratio:
     high: float
 
     @property
+    def checked(self) -> bool:
+        """Whether both errors are numbers."""
+        return math.isfinite(self.ratio)
+
+    @property
     def ok(self) -> bool:
         """Whether the manual gradient is at most MAX_RATIO times as far from the truth as autograd's."""
         return self.ratio <= MAX_RATIO
 
 
+class NotChecked(Exception):
+    """A case that has nothing to compare, with the reason."""
+
+
 def errors(case: Case, device: torch.device, dtype: torch.dtype, seed: int) -> dict[str, tuple[float, float]]:
     """Name of a tensor -> (error of manual, error of autograd). The case's layer is converted to dtype."""
     lower = case.to(device, dtype)
-    higher = copy.deepcopy(lower).to(device, torch.float64)
+    higher = lower.to(device, torch.float64)
     dy = None
     if lower.loss is None:  # the same dy for both, rounded to the lower precision
         torch.manual_seed(seed + 2)
-        y, _ = copy.deepcopy(lower.layer).forward(lower.x)
+        try:
+            y, _ = replica(lower.layer).forward(lower.x)
+        except (SystemExit, RuntimeError, TypeError) as e:
+            if isinstance(e, SystemExit) or lacks_dtype(e):
+                kind = (
+                    "" if isinstance(e, SystemExit) else f"not supported in {dtype}: ".replace("torch.", "")
+                )
+                raise NotChecked(kind + describe(e)) from None
+            raise
         dy = torch.randn(y.shape, dtype=torch.float64).to(y)
     truth = _gradients(higher, dy, seed)
     result = {}
@@ -67,7 +86,9 @@ def _gradients(case: Case, dy: Tensor | None, seed: int) -> dict[str, tuple[Tens
         found[row.name] = (manual, autograd)
 
     dy = None if dy is None else dy.to(case.x.dtype)
-    check(case.layer, case.x, dy, case.loss, case.target, 0, seed, contract=False, watch=watch)
+    report = check(case.layer, case.x, dy, case.loss, case.target, 0, seed, contract=False, watch=watch)
+    if report.unchecked or not found:
+        raise NotChecked(report.unchecked or "there is no gradient")
     return found
 
 
@@ -84,6 +105,8 @@ def ratios(
     make      seed -> the case
     training  True for training mode, False for evaluation
     bar       a tqdm bar that is advanced by one per seed
+
+    NotChecked if a case has nothing to compare.
     """
     runs, name = [], ""
     for seed in range(seeds):
@@ -108,7 +131,7 @@ def table(rows: list[Ratio]) -> str:
     lines = [head] + [
         (
             *(r.tensor, f"{r.manual:.2e}", f"{r.autograd:.2e}", f"{r.ratio:.3f}"),
-            *(f"{r.low:.2f}–{r.high:.2f}", "ok" if r.ok else "further"),
+            *(f"{r.low:.2f}–{r.high:.2f}", "ok" if r.ok else "further" if r.checked else "not checked"),
         )
         for r in rows
     ]

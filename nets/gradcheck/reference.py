@@ -6,12 +6,14 @@ is its own reference: autograd differentiates its forward.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 
 import torch
 from torch import Tensor, nn
 
+from nets.gradcheck.one_input import of_net
+from nets.gradcheck.replica import parts, replica
 from nets.layers.base import Layer
-from nets.layers.containers import Net
 from nets.layers.to_module import ModuleBuilder
 
 
@@ -25,18 +27,20 @@ class OwnForward(nn.Module):
         self.layer, self.tensors = layer, tensors
 
     def forward(self, *xs: Tensor) -> Tensor:
-        return self._copy(self.layer).forward(*xs)[0]
+        layer = self._copy()
+        y = layer.forward(*xs)[0]
+        for name, t in self.layer.buffers.items():  # a forward may replace a buffer instead of writing to it
+            self.tensors[id(t)] = layer.buffers[name]
+        return y
 
-    def _copy(self, layer: Layer) -> Layer:
-        """The layer with autograd's parameters instead of its own."""
-        copy = object.__new__(type(layer))
-        copy.__dict__ = {k: v for k, v in vars(layer).items() if k not in ("forward", "backward")}
-        if isinstance(layer, Net):
-            copy.__dict__["children"] = {name: self._copy(child) for name, child in layer.children.items()}
-        else:
-            copy.params = {k: self.tensors[id(v)] for k, v in layer.params.items()}
-            copy.buffers = {k: self.tensors[id(v)] for k, v in layer.buffers.items()}
-        return copy
+    def _copy(self) -> Layer:
+        """The layer with autograd's parameters in all places that hold its own."""
+        layer = replica(self.layer, instead=self.tensors)
+        for inner in parts(layer):
+            for name in ("forward", "backward") if isinstance(inner, Layer) else ():
+                if isinstance(vars(inner).get(name), FunctionType):  # it would call the original
+                    delattr(inner, name)
+        return layer
 
 
 @dataclass
@@ -79,7 +83,7 @@ def differentiate(
 
 
 def _module(layer: Layer, tensors: dict[int, Tensor], children: dict[str, nn.Module]) -> nn.Module:
-    return layer.to_reference(**children) if layer.has_torch() else OwnForward(layer, tensors)
+    return OwnForward(layer, tensors) if is_own(layer) else layer.to_reference(**children)
 
 
 def _record(layer: Layer, inputs: list):
@@ -93,6 +97,30 @@ def _record(layer: Layer, inputs: list):
     return hook
 
 
+# Methods that a subclass can redefine without changing what forward computes.
+HARMLESS = {"__init__", "__repr__", "extra_repr", "backward", "to_reference", "from_torch"}
+HARMLESS |= {"output", "drop_input", "add_input"}
+
+
 def is_own(layer: Layer) -> bool:
-    """Whether the layer is its own reference. Autograd then can't find an error in its forward."""
-    return not layer.has_torch()
+    """Whether the layer is its own reference. Autograd then can't find an error in its forward.
+
+    A subclass that redefines a method that its base class has may compute something else than the torch
+    module of the base class.
+    """
+    layer = of_net(layer)
+    if not layer.has_torch():
+        return True
+    if type(layer).has_torch.__func__ is not Layer.has_torch.__func__:
+        return False  # the class says itself that its module is valid
+    for cls in type(layer).__mro__:
+        if "to_torch" in vars(cls):
+            return False
+        redefined = (k for k, v in vars(cls).items() if callable(v) or isinstance(v, (property, classmethod)))
+        if issubclass(cls, Layer) and any(k not in HARMLESS and _inherits(cls, k) for k in redefined):
+            return True
+    return False
+
+
+def _inherits(cls: type, name: str) -> bool:
+    return any(name in vars(base) for base in cls.__mro__[1:] if base is not object)

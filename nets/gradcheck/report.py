@@ -1,16 +1,18 @@
 """The report of a check: one row per tensor, from the loss backwards, and the first that is wrong."""
 
+import math
 from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
 
 from nets.common.errors import MismatchError
-from nets.gradcheck.measure import compare, cosine, tolerance, ulps
+from nets.gradcheck.differences import Found
+from nets.gradcheck.measure import compare, cosine, largest, tolerance, ulps
 
 HEAD = ("tensor", "shape", "dtype", "max abs", "max rel", "allowed", "cosine", "ULPs", "worst ULPs")
 HEAD += ("worst at", "manual", "autograd", "finite difference", "")
-NOTHING_COMPARED = "nothing was checked: no gradient has a finite number"
+MOST_ALLOWED = 1e-3  # relative: no rounding excuses a larger difference
 
 
 @dataclass
@@ -22,6 +24,8 @@ class Row:
     "WRONG"     they differ, and the layer by itself differs on the same x and dy, too
     "kink"      they differ only at kinks of the forward, and manual is between the slopes of both sides
     "infected"  they differ, but the layer by itself is right: its dy or x was already wrong
+    "declared"  they differ, and the layer declares that this gradient is a surrogate
+    "not checked"  there is no entry that is finite on both sides
     """
 
     layer: str
@@ -39,8 +43,10 @@ class Row:
     manual: float  # both values there
     autograd: float
     difference: float | None = None  # largest relative difference from finite differences
+    allowed: float = 0.0  # absolute error that the numbers' conditioning allows
+    unresolved: bool = False  # finite differences were tried, and rounding hides the slope
     verdict: str = "ok"
-    compared: int = 0  # entries of autograd's tensor that are finite
+    compared: int = 0  # entries that are finite on both sides
 
     @classmethod
     def of(
@@ -64,12 +70,33 @@ class Row:
         row = cls(
             *(layer, tensor, tuple(autograd.shape), str(autograd.dtype).removeprefix("torch.")),
             *(gap.absolute, gap.relative, tolerance(dtype, terms, layers)),
-            max(autograd.abs().max().item() if autograd.numel() else 0.0, min_scale),
+            max(largest(autograd[autograd.isfinite()]), min_scale),
             *(cosine(manual, autograd), *ulps(manual, autograd, dtype), gap.at, gap.manual, gap.oracle),
-            compared=int(autograd.isfinite().sum()),
         )
+        if manual.shape == autograd.shape:
+            row.compared = int((manual.isfinite() & autograd.isfinite()).sum())
         row.verdict = "ok" if row.relative <= row.tolerance else "WRONG"
+        if row.verdict == "ok" and not row.compared:
+            row.verdict = "not checked"
         return row
+
+    def allow(self, error: float):
+        """Allow an absolute error besides that of the sums' rounding."""
+        self.allowed = error
+        if math.isfinite(error) and self.scale:
+            self.tolerance = max(self.tolerance, min(error / self.scale, MOST_ALLOWED))
+            self.verdict = "ok" if self.relative <= self.tolerance else "WRONG"
+
+    def judge(self, found: Found, doubt: float = 0.0):
+        """Add what finite differences found. The row is WRONG if they differ by more than a doubt.
+
+        doubt: the absolute error that the gradient itself can have.
+        """
+        self.unresolved = found.relative is None and self.difference is None
+        if found.relative is not None:
+            self.difference = max(self.difference or 0.0, found.relative)
+        if found.excess > doubt and self.verdict == "ok":
+            self.verdict = "WRONG"
 
     @property
     def name(self) -> str:
@@ -78,8 +105,13 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        """Whether the verdict is "ok" or "kink"."""
-        return self.verdict in ("ok", "kink")
+        """Whether the verdict is "ok", "kink" or "declared"."""
+        return self.verdict in ("ok", "kink", "declared")
+
+    def _slope(self) -> str:
+        if self.difference is not None:
+            return f"{self.difference:.1e}"
+        return "not resolvable" if self.unresolved else ""
 
     def cells(self) -> tuple[str, ...]:
         """The row as texts, in the order of HEAD."""
@@ -88,7 +120,7 @@ class Row:
             *(f"{self.absolute:.1e}", f"{self.relative:.1e}", f"{self.tolerance:.1e}"),
             *(f"{self.cosine:.6g}", f"{self.ulp_median:.2g}", f"{self.ulp_worst:.2g}"),
             *(",".join(map(str, self.worst)), f"{self.manual:.6g}", f"{self.autograd:.6g}"),
-            *("" if self.difference is None else f"{self.difference:.1e}", self.verdict),
+            *(self._slope(), self.verdict),
         )
 
 
@@ -96,11 +128,13 @@ class Row:
 class Report:
     """The result of a check.
 
-    mode      "training" or "evaluation"
-    dtype     of the input, such as "float64"
-    rows      in the order of backward
-    breaches  of the contract, a sentence each
-    corners   entries at which finite differences found a kink
+    mode       "training" or "evaluation"
+    dtype      of the input, such as "float64"
+    rows       in the order of backward
+    breaches   of the contract, a sentence each
+    corners    entries at which finite differences found a kink
+    notes      breaches of the rules that concern no gradient's value
+    unchecked  why nothing was judged, or ""
     """
 
     mode: str
@@ -108,18 +142,32 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     breaches: list[str] = field(default_factory=list)
     corners: int = 0
+    notes: list[str] = field(default_factory=list)
+    unchecked: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether no tensor is wrong, the contract is kept, and at least one finite number was compared."""
+        """Whether no tensor is wrong, every tensor was checked, and the contract is kept."""
         return not self.problem
 
     @property
     def problem(self) -> str:
-        """The first problem: a tensor that is wrong, a breach, or that nothing was compared. "" if ok."""
-        if self.guilty or self.breaches:
-            return [*self.guilty, *self.breaches][0]
-        return "" if any(row.compared for row in self.rows) else NOTHING_COMPARED
+        """The first problem: a tensor that is wrong, a breach, or what wasn't checked. "" if ok."""
+        problems = [*self.guilty, *self.breaches, *self._not_checked()]
+        return problems[0] if problems else ""
+
+    def _not_checked(self) -> list[str]:
+        """What was not checked, with the reason."""
+        if self.unchecked or not self.rows:
+            return [f"not checked: {self.unchecked or 'there is no gradient'}"]
+        empty = [row for row in self.rows if row.verdict == "not checked"]
+        if not empty:
+            return []
+        reason = (
+            "no entry is finite" if any(row.shape.count(0) == 0 for row in empty) else "it has no elements"
+        )
+        more = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
+        return [f"{empty[0].name}{more} not checked: {reason}"]
 
     @property
     def guilty(self) -> list[str]:
@@ -166,12 +214,13 @@ class Report:
         if self.kinks:
             text.append(f"at kinks, not errors: {', '.join(self.kinks)} have another of the slopes there")
         if self.corners:
-            text.append(
-                f"finite differences met {self.corners} kinks; the gradient is between the slopes there"
-            )
+            text.append(f"finite differences met {self.corners} kinks, where a gradient has several values")
+        declared = [row.name for row in self.rows if row.verdict == "declared"]
+        if declared:
+            text.append(f"declared as a surrogate, not judged: {', '.join(declared)}")
         text += [f"contract: {breach}" for breach in self.breaches]
-        if self.problem == NOTHING_COMPARED:
-            text.append(NOTHING_COMPARED)
+        text += [f"note: {note}" for note in self.notes]
+        text += self._not_checked()
         return "\n".join(text)
 
     def facts(self) -> dict:

@@ -34,10 +34,9 @@ def differentiate(net: Layer, module: nn.Module, x: Tensor, objective: Callable[
     return Answer(y.detach(), found[0], dict(zip(params, found[1:])), buffers, [])
 
 
-def module_rows(net: Layer, module: nn.Module, x: Tensor, answer: Answer, seed: int) -> list[Row]:
+def module_rows(net: Layer, module: nn.Module, x: Tensor, answer: Answer) -> list[Row]:
     """The net's output and buffers after one forward, compared with the module's."""
     net = copy.deepcopy(net)
-    torch.manual_seed(seed)
     y, _ = net.forward(x)
     name, depth = f"torch's {type(module).__name__}", len(net.leaves())
     pairs = {"output": (y, answer.y)} | {k: (net.buffers[k], t) for k, t in answer.buffers.items()}

@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from nets.common.device import generator_state
+from nets.common.errors import UsageError
 from nets.gradcheck.one_input import OneInput
+from nets.gradcheck.replay import Replay
 from nets.layers.base import Layer
 from nets.layers.to_module import named_layers
 
@@ -17,7 +18,8 @@ class Call:
 
     name: str
     layer: Layer
-    random_state: Any  # of x's device, before the forward
+    replay: Replay
+    state: tuple  # of replay, before the forward
     buffers: tuple[dict[str, Tensor], dict[str, Tensor]]  # copies from before and after the forward
     x: Tensor
     y: Tensor
@@ -53,32 +55,47 @@ class Trace:
 
     def _watch(self, name: str, layer: Layer):
         forward, backward = layer.forward, layer.backward
-        open_calls: list[
-            tuple[Any, tuple, tuple[Tensor, ...], Tensor]
-        ] = []  # forwards without a backward so far
+        open_calls: list[tuple[Any, ...]] = []  # forwards without a backward so far
+        replay: Replay | None = None
         self._overridden[id(layer)] = {k: vars(layer).get(k) for k in ("forward", "backward")}
 
         def watched_forward(*xs: Tensor):
-            random_state, before = generator_state(xs[0].device), copied(layer.buffers)
-            y, saved = forward(*xs)
-            open_calls.append((random_state, (before, copied(layer.buffers)), xs, y))
+            nonlocal replay
+            replay = replay or Replay(layer, xs[0].device)
+            state, before = replay.state(), copied(layer.buffers)
+            y, saved = pair(name, "forward", "(y, saved)", forward(*xs))
+            open_calls.append((replay, state, (before, copied(layer.buffers)), xs, y))
             return y, saved
 
         def watched_backward(saved, dy, **options):
-            dx, grads = backward(saved, dy, **options)
-            random_state, buffers, xs, y = open_calls.pop()
-            x: Tensor = xs[0]
+            dx, grads = pair(name, "backward", "(dx, grads)", backward(saved, dy, **options))
+            replay, state, buffers, xs, y = open_calls.pop()
             checked, dx0, all_grads = layer, dx, grads
             if len(xs) > 1 and layer.is_leaf() and isinstance(dx, tuple):
-                dxs: tuple = dx
-                checked = OneInput(layer, xs[1:], dxs)
-                dx0, all_grads = dxs[0], checked.gradients(dxs, grads)
+                checked = OneInput(layer, xs[1:], dx)
+                dx0, all_grads = dx[0], checked.gradients(dx, grads)
             if len(xs) == 1 or checked is not layer:
-                call = Call(name, checked, random_state, buffers, x, y, dy, dx0, all_grads)
-                self.calls.append(call)
+                self.calls.append(Call(name, checked, replay, state, buffers, xs[0], y, dy, dx0, all_grads))
             return dx, grads
 
         layer.forward, layer.backward = watched_forward, watched_backward  # type: ignore[method-assign]
+
+
+def pair(name: str, method: str, expected: str, result: Any) -> tuple:
+    """The result of a layer's method. UsageError unless it is the pair that the contract asks for."""
+    if isinstance(result, (tuple, list)) and len(result) == 2:
+        if isinstance(result[0], Tensor) and (method == "forward" or isinstance(result[1], dict)):
+            return tuple(result)
+        if (
+            method == "backward"
+            and (result[0] is None or isinstance(result[0], tuple))
+            and isinstance(result[1], dict)
+        ):
+            return tuple(result)
+    kinds = type(result).__name__
+    if isinstance(result, (tuple, list)):
+        kinds += f" of {', '.join(type(part).__name__ for part in result) or 'nothing'}"
+    raise UsageError(f"{name}: {method} must return {expected}, not a {kinds}")
 
 
 def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

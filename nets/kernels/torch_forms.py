@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from nets.kernels.registry import FirstLayer, Form, Target
-from nets.layers.activations import GELU, SiLU
+from nets.layers.activations import GELU, ReLU, SiLU
 from nets.layers.base import Layer, SavesInput, SavesInputFirst
 from nets.layers.checks import check_dy
 from nets.layers.conv import Conv2d, bias_gradient
@@ -96,6 +96,23 @@ class TorchBatchNorm2d(SavesInputFirst, OneLayer[BatchNorm2d], backend="torch"):
             dy, x, gamma, mean, rstd**-2 - eps, mean, rstd, training, eps, outputs
         )
         return dx, {"weight": dgamma, "bias": dbeta} if gamma is not None else {}
+
+
+class TorchReLU(OneLayer[ReLU], backend="torch"):
+    """ReLU with aten.threshold_backward. saved is y, which is positive where x is.
+
+    Where the next layer saves its x, as a convolution does, that is the same tensor and needs no memory.
+    """
+
+    replaces = ReLU
+
+    def forward(self, x: Tensor):
+        y = torch.relu(x)
+        return y, y
+
+    def backward(self, saved, dy: Tensor):
+        check_dy(self, dy, saved.shape)
+        return torch.ops.aten.threshold_backward(dy, saved, 0), {}
 
 
 class TorchGELU(SavesInput, OneLayer[GELU], backend="torch"):

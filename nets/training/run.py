@@ -23,6 +23,7 @@ from nets.data import digest
 from nets.data.datasets import Dataset
 from nets.data.stream import ImageStream
 from nets.kernels import kernels, lower, running_backend
+from nets.kernels.native import why_not
 from nets.layers.base import Layer
 from nets.optim.param_groups import frozen_names
 from nets.training import checkpoint, lock, log, make, result
@@ -190,6 +191,8 @@ class Run:
                 raise Stopped(e.number, f" at step {self.at()} of {self.steps}{hint}") from None
             if self.out is not None and self.world.is_main:
                 facts |= {"backend": self.backend, "kernels": kernels(self.fast)}
+                if self.backend != self.config.net.backend:
+                    facts["no_native_kernels"] = why_not(self.device, self.dtype)
                 result.write(self.out, self.config, self.data, self.evaluator.result, facts, self.device)
             Events(self)("after_result")
         return self.evaluator.result

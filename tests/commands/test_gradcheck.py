@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from nets.commands.gradcheck import main
 from nets.commands.targets import LOSSES, cases, everything
-from nets.common.errors import MismatchError, Problem, UsageError
+from nets.common.errors import MismatchError, UsageError
 from nets.gradcheck import check
 from nets.layers.registry import LAYERS
 from nets.training import config
@@ -112,8 +112,8 @@ def test_exit_code_and_one_line(tmp_path):
 def test_all_without_a_single_config_fails(monkeypatch):
     """As in an installation without its configs: a check of nothing must not pass."""
     monkeypatch.setattr(config, "shipped_configs", dict)
-    for args in (["--all"], ["--all", "--dtype", "float32", "--seeds", 2]):
-        with pytest.raises(Problem, match="no shipped config found"):
+    for args in (["--all"], ["--all", "--dtype", "bfloat16", "--seeds", 2]):
+        with pytest.raises(MismatchError, match="not checked: no shipped config found"):
             command(*args, "--device", "cpu")
 
 
@@ -187,6 +187,51 @@ def broken():
 
 def number():
     return 7
+
+class Own(BaseException):
+    def __str__(self):
+        raise ValueError("no")
+
+def own():
+    raise Own(1, 2)
+
+class Raises(Square):
+    def forward(self, x):
+        raise Own()
+
+def raises():
+    return Raises(2)
+
+class Alone(Square):
+    def backward(self, x, dy):
+        return 2 * x * dy
+
+def alone():
+    return Alone(2)
+
+class Single(Square):
+    def forward(self, x):
+        return x * x
+
+def single():
+    return Single(2)
+
+def leaves():
+    raise SystemExit(0)
+
+def no_tensor():
+    return Square(2), [[1.0]]
+
+instance = Square(2)
+
+class NoHalf(Square):
+    def forward(self, x):
+        if x.dtype == torch.bfloat16:
+            raise NotImplementedError("'square_cpu' not implemented for 'BFloat16'")
+        return super().forward(x)
+
+def no_half():
+    return NoHalf(2)
 """
 
 
@@ -215,6 +260,27 @@ def test_a_layer_of_ones_own(own, capsys):
         (["mine_:number"], "must return a layer"),
         (["mine_:nothing"], "has no attribute 'nothing'"),
         (["nowhere_:x"], "No module named 'nowhere_'"),
+        (
+            ["mine_:own", "--shape", "3,4"],
+            r"mine_:own: Own: \(its text can't be shown: ValueError\) \(mine_",
+        ),
+        (
+            ["mine_:raises", "--shape", "3,4"],
+            r"mine_:raises: Own: \(its text can't be shown: ValueError\) \(mine_.py",
+        ),
+        (["mine_:alone", "--shape", "3,4"], r"Alone: backward must return \(dx, grads\), not a Tensor"),
+        (["mine_:single", "--shape", "3,4"], r"Single: forward must return \(y, saved\), not a Tensor"),
+        (["mine_:leaves"], "mine_:leaves: SystemExit: 0"),
+        (["mine_:no_tensor"], "x must be a tensor, not a list"),
+        (["mine_:"], "write module:callable"),
+        ([":right"], "write module:callable"),
+        (["mine_.py"], "is a file; name a callable in it, such as mine_:make_layer"),
+        (["./mine_.py:right"], "write mine_:right, and run the command in the file's folder"),
+        (["mine_:right", "--shape=-1,3"], "sizes must be at least 0, got -1,3"),
+        (["mine_:right", "--shape", "9999999999999,99999999"], "--shape: RuntimeError"),
+        (["Tanh", "--shape", "3,4"], "--shape is for module:callable"),
+        (["Tanh", "--seed", "1" * 30], "must be at most"),
+        (["Tanh", "--seed=-1"], "must be at least 0"),
         (["conv2d"], 'did you mean "Conv2d"'),
         (["digit"], 'did you mean "digits"'),
         (["--all", "Tanh"], "leave the others out"),
@@ -230,6 +296,18 @@ def test_wrong_arguments_are_named(args, message, own):
         command(*args, "--device", "cpu")
     while sys.path.count(str(Path.cwd())) > 1:
         sys.path.remove(str(Path.cwd()))
+
+
+def test_an_instance_and_a_name_with_blanks_around_it(own, capsys):
+    command("mine_:instance", " digits ", "--shape", "3,4", "--samples", 0, "--device", "cpu")
+    assert "every gradient agrees: 2 cases" in capsys.readouterr().out
+
+
+def test_a_dtype_that_an_operator_lacks_is_not_checked(own):
+    command("mine_:no_half", "--shape", "3,4", "--dtype", "float32", "--device", "cpu")
+    for options in ([], ["--seeds", 2]):
+        with pytest.raises(MismatchError, match="not checked: not supported in bfloat16"):
+            command("mine_:no_half", "--shape", "3,4", "--dtype", "bfloat16", "--device", "cpu", *options)
 
 
 def test_every_case_is_drawn_and_every_file_is_named(tmp_path, capsys):

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from nets.common import tensorfile
+from nets.kernels import native
 from tests.shell import QUICK, ROOT, last_line, shell
 
 RUN_FILES = {"config.toml", "metrics.jsonl", "times.jsonl", "last.safetensors", "lock"}
@@ -37,7 +38,7 @@ def test_train_writes_a_run(digits):
     sizes = [t.numel() for k, t in tensors.items() if k.startswith("net.") and "running" not in k]
     assert result["parameters"] == sum(sizes)
     assert result["device"] == "cpu" and result["dtype"] == "float32" and result["seed"] == 0
-    assert result["backend"] == "reference"
+    assert result["backend"] == ("torch" if native.library() is None else "native")
     assert result["versions"]["torch"] == torch.__version__
     assert tomllib.loads((run / "config.toml").read_text())["train"]["epochs"] == 2
     for name in ("curves.png", "top5.png"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nets.gradcheck import check
-from nets.gradcheck.differences import is_kink, sampled, slopes, unit
+from nets.gradcheck.differences import along, is_kink, sampled, slopes, unit
 from nets.layers.activations import Tanh
 from nets.layers.base import Layer
 from nets.layers.containers import Sequential
@@ -14,11 +14,45 @@ from nets.layers.linear import Linear
 def test_slopes_are_those_on_both_sides_and_the_tensor_is_put_back():
     t = torch.tensor([0.0, 3.0], dtype=torch.float64)
     value = lambda: (t[0].abs() + t[1] ** 2).item()  # noqa: E731
-    left, right = slopes(value, t, unit(t, 0), 1e-6)
-    assert left == pytest.approx(-1) and right == pytest.approx(1)
-    left, right = slopes(value, t, unit(t, 1), 1e-6)
-    assert left == pytest.approx(6, rel=1e-5) == right
+    found = slopes(value, t, unit(t, 0), 1e-6)
+    assert found.left == pytest.approx(-1) and found.right == pytest.approx(1)
+    found = slopes(value, t, unit(t, 1), 1e-6)
+    assert found.left == pytest.approx(6, rel=1e-5) == found.right
     assert t.tolist() == [0.0, 3.0]
+
+
+def test_a_term_that_is_not_finite_is_left_out():
+    t = torch.tensor([2.0, 3.0], dtype=torch.float64)
+    terms = lambda: torch.stack([t[0] ** 2, t[1] - torch.inf, t[1]])  # noqa: E731
+    assert slopes(terms, t, unit(t, 0), 1e-6).central == pytest.approx(4)
+    assert slopes(lambda: t * torch.nan, t, unit(t, 0), 1e-6) is None
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-3, 1.0, 1e7, 1e12])
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+@pytest.mark.parametrize("error, wrong", [(0.0, False), (0.01, True)])
+def test_the_step_suits_the_size_of_the_entries_and_of_the_value(size, offset, error, wrong):
+    t = size * torch.randn(5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = sampled(lambda: t**2 + offset * size**2, t, 2 * t * (1 + error), samples=5)
+    assert (found.excess > 0) == wrong and found.kinks == 0
+
+
+def test_a_slope_that_rounding_hides_is_not_resolved():
+    t = torch.full((3,), 40.0, dtype=torch.float64)
+    claimed = torch.full_like(t, 1e-18)
+    found = sampled(lambda: torch.tanh(t), t, claimed, samples=3)
+    assert found.relative is None and not found.excess
+    assert sampled(lambda: t.detach() * 0 + 1, t, claimed, samples=3).excess  # no step moves this one
+
+
+@pytest.mark.parametrize("part", [1, 90])
+def test_a_wrong_part_of_a_large_tensor_is_found_along_a_direction(part):
+    for seed in range(20):
+        t = torch.randn(1000, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        manual = torch.cos(t)
+        assert not along(lambda t=t: torch.sin(t), t, manual, seed).excess
+        manual[:part] *= 1.5
+        assert along(lambda t=t: torch.sin(t), t, manual, seed).excess
 
 
 def test_unit_is_one_at_a_place_counted_in_row_order():
@@ -31,15 +65,15 @@ def test_unit_is_one_at_a_place_counted_in_row_order():
 def test_sampled_finds_a_wrong_entry(error, found):
     t = torch.randn(4, dtype=torch.float64)
     manual = 2 * t * (1 + error)
-    gap, kinks = sampled(lambda: (t**2).sum().item(), t, manual, samples=4)
-    assert (gap > 1e-4) == found and kinks == 0
+    result = sampled(lambda: (t**2).sum().item(), t, manual, samples=4)
+    assert (result.excess > 0) == found and result.kinks == 0
 
 
 def test_sampled_takes_any_slope_at_a_kink_and_counts_it():
     t = torch.zeros(1, dtype=torch.float64)
     for slope, right in ((0.3, True), (-1.0, True), (1.5, False)):
-        gap, kinks = sampled(lambda: t.abs().sum().item(), t, torch.tensor([slope]).double(), samples=1)
-        assert (gap < 1e-6) == right and kinks == 1
+        found = sampled(lambda: t.abs().sum().item(), t, torch.tensor([slope]).double(), samples=1)
+        assert (found.excess == 0) == right and found.kinks == 1
 
 
 def test_a_gradient_that_is_not_finite_or_of_another_shape_is_no_kink():

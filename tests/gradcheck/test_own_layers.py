@@ -6,11 +6,12 @@ from torch import nn
 
 from nets.gradcheck import check
 from nets.gradcheck.reference import OwnForward, differentiate, is_own
-from nets.layers.activations import GELU
+from nets.layers.activations import GELU, Tanh
 from nets.layers.base import Layer
 from nets.layers.containers import Net, Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.dropout import Dropout
+from nets.layers.linear import Linear
 from nets.layers.norm import BatchNorm2d
 
 
@@ -107,6 +108,88 @@ def test_a_reference_isnt_inherited_past_another_torch_module():
     assert OwnForward.named_tensors is False
     x = torch.randn(2, 3, dtype=torch.float64)
     assert torch.equal(differentiate(ChannelDropout(0.5), x, torch.ones_like(x)).dx, torch.ones_like(x))
+
+
+class Round(Layer):
+    """A straight-through estimator."""
+
+    surrogate = ("input",)
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.params["a"] = torch.tensor([2.0])
+        self.factor = factor
+
+    def forward(self, x):
+        n = x.round()
+        return self.params["a"].to(x.dtype) * n, n
+
+    def backward(self, n, dy):
+        a = self.params["a"].to(dy.dtype)
+        return a * dy, {"a": self.factor * (dy * n).sum()[None]}
+
+
+def test_a_declared_surrogate_is_not_judged_and_its_other_tensors_are():
+    x = torch.randn(4, 5, dtype=torch.float64)
+    report = check(Round(), x)
+    assert report.ok and {row.tensor: row.verdict for row in report.rows} == {"a": "ok", "input": "declared"}
+    assert "declared as a surrogate, not judged: Round, input" in report.table()
+    assert check(Sequential(Linear(5, 5), Round(), Tanh()).to(torch.float64), x).ok
+    assert check(Round(2.0), x).guilty == ["Round, a"]
+    Round.surrogate = ()
+    try:
+        assert check(Round(), x).guilty == ["Round, input"]
+    finally:
+        Round.surrogate = ("input",)
+
+
+class HeldConstant(Layer):
+    """y = x · x.detach(): autograd sees the constant, finite differences can't."""
+
+    surrogate = "input"
+
+    def forward(self, x):
+        return x * x.detach(), x
+
+    def backward(self, x, dy):
+        return x * dy, {}
+
+
+def test_a_factor_that_is_held_constant_can_be_declared():
+    report = check(HeldConstant(), torch.randn(4, 5, dtype=torch.float64))
+    assert report.ok and report.rows[0].verdict == "ok" and report.rows[0].difference is None
+
+
+class Base(Layer):
+    """y = scale()·x; its module knows the scale of this class."""
+
+    def scale(self):
+        return 2.0
+
+    def forward(self, x):
+        return self.scale() * x, None
+
+    def backward(self, saved, dy):
+        return self.scale() * dy, {}
+
+    def to_torch(self, **_):
+        return Doubled()
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+class OtherScale(Base):
+    def scale(self):
+        return 3.0
+
+
+def test_a_subclass_that_redefines_what_forward_calls_has_no_reference_of_its_parent():
+    x = torch.randn(4, 5, dtype=torch.float64)
+    assert not is_own(Base()) and is_own(OtherScale())
+    assert check(Base(), x).ok and check(OtherScale(), x).ok
 
 
 class Wrapper(Net):

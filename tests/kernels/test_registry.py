@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from nets.kernels import BACKENDS, Form, forms, lower, native, running_backend
-from nets.kernels.torch_forms import TorchBatchNorm2d, TorchConv2d, TorchGELU, TorchMaxPool2d
+from nets.kernels.torch_forms import (
+    TorchBatchNorm2d,
+    TorchConv2d,
+    TorchGELU,
+    TorchMaxPool2d,
+    TorchReLU,
+)
 from nets.layers.activations import GELU, ReLU, Tanh
 from nets.layers.containers import Residual, Sequential
 from nets.layers.conv import Conv2d
@@ -58,7 +64,7 @@ def test_layers_inside_nets_are_replaced_and_those_without_a_form_stay():
     net = small_net()
     fast = lower(net, "torch", "cpu", FLOAT)
     assert [type(leaf) for leaf in fast.leaves()] == [
-        *(TorchConv2d, TorchBatchNorm2d, ReLU, TorchMaxPool2d),
+        *(TorchConv2d, TorchBatchNorm2d, TorchReLU, TorchMaxPool2d),
         *(TorchConv2d, TorchGELU, TorchConv2d, Flatten, Linear),
     ]
     assert fast.leaves()[-1] is net.leaves()[-1]

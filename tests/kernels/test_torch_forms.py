@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nets.common.errors import BatchError
 from nets.kernels import lower
 from nets.kernels.torch_forms import OneLayer
-from nets.layers.activations import GELU, SiLU
+from nets.layers.activations import GELU, ReLU, SiLU
 from nets.layers.conv import Conv2d
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
@@ -31,6 +31,7 @@ BACKWARDS = [  # (layer, the library's operator)
     (lambda: Conv2d(4, 6, 3), "convolution_backward"),
     (lambda: MaxPool2d(3, 2), "max_pool2d_with_indices_backward"),
     (lambda: BatchNorm2d(4), "native_batch_norm_backward"),
+    (ReLU, "threshold_backward"),
     (GELU, "gelu_backward"),
     (SiLU, "silu_backward"),
 ]

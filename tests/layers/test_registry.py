@@ -24,69 +24,69 @@ from nets.training.build import build
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
 
-def leaky_source() -> str:
+def page_source() -> str:
     """The layer that CONTRIBUTING.md adds as an example."""
     page = CONTRIBUTING.read_text(encoding="utf-8")
-    (code,) = re.findall(r'^```python title="nets/layers/leaky_relu.py"\n(.*?)^```$', page, re.M | re.S)
+    (code,) = re.findall(r'^```python title="nets/layers/celu.py"\n(.*?)^```$', page, re.M | re.S)
     return code
 
 
 @pytest.fixture
-def leaky(tmp_path):
+def celu(tmp_path):
     """A layer in a file of its own: registered, and forgotten afterwards."""
-    (tmp_path / "leaky_relu_.py").write_text(leaky_source(), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("leaky_relu_", tmp_path / "leaky_relu_.py")
+    (tmp_path / "celu_layer.py").write_text(page_source(), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("celu_layer", tmp_path / "celu_layer.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["leaky_relu_"] = module
+    sys.modules["celu_layer"] = module
     before = dict(LAYERS)
     try:
         spec.loader.exec_module(module)
-        yield module.LeakyReLU
+        yield module.CELU
     finally:
         LAYERS.clear()
         LAYERS.update(before)
-        sys.modules.pop("leaky_relu_")
+        sys.modules.pop("celu_layer")
 
 
-def test_a_layer_in_one_file_is_in_the_registry_and_in_the_list_of_all_checks(leaky):
-    assert LAYERS["LeakyReLU"] is leaky and "LeakyReLU" in everything()
-    assert [shape for _, _, shape in examples(leaky)] == [(5, 6), (3, 4, 7, 8)]
+def test_a_layer_in_one_file_is_in_the_registry_and_in_the_list_of_all_checks(celu):
+    assert LAYERS["CELU"] is celu and "CELU" in everything()
+    assert [shape for _, _, shape in examples(celu)] == [(5, 6), (3, 4, 7, 8)]
 
 
-def test_a_registered_layer_is_built_from_a_config(leaky):
-    net, shape = build(["Flatten", {"type": "LeakyReLU", "negative_slope": 0.3}], (3, 4, 4))
-    assert type(net[1]) is leaky and net[1].negative_slope == 0.3 and shape == (48,)
+def test_a_registered_layer_is_built_from_a_config(celu):
+    net, shape = build(["Flatten", {"type": "CELU", "alpha": 0.3}], (3, 4, 4))
+    assert type(net[1]) is celu and net[1].alpha == 0.3 and shape == (48,)
 
 
-def test_a_registered_layer_is_checked_by_name(leaky, capsys):
-    gradcheck(["LeakyReLU", "--device", "cpu"])
+def test_a_registered_layer_is_checked_by_name(celu, capsys):
+    gradcheck(["CELU", "--device", "cpu"])
     out = capsys.readouterr().out
-    assert "every gradient agrees" in out and "LeakyReLU(negative_slope=0.2)" in out
+    assert "every gradient agrees" in out and "CELU(alpha=0.5)" in out
 
 
-def test_a_registered_layer_converts_from_and_to_torch(leaky):
+def test_a_registered_layer_converts_from_and_to_torch(celu):
     class Called(nn.Module):
         def forward(self, x):
-            return nn.functional.leaky_relu(x, 0.2)
+            return nn.functional.celu(x, 0.2)
 
     x = torch.randn(4, 5)
-    for module in (nn.Sequential(nn.LeakyReLU(0.2), nn.Tanh()), nn.Sequential(Called(), nn.Tanh())):
+    for module in (nn.Sequential(nn.CELU(0.2), nn.Tanh()), nn.Sequential(Called(), nn.Tanh())):
         net = from_torch(module)
-        assert type(net[0]) is leaky and net[0].negative_slope == 0.2
+        assert type(net[0]) is celu and net[0].alpha == 0.2
         assert torch.equal(net(x), module(x)) and torch.equal(to_torch(net)(x), module(x))
 
 
-def test_a_registered_layers_call_in_place_is_known_as_one(leaky):
+def test_a_registered_layers_call_in_place_is_known_as_one(celu):
     """What is read after it would have other values."""
 
     class InPlace(nn.Module):
         def forward(self, x):
-            return nn.functional.leaky_relu_(x.tanh(), 0.2)
+            return torch.celu_(x.tanh(), 0.2)
 
     class ReadsLater(nn.Module):
         def forward(self, x):
             y = x.tanh()
-            return nn.functional.leaky_relu_(y, 0.2) + y
+            return torch.celu_(y, 0.2) + y
 
     x = torch.randn(4, 5)
     assert torch.equal(from_torch(InPlace())(x), InPlace()(x))
@@ -95,7 +95,7 @@ def test_a_registered_layers_call_in_place_is_known_as_one(leaky):
 
 
 def test_the_temporary_layer_is_gone_again():
-    assert "LeakyReLU" not in LAYERS and nn.LeakyReLU not in modules() and "leaky_relu" not in calls()
+    assert "CELU" not in LAYERS and nn.CELU not in modules() and "celu" not in calls()
 
 
 def test_every_layer_is_registered_under_its_class_name_with_examples():

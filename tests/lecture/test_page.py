@@ -123,7 +123,7 @@ PICTURES = [
 
 @pytest.mark.parametrize("experiment", PICTURES, ids=list(EXPERIMENTS))
 def test_pictures_are_readable_on_a_phone_and_say_what_is_to_be_seen(experiment, tmp_path):
-    """A phone's column is 361 CSS pixels wide. Text has at least 12 of them; a pixel is two of the picture's."""
+    """A phone's column is 361 CSS pixels wide. Text has at least 12; a pixel is two of the picture's."""
     for name, _, figure in experiment().pictures:
         file = tmp_path / f"{name}.png"
         data = page._png(figure, file)

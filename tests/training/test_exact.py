@@ -1,5 +1,6 @@
 """What the bits of a run rest on is compared, named, and can be waived."""
 
+import contextlib
 import json
 import shutil
 
@@ -8,6 +9,7 @@ import torch
 
 from nets.common import tensorfile
 from nets.common.errors import UsageError
+from nets.kernels import running_backend
 from nets.kernels.native import cpp
 from nets.training import exact
 from tests.training.ended_runs import ended, make, run_of, stop
@@ -38,15 +40,26 @@ def test_every_fact_is_compared(fact, stopped_run, tmp_path):
         run_of(make(""), tmp_path).train(resume=True)
 
 
+@contextlib.contextmanager
+def uncached():
+    """Which backend runs is found out once in a process."""
+    running_backend.cache_clear()
+    yield
+    running_backend.cache_clear()
+
+
 @pytest.mark.skipif(cpp.library() is None, reason="needs a C++ compiler")
 def test_a_native_run_is_not_resumed_where_its_kernels_are_gone(tmp_path, monkeypatch):
     conf = make("", ["net.backend=native"])
     with pytest.raises(BaseException, match="terminated"):
         ended(conf, tmp_path, 7, stop).train()
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, uncached():
         patch.setattr("nets.kernels.native._has_library", lambda: False)
         with pytest.raises(UsageError, match=r"kernels: .*NormAct.*, kernels-\w+ when .*, .* now"):
             run_of(conf, tmp_path).train(resume=True)
+        run_of(make("", ["train.epochs=1", "net.backend=native"]), tmp_path / "without").train()
+        facts = json.loads((tmp_path / "without/result.json").read_text())
+        assert facts["backend"] == "torch" and facts["no_native_kernels"]
     run_of(conf, tmp_path).train(resume=True)
     assert "NormAct" in json.loads((tmp_path / "result.json").read_text())["kernels"]
 

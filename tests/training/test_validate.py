@@ -58,7 +58,28 @@ def changed(values) -> config.Config:
 
 
 # values of the config, facts, what is said
+LOADER = {"loader": True, "streamed": True, "shape": (3, 8, 8)}
+NOT_WITH_A_LOADER = {
+    "augment.crop_padding": 2,
+    "augment.random_resized_crop": 0.5,
+    "augment.flip": "random",
+    "augment.color_jitter": 0.1,
+    "augment.cutout": 2,
+    "train.skip_fraction": 0.5,
+    "train.progressive_sizes": (8,),
+    "data.validation": 0.1,
+}
 BROKEN = [
+    *(
+        ({"augment.crop_padding": 0, "data.size": 8, key: value}, LOADER, f"{key}: not with a DataLoader")
+        for key, value in NOT_WITH_A_LOADER.items()
+    ),
+    ({}, {"batch": 2, "processes": 3}, "train.batch_size: 2 samples are too few for 3 processes"),
+    (
+        ADAPTIVE,
+        {"autograd": True, "batch": 100},
+        "train.optimizer: adaptive has no autograd form; only --forms manual can be timed",
+    ),
     *(
         ({"name": name}, {}, f'name: a folder can\'t be called "{name}"')
         for name in ("", "a/b", "a\\b", ".", "..")
