@@ -82,7 +82,7 @@ class _Paths:
         unused = [
             node.name
             for node, (_, layer) in self.calls.items()
-            if node not in self.visited and layer and (layer.params or layer.buffers)
+            if node not in self.visited and layer and not layer.constant and layer.state_dict()
         ]
         if unused:
             raise ValueError(f"{', '.join(unused)} leads nowhere")
