@@ -287,7 +287,7 @@ def report(outcomes: dict[str, Outcome]) -> str:
 
 
 def write(text: str):
-    """Put the table and the reasons into the page, in the place of those that it has."""
+    """Replace the table and the reasons in the page."""
     page = PAGE.read_text(encoding="utf-8")
     table, _, reasons = text.partition("\n\n")
     version = torch.__version__.split("+")[0]

@@ -38,7 +38,7 @@ def parser():
         " training; keep: in all forms; both: autograd with and without")  # fmt: skip
     add("--scaling", action="store_true", help="time several batches, widths and depths, and fit exponents")
     add("--profile", type=cli.at_least(0), nargs="?", const=5, default=0, metavar="STEPS",
-        help="also profile so many steps by layer or kernel (default: 0; without a number: 5)")  # fmt: skip
+        help="number of steps to profile by layer or kernel (default: 0; without a number: 5)")  # fmt: skip
     add("--json", type=cli.new_file, metavar="FILE", help="also write all figures to this file")
     add("--plot", type=cli.new_file, metavar="FILE", help="also draw the result into this PNG file")
     return parser

@@ -44,7 +44,7 @@ def decode(
     size: scale the shorter side to size and crop the center, so H = W = size.
     crop: a function of (width, height) of the upright image that gives a box. The box is scaled to
     size × size, in place of the center.
-    max_megapixels: an image of more than so many million pixels is refused.
+    max_megapixels: the largest image, in millions of pixels; a larger one is refused.
     DataError names a file that is missing, is no image, is truncated or has too many pixels.
     """
     try:

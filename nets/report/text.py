@@ -69,7 +69,7 @@ def _safely(path: str) -> frozenset[str]:
 
 
 def cut(text: Text, width: float):
-    """Shorten a text to so many pixels, with "…" at its end."""
+    """Shorten a text to a width in pixels, with "…" at its end."""
     whole = text.get_text()
     low, high = 0, len(whole)  # characters: low fit, more than high don't
     while low < high:

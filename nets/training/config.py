@@ -55,7 +55,7 @@ class Data:
 class Augment:
     """Data augmentation of training images."""
 
-    crop_padding: int = key(0, least=0)  # random shifts of up to so many pixels, edges reflected
+    crop_padding: int = key(0, least=0)  # largest random shift in pixels, edges reflected
     random_resized_crop: float = key(
         0.0, least=0, most=1
     )  # folder: smallest area of a random crop, 0 for none

@@ -64,7 +64,7 @@ def data_facts(config: Config, data: Dataset) -> dict[str, Any]:
 def make_net(config: Config, shape, n_outputs: int, seed: int | None = None, copies: int = 1):
     """The config's net, its initial values drawn from the seed. UsageError if it doesn't fit.
 
-    copies: memory must suffice for so many copies of its weights; training needs gradients and momentum too.
+    copies: how many copies of its weights memory must hold. Training also needs gradients and momentum.
     """
     _check_memory(config, shape, copies)
     torch.manual_seed(config.seed if seed is None else seed)

@@ -245,7 +245,7 @@ def test_a_second_backward_under_native_forms_is_one_clear_error():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_recompute_works_with_native_forms(dtype):
-    """A norm's x is saved by itself; the convolution after it drops its own only where that is asked for."""
+    """A norm saves its own x. The convolution after it drops its x only if recomputation is on."""
 
     def run(recompute):
         torch.manual_seed(0)
