@@ -90,7 +90,7 @@ def _section(k: int, name: str, result: Result, pictures: list[bytes]) -> str:
     parts += [f"<p>{_typeset(text)}</p>" for text in result.found]
     for (_, caption, figure), png in zip(result.pictures, pictures):
         data = base64.b64encode(png).decode()
-        alt = html.escape(figure.get_label())
+        alt = html.escape(str(figure.get_label()))
         parts.append(f'<figure><img alt="{alt}" src="data:image/png;base64,{data}">'
                      f"<figcaption>{_typeset(caption)}</figcaption></figure>")  # fmt: skip
     parts.append(_table(result.table))
