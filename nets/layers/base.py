@@ -56,6 +56,8 @@ class Layer:
     # Calls in a torch forward that from_torch converts: name of the call -> function that takes the call's
     # arguments and returns the equivalent module.
     torch_calls: ClassVar[dict[str, Callable[..., nn.Module]]] = {}
+    # The same for calls with parameters of the forward's own, which the function gets as they are.
+    torch_tensor_calls: ClassVar[dict[str, Callable[..., nn.Module]]] = {}
     # The calls of torch_calls that write to their first argument.
     torch_inplace_calls: ClassVar[tuple[str, ...]] = ()
     # Whether y can share the memory of x in the modules of torch_types.

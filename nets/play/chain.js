@@ -113,6 +113,10 @@ export function passesUntilRight(weights, task, rule, rate, cap) {
 // P on a grid of (w1, w2), row by row, with the thresholds as they are. For the eye only: Math.exp is ten times faster
 export function grid([, t1, , t2], samples, w1s, w2s) {
   const quick = (a) => 1 / (1 + Math.exp(-a));
-  return w2s.map((w2) => w1s.map((w1) =>
-    -0.5 * samples.reduce((sum, [x, d]) => sum + (quick(w2 * quick(w1 * x - t1) - t2) - d) ** 2, 0)));
+  const ys = w1s.map((w1) => samples.map(([x]) => quick(w1 * x - t1))), ds = samples.map(([, d]) => d);
+  return w2s.map((w2) => ys.map((y) => {
+    let sum = 0;
+    for (let k = 0; k < ds.length; k++) sum += (quick(w2 * y[k] - t2) - ds[k]) ** 2;
+    return -0.5 * sum;
+  }));
 }

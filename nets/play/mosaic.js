@@ -9,7 +9,7 @@ function rgb(name) {
 
 // A tensor (1, C, H, W) as tiles, or (1, K) as one row of numbers in several lines. Without a tensor: empty, of the size of `like`
 export function paintMosaic(canvas, tensor, like = tensor) {
-  const [, channels, h = 1, w = 1] = like.shape, across = Math.ceil(Math.sqrt(channels * 2)), down = Math.ceil(channels / across);
+  const [, channels, h = 1, w = 1] = like.shape, across = channels === 1 ? 1 : Math.ceil(Math.sqrt(channels * 2)), down = Math.ceil(channels / across);
   const gap = h > 1 ? 1 : 0;
   canvas.width = across * (w + gap) - gap;
   canvas.height = down * (h + gap) - gap;

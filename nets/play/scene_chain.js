@@ -19,7 +19,7 @@ export class ChainScene {
   constructor(changed) {
     this.changed = changed;
     Object.assign(this, { taskName: "repeat", rule: "fixed", rate: 5, speed: 1, sample: 1, running: false });
-    this.start = [0.55, -0.35, -1.2, 0.6];
+    Object.assign(this, { start: [0.55, -0.35, -1.2, 0.6], here: {} }); // here: rate -> iterations from this start
     this.restart();
     this.build();
   }
@@ -27,7 +27,8 @@ export class ChainScene {
   get task() { return TASKS[this.taskName]; }
   get weights() { return this.trainer.weights; }
 
-  restart(weights = this.start) {
+  restart() {
+    const weights = this.start;
     this.trainer = new Trainer(weights, this.task, this.rule, this.rate);
     this.begin = [...weights]; // where the path and the count begin
     this.path = new History([...weights]);
@@ -38,12 +39,25 @@ export class ChainScene {
 
   fresh() {
     this.start = this.taskName === "hill" ? [...TASKS.hill.start] : NAMES.map(() => Number((4 * Math.random() - 2).toFixed(3)));
+    this.here = {};
     this.restart();
     this.changed();
   }
 
-  set(k, value) { const w = [...this.weights]; w[k] = value; this.start = w; this.restart(w); this.changed(); }
-  setup(change) { Object.assign(this, change); this.running = false; this.restart(this.weights); this.changed(); }
+  set(k, value) { this.move({ [k]: value }); }
+
+  move(change) { // some weights, by hand: a new start
+    this.start = Object.assign([...this.weights], change);
+    this.here = {};
+    this.restart();
+    this.changed();
+  }
+
+  setup(change) { // again from the same start
+    Object.assign(this, change);
+    this.restart();
+    this.changed();
+  }
 
   step() {
     this.trainer.step();
@@ -62,7 +76,7 @@ export class ChainScene {
   }
 
   toggle() {
-    if (!this.running && this.trainer.solvedAt !== null) this.restart(this.begin); // again from the same start
+    if (!this.running && this.trainer.solvedAt !== null) this.restart();
     this.running = !this.running;
     this.changed();
   }
@@ -92,9 +106,8 @@ export class ChainScene {
       this.taskName = v;
       this.sample = 1;
       this.start = v === "hill" ? [...TASKS.hill.start] : [0.55, -0.35, -1.2, 0.6];
-      this.setup({ rate: v === "hill" ? 1.5 : 5, rule: this.rule });
-      this.restart(this.start);
-      this.changed();
+      this.running = false;
+      this.setup({ rate: v === "hill" ? 1.5 : 5 });
     });
     this.samples = el("div", { class: "row" });
     this.rules = choice("Rule", { fixed: "Fixed rate", adaptive: "Adaptive rate", every: "Try every direction" }, (v) => this.setup({ rule: v }));
@@ -116,15 +129,14 @@ export class ChainScene {
     const stepper = button("Step", () => this.stepOnce()), fresh = button("New start", () => this.fresh());
     this.node = el("div", { class: "grid main" },
       el("div", { class: "column" },
-        el("div", { class: "panel stack" }, this.tasks.node, this.samples, this.net, el("div", { class: "weights" }, ...this.sliders.map((s) => s.node))),
+        el("div", { class: "panel stack" }, this.tasks.node, el("div", { class: "row" }, this.runButton, stepper, fresh), this.samples, this.net, el("div", { class: "weights" }, ...this.sliders.map((s) => s.node))),
         el("div", { class: "panel last" }, el("h3", {}, "The chain rule, in numbers"), this.chain)),
       el("div", { class: "column" },
-        el("div", { class: "panel stack second" }, el("div", { class: "row" }, this.runButton, stepper, fresh), this.rules.node, this.rates.node,
+        el("div", { class: "panel stack second" }, this.rules.node, this.rates.node,
           el("div", { class: "row" }, el("span", { class: "small muted" }, "Passes per frame"), this.speeds.node), this.status, this.chartNode,
           el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...["Rate", "In the lecture", "Here"].map((t) => el("th", {}, t)))), this.lecture)))),
       el("div", { class: "column" },
-        el("div", { class: "panel third" }, el("h3", {}, "P over the two weights"), this.mapNode, el("p", { class: "small muted", style: "margin-top: 28px" }, "Light is high. The line is the path of the weights. Tap or drag on the map to move them. The thresholds are kept as they are."))));
-    this.here = {};
+        el("div", { class: "panel third" }, el("h3", {}, "P over the two weights"), this.mapNode, el("p", { class: "small muted", style: "margin-top: 28px" }, "Light is high. The line is the path of the weights. Tap or drag on the map to move them. Thresholds stay as they are; when they learn, the map changes."))));
     onWidth(this.net, (w) => { this.width = w; this.drawNet(); });
     onWidth(this.chartNode, (w) => { this.chartWidth = w; this.drawCurve(); });
     onWidth(this.mapNode, (w) => { this.mapWidth = w; this.drawMap(); });
@@ -133,12 +145,7 @@ export class ChainScene {
   pick(event) {
     const { w1, w2 } = AXES[this.taskName], side = this.over.clientWidth;
     const at = ([low, high], part) => Number((low + (high - low) * Math.min(1, Math.max(0, part))).toFixed(2));
-    const w = [...this.weights];
-    w[0] = at(w1, event.offsetX / side);
-    w[2] = at(w2, 1 - event.offsetY / side);
-    this.start = w;
-    this.restart(w);
-    this.changed();
+    this.move({ 0: at(w1, event.offsetX / side), 2: at(w2, 1 - event.offsetY / side) });
   }
 
   draw() {
@@ -209,7 +216,8 @@ export class ChainScene {
   drawStatus() {
     const { passes, solvedAt } = this.trainer, { p } = slopes(this.weights, this.task.samples);
     const what = this.rule === "every" ? "steps" : "iterations";
-    const end = solvedAt !== null ? `Right after ${solvedAt}.` : passes >= CAP ? `Not right within ${CAP}.` : "Not right yet.";
+    const right = this.task.close ? "At the top, P > −0.001, after" : "Right after";
+    const end = solvedAt !== null ? `${right} ${solvedAt}.` : passes >= CAP ? `Not right within ${CAP}.` : "Not right yet.";
     this.status.replaceChildren(el("span", { class: "number big" }, String(passes)), ` ${what}. `, el("span", { class: solvedAt !== null ? "good" : "" }, end), ` P = ${exact(p, 4)}, largest error ${show(this.error, 3)}.`);
     if (solvedAt !== null && this.rule === "fixed" && this.taskName === "repeat") this.here[this.rate] = solvedAt;
     this.lecture.replaceChildren(...LECTURE.map(([rate, seen]) => {

@@ -23,7 +23,7 @@ const STAGES = [
   "Backward: ∂P/∂z = d − z.",
   "Backward: through σ. δ = (d − z) · z(1 − z), the slope of P at the sums of the outputs.",
   "The weights of the second layer: ∂P/∂v = δ · y. The δ are used again, and so are the y from forward.",
-  "Backward: ∂P/∂y adds up what comes from both outputs, v₁·δ₁ + v₂·δ₂. The same two δ are used again.",
+  "Backward: ∂P/∂y adds up what comes from both outputs: ∂P/∂y₁ = v₁₁·δ₁ + v₂₁·δ₂. The same two δ are used again.",
   "Backward: through σ. ε = ∂P/∂y · y(1 − y), the slope of P at the sums of the neurons.",
   "The weights of the first layer: ∂P/∂w = ε · x. Everything behind ε was computed before: it is used again.",
 ];
@@ -43,7 +43,8 @@ export class CrossScene {
 
   get wanted() { return [0, 1, 2, 3].map((k) => [Number(this.table[2 * k]), Number(this.table[2 * k + 1])]); }
 
-  restart(weights) {
+  restart(weights = this.start) {
+    this.start = weights;
     this.begin = this.links ? [...weights] : withoutCross(weights);
     this.weights = [...this.begin];
     this.passes = 0;
@@ -53,7 +54,7 @@ export class CrossScene {
   }
 
   fresh() { this.restart(LABELS.map(() => Number((4 * Math.random() - 2).toFixed(3)))); this.changed(); }
-  setup(change) { Object.assign(this, change); this.running = false; this.restart(this.weights); this.changed(); }
+  setup(change) { Object.assign(this, change); this.restart(); this.changed(); } // again from the same start
 
   step() {
     this.weights = crossStep(this.weights, this.wanted, this.rate, this.links);
@@ -73,7 +74,7 @@ export class CrossScene {
   }
 
   toggle() {
-    if (!this.running && this.solvedAt !== null) this.restart(this.begin);
+    if (!this.running && this.solvedAt !== null) this.restart();
     this.running = !this.running;
     this.changed();
   }
@@ -90,7 +91,7 @@ export class CrossScene {
     for (const [key, name, low, high] of [["sample", "sample", 0, 3], ["stage", "stage", 0, STAGES.length - 1], ["wide", "width", 2, 10], ["deep", "depth", 1, 12]])
       this[name] = Math.round(number(q[key], low, high, this[name]));
     this.running = false;
-    this.restart(numbers(q.w, 12)?.map((w) => Math.max(-100, Math.min(100, w))) ?? this.begin);
+    this.restart(numbers(q.w, 12)?.map((w) => Math.max(-100, Math.min(100, w))) ?? this.start);
     for (let k = number(q.n, 0, CAP, 0); k >= 1; k--) this.step();
   }
 

@@ -1,6 +1,6 @@
 // Scene 4, a net that sees: draw, read the five bars, follow a gradient back to the pixels, train on the drawing.
 
-import { button, choice, el, number, show, slider } from "./dom.js";
+import { button, choice, color, el, number, show, slider } from "./dom.js";
 import { digitsCode } from "./code.js";
 import { fromText, rasterize, toBytes, toText } from "./drawing.js";
 import { crossEntropy, softmax, update } from "./layers.js";
@@ -125,11 +125,12 @@ export class DigitsScene {
     this.targetChoice = choice("What it is", Object.fromEntries(classes.slice(0, 20).map((name, k) => [k, name])), (k) => { this.target = Number(k); this.changed(); });
     this.targets.replaceChildren(this.targetChoice.node);
     this.samples.parentElement.querySelectorAll(".digits, .digits ~ p").forEach((n) => { n.hidden = this.size !== 64; });
+    this.thumbs = [];
     this.samples.replaceChildren(...examples.map((text, k) => {
       const levels = fromText(text, this.size);
       if (!levels) return "";
       const canvas = el("canvas", { "aria-hidden": "true" });
-      paintPixels(canvas, toBytes(levels), 8, 8);
+      this.thumbs.push(() => paintPixels(canvas, toBytes(levels), 8, 8));
       return el("button", { type: "button", "aria-label": `Test image of a ${k}`, onclick: () => { this.strokes = []; this.levels = levels; this.changed(); } }, canvas);
     }));
   }
@@ -147,6 +148,7 @@ export class DigitsScene {
     this.use(about);
     Object.assign(this, { file, chosen: null, target: null, strokes: [], levels: this.blank() });
     this.message.textContent = `This is “${this.loaded.name}”.`;
+    this.ink = null;
     this.listNet();
     this.changed();
   }
@@ -197,6 +199,8 @@ export class DigitsScene {
   }
 
   drawPad() {
+    if (this.ink !== color("ink")) this.thumbs.forEach((paint) => paint()); // at first, and in another theme
+    this.ink = color("ink");
     paintPixels(this.pad, this.pixels(), this.height, this.width, this.strokes, this.cursor);
   }
 

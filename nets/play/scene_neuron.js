@@ -92,7 +92,7 @@ export class NeuronScene {
       parts.push(arrow(at.x + 22, y, at.w - 34, y, lit && "lit-line"), arrow(at.w + 36, y, at.sum - 24, middle, lit && "lit-line"));
       parts.push(circle(at.x, y, 22, lit), text(at.x, y + 5, x === -1 ? "−1" : x, { class: "strong" }), text(at.x, y - 28, name === "−1" ? "x₀" : name, { class: "faint" }));
       parts.push(box(at.w, y, 72, 40), text(at.w, y - 2, label), text(at.w, y + 14, show(w, 2), { class: "value" }));
-      parts.push(text((at.w + at.sum) / 2 + 14, (y + middle) / 2 + (y > middle ? 26 : y < middle ? -14 : -8), show(w * x, 2), { class: "value halo" }));
+      parts.push(text((at.w + 36 + at.sum - 22) / 2 + (y === middle ? 0 : 8), (y + middle) / 2 + (y > middle ? 26 : y < middle ? -14 : -8), show(w * x, 2), { class: "value halo" }));
     });
     const shown = this.asWeight ? total - this.threshold : total, firing = out ? "lit" : "";
     parts.push(arrow(at.sum + 22, middle, at.box - 30, middle), arrow(at.box + 30, middle, at.z - 16, middle, out ? "lit-line" : ""));

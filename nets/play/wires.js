@@ -37,7 +37,7 @@ export function curve(node, width, height, { errors, stride, passes, now, solved
     text(left - 6, y(0.1) + 4, "0.1", { "text-anchor": "end", class: "faint" }),
     text(left, height - 4, "0", { class: "faint" }),
     text(width - right, height - 4, `pass ${most}`, { "text-anchor": "end", class: "faint" }),
-    text(left + 8, top + 12, "largest error", { "text-anchor": "start", class: "faint halo" }),
+    text(left + (width - left - right) / 2, height - 4, "largest error", { class: "faint" }),
   );
   if (solved !== null) node.append(svg("line", { x1: x(solved), x2: x(solved), y1: top + 16, y2: y(0), style: "stroke: var(--good)" }));
   node.setAttribute("aria-label", `Largest error by pass: now ${now.toFixed(3)} after ${passes} passes`);
