@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with ~ or ~user at its start expanded, as a shell does it."""
+    return Path(os.path.expanduser(path))
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Gives a temporary path to write to, which replaces `path` at the end, and is removed on an error.

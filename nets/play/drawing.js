@@ -10,7 +10,7 @@ export function rasterize(strokes, height, width) {
   if (!points.length) return levels;
   const [xs, ys] = [0, 1].map((k) => points.map((p) => p[k]));
   const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-  const h = height * FINE, w = width * FINE, brush = Math.max(1.6, h / 18);
+  const h = height * FINE, w = width * FINE, brush = h / 12;
   const scale = Math.min((h - 2 * brush) / Math.max(bottom - top, 0.25), (w - 2 * brush) / Math.max(right - left, 0.25));
   const place = ([x, y]) => [w / 2 + (x - (left + right) / 2) * scale, h / 2 + (y - (top + bottom) / 2) * scale];
   const fine = new Uint8Array(h * w);

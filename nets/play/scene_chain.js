@@ -136,7 +136,7 @@ export class ChainScene {
           el("div", { class: "row" }, el("span", { class: "small muted" }, "Passes per frame"), this.speeds.node), this.status, this.chartNode,
           el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...["Rate", "In the lecture", "Here"].map((t) => el("th", {}, t)))), this.lecture)))),
       el("div", { class: "column" },
-        el("div", { class: "panel third" }, el("h3", {}, "P over the two weights"), this.mapNode, el("p", { class: "small muted", style: "margin-top: 28px" }, "Light is high. The line is the path of the weights. Tap or drag on the map to move them. The thresholds are kept as they are."))));
+        el("div", { class: "panel third" }, el("h3", {}, "P over the two weights"), this.mapNode, el("p", { class: "small muted", style: "margin-top: 28px" }, "Light is high. The line is the path of the weights. Tap or drag on the map to move them. Thresholds stay as they are; when they learn, the map changes."))));
     onWidth(this.net, (w) => { this.width = w; this.drawNet(); });
     onWidth(this.chartNode, (w) => { this.chartWidth = w; this.drawCurve(); });
     onWidth(this.mapNode, (w) => { this.mapWidth = w; this.drawMap(); });
@@ -216,7 +216,8 @@ export class ChainScene {
   drawStatus() {
     const { passes, solvedAt } = this.trainer, { p } = slopes(this.weights, this.task.samples);
     const what = this.rule === "every" ? "steps" : "iterations";
-    const end = solvedAt !== null ? `Right after ${solvedAt}.` : passes >= CAP ? `Not right within ${CAP}.` : "Not right yet.";
+    const right = this.task.close ? "At the top, P > −0.001, after" : "Right after";
+    const end = solvedAt !== null ? `${right} ${solvedAt}.` : passes >= CAP ? `Not right within ${CAP}.` : "Not right yet.";
     this.status.replaceChildren(el("span", { class: "number big" }, String(passes)), ` ${what}. `, el("span", { class: solvedAt !== null ? "good" : "" }, end), ` P = ${exact(p, 4)}, largest error ${show(this.error, 3)}.`);
     if (solvedAt !== null && this.rule === "fixed" && this.taskName === "repeat") this.here[this.rate] = solvedAt;
     this.lecture.replaceChildren(...LECTURE.map(([rate, seen]) => {
