@@ -74,6 +74,18 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr(figure, "curves", curves)
 
 
+@pytest.fixture(scope="session")
+def alexnet_tree(tmp_path_factory):
+    """Three classes of images, which nets enlarge scaled to 110 pixels."""
+    from nets.commands import enlarge
+    from tests.alexnet import ENLARGE, make_small_tree
+
+    small, large = (tmp_path_factory.mktemp("trees") / name for name in ("small", "large"))
+    make_small_tree(small)
+    enlarge.main([str(small), str(large), *ENLARGE])
+    return large
+
+
 @pytest.fixture
 def held(request):
     """How many generated cases held, by name: a Counter, printed at the end of the run."""

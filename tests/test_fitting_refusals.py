@@ -17,7 +17,7 @@ from nets.layers import (
 from nets.losses import CrossEntropyLoss, MSELoss
 from nets.optim import SGD
 from nets.training import config
-from tests.small_problem import Squares, problem, sgd, small_net
+from tests.small_problem import problem, sgd, small_net
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -40,25 +40,13 @@ X, Y = problem(30)
         ((X, Y), None, {"size": 32}, "size: only for an image tree"),
         ((X, Y), None, {"min_lr": 1.0}, "min_lr: 1 is more than train.lr"),
         ((X, Y), None, {"classes": ["a", "b"]}, "net: its output is (3,), 2 classes need (2)"),
-        ((X, Y), (X[:, :3], Y), {}, "test: a sample's x is float32 (3,) in test, float32 (4,) in train"),
-        ((X, Y), (X, torch.zeros(30, 3)), {}, "test: a sample's y"),
-        ((X, Y[:-1]), None, {}, "the same number of samples, but have 30 and 29"),
-        ((X[:0], Y[:0]), None, {}, "the same number of samples, but have 0 and 0"),
         ((X[:, :3], Y), None, {}, "net: can't take samples of shape (3,)"),
         ((X, Y + 1), None, {}, "train: classes are 1 to 3, the net has 3 outputs"),
         ((X, Y), (X, Y - 1), {}, "test: classes are -1 to 1"),
-        ((X, Y[:, None]), None, {}, "y is classes (N) of whole numbers"),
-        ((X, Y.float()), None, {}, "use y[:, None]"),
         ((X, torch.zeros(30, 2)), None, {}, "net: its output is (3,), y needs (2,)"),
         ((X, torch.zeros(30, 3)), None, {}, "train.loss: the training data has no classes"),
-        ((X, ["a"] * 30), None, {}, "train: y must be a tensor, not list"),
-        (X, None, {}, "train: expected a pair (x, y)"),
-        (Squares([], []), None, {}, "train: a Dataset without samples"),
-        (Squares([X, X[:5]], [0, 1]), None, {}, "samples differ in shape"),
-        ((torch.zeros(30, 5, 5, 2, dtype=torch.uint8), Y), None, {}, "1 or 3 channels, not (30, 5, 5, 2)"),
         (DataLoader(TensorDataset(X, Y)), None, {"skip_fraction": 0.5}, "skip_fraction: not with"),
         (DataLoader(TensorDataset(X, Y)), None, {"augment": {"cutout": 2}}, "augment.cutout: not with"),
-        (DataLoader(Squares(X.to(torch.uint8), Y)), None, {}, "a DataLoader must give floats"),
         ("nowhere", None, {}, "nowhere: no such folder"),
     ],
 )  # fmt: skip
