@@ -246,6 +246,43 @@ def test_what_is_written(tmp_path):
     assert "lr = 0.1" in text and "momentum = 0.9" in text and 'optimizer = "sgd"' in text
 
 
+def test_a_tilde_in_out_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    net = small_net()
+    run = fit(net, CrossEntropyLoss(), sgd(net), problem(), epochs=1, out="~/runs/mine")
+    assert run.out == tmp_path / "runs/mine" and (run.out / "result.json").exists()
+
+
+class Bare:
+    """An optimizer of one's own without `lr`: it leaves the weights as they are."""
+
+    layerwise = False
+
+    def __init__(self, params):
+        self.params = params
+
+    def state(self):
+        return {}
+
+    def step(self, grads, lr_factor=1.0, loss=None):
+        pass
+
+
+@pytest.mark.parametrize(
+    "make, lr",
+    [
+        (lambda params: SGD(params, lr=0.25), 0.25),
+        (lambda params: Adaptive(params, lr=0.25), 0.25),
+        (lambda params: Adaptive(params, lr=torch.tensor(0.25)), 1.0),
+        (Bare, 1.0),
+    ],
+)
+def test_the_log_has_the_optimizers_rate_or_the_schedules_factor(make, lr):
+    net = small_net()
+    run = fit(net, CrossEntropyLoss(), make(net.params), (X, Y), epochs=1, batch_size=30, log_every_steps=1)
+    assert [row["lr"] for row in run.history if "lr" in row] == [lr] and run.config.train.lr == lr
+
+
 def test_a_run_of_fit_is_watched(tmp_path):
     net = small_net()
     fit(net, CrossEntropyLoss(), sgd(net), problem(), problem(60), epochs=2, out=tmp_path / "run")

@@ -11,6 +11,7 @@ WITHOUT_MODULE = {  # test file: why it has no module of its name
     "commands/test_wheel": "the installed wheel",
     "common/test_tensorfile_damage": "damaged files, apart for length",
     "convert/test_forms": "whole forwards, apart for length",
+    "convert/test_torchvision": "the models of torchvision",
     "data/test_fuzz": "generated image files and trees",
     "data/test_images_damaged": "damaged images, apart for length",
     "data/test_stream_runs": "whole runs",

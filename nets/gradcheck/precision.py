@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from nets.common.errors import describe
+from nets.common.errors import Terminated, describe
 from nets.gradcheck.case import Case
 from nets.gradcheck.check import check, lacks_dtype
 from nets.gradcheck.replica import replica
@@ -58,6 +58,8 @@ def errors(case: Case, device: torch.device, dtype: torch.dtype, seed: int) -> d
         torch.manual_seed(seed + 2)
         try:
             y, _ = replica(lower.layer).forward(lower.x)
+        except Terminated:
+            raise
         except (SystemExit, RuntimeError, TypeError) as e:
             if isinstance(e, SystemExit) or lacks_dtype(e):
                 kind = (
