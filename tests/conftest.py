@@ -30,6 +30,16 @@ def pytest_configure(config):
         settings.load_profile("deep")
 
 
+def pytest_itemcollected(item):
+    """Tests that share a fixture run in one process of pytest-xdist, which sets it up once."""
+    for definitions in item._fixtureinfo.name2fixturedefs.values():
+        fixture = definitions[-1]
+        if fixture.scope in ("module", "session") and fixture.baseid.startswith("tests"):
+            place = item.module.__name__ if fixture.scope == "module" else fixture.baseid
+            item.add_marker(pytest.mark.xdist_group(place))
+            return
+
+
 def pytest_collection_modifyitems(config, items):
     """Without --deep the tests marked deep are deselected, and counted at the end of the run."""
     if config.getoption("--deep"):
