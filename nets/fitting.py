@@ -89,8 +89,8 @@ def fit(
     force      start anew and overwrite an earlier run
     seed       of the order of samples and of augmentation. Initial weights and dropout draw from torch's own
                random numbers: call torch.manual_seed before making the net
-    backend    "reference", "torch" or "native": which kernels the layers run on. The default is the fastest
-               one, and differs from a config's, which is "reference": a config names what its bits rest on
+    backend    "reference", "torch" or "native": which kernels the layers run on. The default is the
+               fastest. A config's is "reference": its bits depend on other kernels only if it names them
     augment    keys of [augment] in a config, such as {"flip": "random", "crop_padding": 4}; images only
     classes    their names; by default 0, 1, …
     hooks      more hooks: see nets/training/hooks

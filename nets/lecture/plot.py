@@ -18,7 +18,8 @@ def panels(rows: int = 1, columns: int = 1, height: float = 3.6, width: float = 
     """(figure, axes): one Axes or an array of them, as `Figure.subplots` returns them."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes: Any = figure.subplots(rows, columns, **options)
-    for a in axes.flat if rows * columns > 1 else [axes]:
+    drawn: Any = figure.axes
+    for a in drawn:
         a.spines[["top", "right"]].set_visible(False)
         a.tick_params(labelsize=10)
         a.xaxis.label.set_size(11)

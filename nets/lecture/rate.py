@@ -79,8 +79,8 @@ def rate_constant(seed: int = 0, device="cpu", starts: int = 2000, rates=SWEEP, 
     if best and 0.05 in bands and 500.0 in bands:
         found.append(
             f"The best fixed rate at which every start succeeds is {best:g}: median {solved[best]}"
-            f" iterations. At 0.05 the median is {bands[0.05]['median']:,}. At 500, {failed[500.0]:.0%} of"
-            f" the starts do not succeed within {cap:,} passes."
+            f" iterations. At 0.05 the median is {number(bands[0.05]['median'])}. At 500, {failed[500.0]:.0%}"
+            f" of the starts do not succeed within {cap:,} passes."
         )
     found.append(
         f"Instability is a rise of the largest error by more than {JUMP} in a single pass, after the first"

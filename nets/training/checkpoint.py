@@ -78,7 +78,7 @@ def load(run, path, inexact: bool = False):
     """Restore a run from a checkpoint.
 
     inexact: the run may go on where it can't be bit-identical. CheckpointError if the checkpoint doesn't fit,
-    UsageError if its config differs, or what its bits rest on, DataError if its data differ.
+    UsageError if its config differs, or what its bits depend on (exact.py), DataError if its data differ.
     """
     tensors, words = tensorfile.read(path)
     if words.get("format") != FORMAT:

@@ -70,8 +70,8 @@ class Augment:
 class NetConfig:
     """The layers, in order: names, or tables with `type` (or "module:Class") and the layer's options.
 
-    By default they run by their own formulas: a config's bits rest on other kernels only where it names them.
-    fit's default is "native".
+    By default they run by their own formulas: a config's bits depend on other kernels only if it names them.
+    The default of `fit`, which has no file that could name them, is "native".
     """
 
     layers: tuple = ()  # such as ["Flatten", { type = "Linear", out_features = 10 }]

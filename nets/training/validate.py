@@ -52,7 +52,7 @@ AUGMENT = tuple(
     f"augment.{name}" for name in ("crop_padding", "random_resized_crop", "flip", "color_jitter", "cutout")
 )
 RULES = (
-    # key, when it is wrong, why: the config alone
+    # key, when it is wrong, why: the config
     Rule("name", lambda c: not is_folder_name(c.name), 'a folder can\'t be called "{c.name}"'),
     Rule("net.layers", lambda c: not c.net.layers, "a net needs at least one layer"),
     Rule(
