@@ -56,7 +56,6 @@ TESTED_IN = {  # module: the file that tests it
     "layers/arithmetic": "layers/test_operators",
     "layers/reduction": "layers/test_operators",
     "layers/reshaping": "layers/test_operators",
-    "layers/smooth": "layers/test_gradients",
     "layers/softmax": "layers/test_gradients",
     "lecture/result": "lecture/test_page",
     "report/bench": "bench/test_text",

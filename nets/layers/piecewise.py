@@ -210,7 +210,7 @@ class PReLU(SavesInput, Layer):
         check_dy(self, dy, x.shape)
         dx = torch.where(x > 0, dy, dy * self._slopes(x))
         wide = sum_dtype(x)
-        terms = torch.where(x > 0, 0, dy.to(wide) * x.to(wide))
+        terms = torch.where(x > 0, 0, dy.to(wide) * x)
         axes = [i for i in range(x.dim()) if i != 1]
         da = terms.sum() if self.num_parameters == 1 else terms.sum(axes)
         return dx, {"weight": da.reshape(weight.shape).to(weight.dtype)}
@@ -220,4 +220,4 @@ class PReLU(SavesInput, Layer):
 
     @classmethod
     def from_torch(cls, module):
-        return cls(module.num_parameters, getattr(module, "init", 0.25))
+        return cls(module.num_parameters, module.init)

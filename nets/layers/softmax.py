@@ -1,5 +1,7 @@
 """Softmax and its logarithm along one axis: numbers become probabilities."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -9,15 +11,11 @@ from nets.layers.checks import check_dy
 from nets.layers.registry import register
 
 
-def _call(kind: type[nn.Module]):
+def _call(kind, x, dim=None, _stacklevel=None, dtype=None):
     """The module for F.softmax(x, dim) or x.softmax(dim). Unsupported with a dtype, or without an axis."""
-
-    def make(x, dim=None, _stacklevel=3, dtype=None):
-        if dim is None or dtype is not None:
-            raise Unsupported(f"{kind.__name__.lower()} with dim={dim}, dtype={dtype}")
-        return kind(dim)  # type: ignore[call-arg]
-
-    return make
+    if dim is None or dtype is not None:
+        raise Unsupported(f"{kind.__name__.lower()} with dim={dim}, dtype={dtype}")
+    return kind(dim)
 
 
 class _AlongAxis(Layer):
@@ -55,7 +53,7 @@ class Softmax(_AlongAxis):
     """
 
     torch_types = (nn.Softmax,)
-    torch_calls = {"softmax": _call(nn.Softmax)}
+    torch_calls = {"softmax": partial(_call, nn.Softmax)}
 
     def forward(self, x: Tensor):
         self.check(x)
@@ -79,7 +77,7 @@ class LogSoftmax(_AlongAxis):
     """
 
     torch_types = (nn.LogSoftmax,)
-    torch_calls = {"log_softmax": _call(nn.LogSoftmax)}
+    torch_calls = {"log_softmax": partial(_call, nn.LogSoftmax)}
 
     def forward(self, x: Tensor):
         self.check(x)

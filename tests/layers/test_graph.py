@@ -192,7 +192,7 @@ def test_lower_puts_fast_forms_into_the_rows_of_a_graph(backend):
         outputs=("y", "z"),
     )
     fast = lower(net.eval(), backend, "cpu", torch.float32)
-    assert type(fast) is Graph and fast.params.keys() == net.params.keys() and not fast.training
+    assert type(fast) is Graph and fast.params.keys() == net.params.keys() and fast.training is False
     assert type(fast.children["h"][1]) is not BatchNorm2d
     x = torch.randn(2, 4, 5, 5)
     for a, b in zip(fast.forward(x)[0], net.forward(x)[0]):
@@ -250,6 +250,9 @@ def test_the_layers_are_printed_with_what_they_take():
     assert (
         repr(Graph({"a": (Tanh(), "x"), "y": (Mul(), "a", "x")}))
         == "Graph(\n  (a): Tanh() of x\n  (y): Mul() of a, x\n)"
+    )
+    assert "\n  (y): Sequential(\n    (0): Tanh()\n  ) of x\n" in repr(
+        Graph({"y": (Sequential(Tanh()), "x")})
     )
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from nets.common.errors import BatchError, ModuleError
 from nets.convert.from_torch import from_torch
@@ -64,6 +65,8 @@ def test_every_input_has_autograds_gradient_in_every_layout(layer, shapes):
                 else:
                     assert dx is None
             assert grads == {} and torch.equal(dy, kept)
+        with pytest.raises(BatchError, match=f"^{type(layer).__name__}: dy is"):
+            layer.backward(saved, y[None])
 
 
 DEFAULTS = [
@@ -95,6 +98,7 @@ CALLS = {
     "squeeze": lambda self, x: x[:, :1].squeeze(1) * x[:, 0],
     "t": lambda self, x: x[0].t(),
     "select": lambda self, x: x.select(1, 0) * x.select(0, 1)[0] * x.select(2, 3)[:, :1],
+    "softmax": lambda self, x: F.softmax(x, 1) * x.log_softmax(-1),
     "split": lambda self, x: x.split(1)[1] * x.split([1, 2], 1)[1][0, 0] * x.unbind()[1] * x.unbind(1)[2][0],
 }
 
@@ -116,6 +120,8 @@ def test_a_mean_over_rows_and_columns_is_a_global_pool(dim, kind):
 UNKNOWN = {
     "sub with alpha=2": lambda self, x: torch.sub(x, 1, alpha=2),
     "mean over everything": lambda self, x: torch.mean(x),
+    "softmax with dim=None": lambda self, x: F.softmax(x),
+    "softmax with dim=1, dtype=torch.float64": lambda self, x: x.softmax(1, dtype=torch.float64),
     "sum over everything": lambda self, x: x.sum(),
     "squeeze of more than one axis": lambda self, x: x.squeeze(),
     "select of an axis from the end": lambda self, x: x.select(-1, 0),
@@ -168,6 +174,11 @@ def test_shapes_that_do_not_fit_are_refused_in_one_line(layer, shapes):
     with pytest.raises(BatchError, match=type(layer).__name__) as error:
         layer.forward(*(torch.ones(shape) for shape in shapes))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("cls", [Reshape, Expand])
+def test_a_size_of_another_input_makes_it_an_input(cls):
+    assert cls((Size(0), Size(1, 2))).num_inputs == 3 and cls((Size(0), 4)).num_inputs == 1
 
 
 def test_of_no_numbers_what_is_left_over_is_the_samples():

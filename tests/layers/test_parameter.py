@@ -1,7 +1,9 @@
 """A bare parameter or constant as a layer."""
 
+import pytest
 import torch
 
+from nets.common.errors import BatchError
 from nets.convert.from_torch import from_torch
 from nets.layers.parameter import Parameter
 
@@ -22,6 +24,9 @@ def test_a_constant_is_a_buffer_without_a_gradient():
     assert not layer.params and layer.buffers["weight"].shape == (2,)
     y, saved = layer.forward(torch.ones(3))
     assert layer.backward(saved, y)[1] == {}
-    assert not from_torch(layer.to_torch()).trained
+    ((name, t),) = layer.to_torch().named_buffers()
+    assert name == "weight" and torch.equal(t, torch.zeros(2)) and not from_torch(layer.to_torch()).trained
+    with pytest.raises(BatchError, match="^Parameter: dy is"):
+        layer.backward(saved, y[:1])
     layer.buffers["weight"] = torch.tensor([0, 1])
     assert layer.forward(torch.ones(3))[0].dtype == torch.int64  # an index stays one

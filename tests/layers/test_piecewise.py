@@ -51,7 +51,7 @@ def test_a_slope_for_each_channel_and_other_channels_are_refused():
     with pytest.raises(ValueError, match="at least 1"):
         PReLU(0)
     assert torch.equal(from_torch(module).params["weight"], module.weight)
-    assert from_torch(nn.PReLU(init=0.5)).init == 0.5
+    assert from_torch(nn.PReLU(init=0.5)).init == 0.5 and PReLU().params["weight"].item() == 0.25
 
 
 def test_slopes_of_rows_are_torchs():
