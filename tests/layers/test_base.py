@@ -7,8 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nets.common.errors import BatchError, CheckpointError
 from nets.kernels import lower, native
-from nets.layers.activations import ReLU, Sigmoid
-from nets.layers.base import Layer, blocks, run_backward
+from nets.layers.activations import ReLU, Scale, Sigmoid
+from nets.layers.base import Layer, SavesInput, blocks, run_backward
 from nets.layers.containers import Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.dropout import Dropout
@@ -141,6 +141,46 @@ class OwnModule(Leaky):
 def test_only_a_class_whose_forward_is_described_has_a_torch_module():
     assert ReLU.has_torch() and Renamed.has_torch() and OwnModule.has_torch()
     assert not Leaky.has_torch() and not Layer.has_torch()
+
+
+def test_methods_describe_the_forward_that_they_were_written_for():
+    class Doubles(Scale):
+        def forward(self, x):
+            return 2 * x, x
+
+        def output(self, saved):
+            return 2 * saved
+
+        def drop_input(self, saved):
+            return None
+
+        def to_torch(self, **_):
+            return nn.Identity()
+
+        def to_reference(self, **_):
+            return nn.Tanh()
+
+    class Child(Doubles):
+        pass
+
+    class Halves(Doubles):
+        def forward(self, x):
+            return x / 2, x
+
+    class Converted(Halves):
+        def to_torch(self, **_):
+            return nn.Sigmoid()
+
+    class Mixed(SavesInput, Halves):
+        def forward(self, x):
+            return x, x
+
+    everything = {"output", "drop_input", "to_torch", "to_reference"}
+    assert Doubles.described == Child.described == everything and Halves.described == frozenset()
+    assert Child.recomputes_output() and not Halves.recomputes_output()
+    assert Child.to_reference is Doubles.to_reference
+    assert Converted.described == {"to_torch"} and Converted.to_reference is Layer.to_reference
+    assert Mixed.described == {"drop_input"} and Mixed.saves_input()
 
 
 def test_train_and_eval_set_the_mode_and_give_the_layer():

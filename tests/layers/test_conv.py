@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
+from nets.common.errors import ModuleError
+from nets.convert.from_torch import from_torch
 from nets.gradcheck import compare
 from nets.layers.conv import Conv2d
 
@@ -47,3 +50,10 @@ def test_conv2d_refuses_sizes_of_nothing(sizes):
 )
 def test_is_same_3x3_tells_what_the_native_kernels_can_do(options, same):
     assert Conv2d(4, 4, **options).is_same_3x3() == same
+
+
+def test_padding_same_is_as_many_places_as_it_needs():
+    assert from_torch(nn.Conv2d(3, 4, (3, 5), padding="same")).windows.padding == (1, 2)
+    for size in ((2, 3), (3, 2)):
+        with pytest.raises(ModuleError, match="isn't the same on both sides"):
+            from_torch(nn.Conv2d(3, 4, size, padding="same"))

@@ -160,6 +160,8 @@ def test_several_inputs_and_outputs():
             near(a, torch.zeros_like(a) if b is None else b, 1e-12, "gradient")
     with pytest.raises(BatchError, match="Graph takes 2 inputs, not 1"):
         net.forward(one)
+    with pytest.raises(ValueError, match="zip"):
+        module(one, two, two)
 
 
 def _ordered(wanted, module, grads):

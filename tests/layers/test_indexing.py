@@ -69,6 +69,11 @@ def test_an_index_may_hold_the_size_of_another_input():
     assert none is None and torch.equal(dx, torch.tensor([1.0, 1, 0, 0]).expand(3, 4))
 
 
+def test_axes_may_be_counted_from_the_end():
+    x = torch.randn(2, 4)
+    assert torch.equal(Chunk(2, -2, 1)(x), x[1:]) and torch.equal(Chunk(2, -1, 1)(x), x[:, 2:])
+
+
 def test_lists_are_kept_as_tuples():
     assert Index([0, slice(1, 3)]).index == (0, slice(1, 3)) and Split([1, 2]).sizes == (1, 2)
     assert torch.equal(Index([0, 1])(torch.eye(2)), torch.tensor(0.0))
@@ -86,6 +91,8 @@ def test_what_does_not_fit_is_refused():
         (Index((0, 0, 0)), (2, 2)),
         (Index(5), (2, 2)),
         (Chunk(2, 3), (2, 2)),
+        (Chunk(2, 2), (2, 2)),
+        (Chunk(2, -3), (2, 2)),
         (Chunk(2, 0, 4), (2, 2)),
         (Split((1, 2), 0, 0), (4, 2)),
     ):

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
-from nets.common.errors import BatchError
+from nets.common.errors import BatchError, ModuleError
+from nets.convert.from_torch import from_torch
 from nets.kernels import lower
 from nets.layers.norm import BatchNorm2d
 
@@ -61,3 +63,8 @@ def test_a_batch_with_other_channels_is_refused_and_leaves_the_statistics_alone(
     with pytest.raises(BatchError, match="takes 3 channels, not 4"):
         layer.forward(torch.randn(2, 4, 5, 5))
     assert (layer.buffers["running_mean"] == 2).all()
+
+
+def test_a_module_without_statistics_is_refused():
+    with pytest.raises(ModuleError, match="track_running_stats=False"):
+        from_torch(nn.BatchNorm2d(3, track_running_stats=False))

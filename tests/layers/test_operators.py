@@ -14,6 +14,7 @@ from nets.layers.parameter import Parameter
 from nets.layers.reduction import Mean, Sum
 from nets.layers.reshaping import Expand, Permute, Reshape, Squeeze, Transpose, Unsqueeze
 from nets.layers.sizes import Computed, Size
+from nets.layers.softmax import LogSoftmax, Softmax
 from tests.convert.test_from_torch import agree, forward
 from tests.helpers import layouts, near
 
@@ -39,6 +40,8 @@ CASES = [
     (Transpose(-3, 2), ((3, 4, 5),)),
     (Mean((0, 2)), ((3, 4, 5),)),
     (Mean((-3, 2)), ((3, 4, 5),)),
+    (Softmax(-2), ((3, 4),)),
+    (LogSoftmax(0), ((3, 4),)),
     (Mean(-1, True), ((3, 4),)),
     (Sum((-1, 0)), ((3, 4, 5),)),
     (Affine(2.0, -0.5), ((3, 4),)),
@@ -85,6 +88,7 @@ def test_layer_and_module_have_the_same_defaults(cls, options, function):
 
 
 CALLS = {
+    "add": lambda self, x: (x + 2) * (3 + x) * torch.add(x, 0.5, alpha=3) * torch.add(x, x.tanh()) * (2 * x),
     "sub": lambda self, x: (x - 2) * (3 - x) * torch.sub(x, x.tanh()) * torch.sub(x, 0.5, alpha=1),
     "div": lambda self, x: (x / 4) / (x * x + 1),
     "mean": lambda self, x: x.mean(1, keepdim=True) * x.mean((1, 2))[:, None, None] * x.mean(2)[:, :, None],
@@ -118,6 +122,8 @@ def test_a_mean_over_rows_and_columns_is_a_global_pool(dim, kind):
 
 
 UNKNOWN = {
+    "arithmetic with True": lambda self, x: x + True,
+    "arithmetic with 2j": lambda self, x: x * 2j,
     "sub with alpha=2": lambda self, x: torch.sub(x, 1, alpha=2),
     "mean over everything": lambda self, x: torch.mean(x),
     "softmax with dim=None": lambda self, x: F.softmax(x),
@@ -147,6 +153,11 @@ REFUSED = [
     (MatMul(), ((2, 3, 4), (3, 4, 5))),
     (MatMul(), ((4, 2, 3, 4), (3, 2, 4, 5))),
     (Cat(1), ((3, 4), (2, 4))),
+    (Cat(0), ((2, 3), (2, 4))),
+    (Cat(0), ((2, 3, 4), (2, 5, 4))),
+    (Cat(2), ((2, 3, 4), (3, 3, 4))),
+    (Softmax(2), ((2, 3),)),
+    (LogSoftmax(-3), ((2, 3),)),
     (Reshape((2, -1)), ((3, 3),)),
     (Reshape((-1, -1)), ((3, 3),)),
     (Reshape((-1, -1, 3)), ((3, 3),)),
@@ -174,6 +185,13 @@ def test_shapes_that_do_not_fit_are_refused_in_one_line(layer, shapes):
     with pytest.raises(BatchError, match=type(layer).__name__) as error:
         layer.forward(*(torch.ones(shape) for shape in shapes))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("layer", [Softmax(1), LogSoftmax(-1)], ids=lambda v: type(v).__name__)
+def test_probabilities_of_images_keep_the_layout(layer):
+    x = torch.randn(2, 3, 4, 5)
+    assert layer(x).is_contiguous()
+    assert layer(x.contiguous(memory_format=torch.channels_last)).stride() == (60, 1, 15, 3)
 
 
 @pytest.mark.parametrize("cls", [Reshape, Expand])

@@ -16,7 +16,7 @@ PLAIN += [(Hardsigmoid(), nn.Hardsigmoid()), (ELU(0.5), nn.ELU(0.5)), (PReLU(), 
 
 @pytest.mark.parametrize("layer, module", PLAIN, ids=lambda v: type(v).__name__)
 def test_at_kinks_and_beyond_the_slope_is_torchs(layer, module):
-    x = torch.tensor([-torch.inf, -3.0, -0.0, 0.0, 3.0, 6.0, 7.0, torch.inf, -1.0, 2.0])
+    x = torch.tensor([-torch.inf, -3.0, -0.0, 0.0, 3.0, 6.0, 7.0, torch.inf, -1.0, 2.0, 5.5])
     y, saved = layer.forward(x)
     theirs = x.clone().requires_grad_()
     z = module(theirs)

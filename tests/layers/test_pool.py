@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from nets.common.errors import BatchError
+from nets.common.errors import BatchError, ModuleError
+from nets.convert.from_torch import from_torch
 from nets.kernels import lower
 from nets.layers.pool import AvgPool2d, GlobalMaxPool, MaxPool2d
 
@@ -117,3 +119,27 @@ def test_a_max_pool_window_that_steps_over_the_picture_is_refused(backend):
     with pytest.raises(BatchError, match=r"dilation .* is larger than the image"):
         layer.forward(torch.ones(1, 1, 1, 1))
     assert layer.forward(torch.ones(1, 1, 1, 2))[0].item() == 1
+
+
+REFUSED = {
+    "AvgPool2d with ceil_mode=True": nn.AvgPool2d(2, ceil_mode=True),
+    "AvgPool2d with divisor_override=3": nn.AvgPool2d(2, divisor_override=3),
+    "AvgPool2d with count_include_pad=False": nn.AvgPool2d(2, padding=(0, 1), count_include_pad=False),
+    "MaxPool2d with ceil_mode=True": nn.MaxPool2d(2, ceil_mode=True),
+    "MaxPool2d with return_indices=True": nn.MaxPool2d(2, return_indices=True),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_options_of_a_module_that_no_pool_has_are_refused(words):
+    with pytest.raises(ModuleError, match=words):
+        from_torch(REFUSED[words])
+    for padding in (0, (0, 0)):  # without padding there is none to count
+        assert type(from_torch(nn.AvgPool2d(2, padding=padding, count_include_pad=False))) is AvgPool2d
+
+
+def test_a_call_of_max_pool2d_has_the_options_and_defaults_of_the_module():
+    call = MaxPool2d.torch_calls["max_pool2d"]
+    assert repr(call(None, 2)) == repr(nn.MaxPool2d(2)) and call(None, 2).return_indices is False
+    other = call(None, 3, 2, 1, 4, True, True)
+    assert repr(other) == repr(nn.MaxPool2d(3, 2, 1, 4, True, True)) and other.return_indices

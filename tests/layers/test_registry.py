@@ -17,8 +17,9 @@ from nets.convert.to_torch import to_torch
 from nets.convert.torch_parts import calls, modules
 from nets.layers.activations import ReLU
 from nets.layers.base import Layer
+from nets.layers.containers import Sequential
 from nets.layers.linear import Linear
-from nets.layers.registry import LAYERS, examples, register, require
+from nets.layers.registry import LAYERS, Operand, examples, register, require
 from nets.training.build import build
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
@@ -140,3 +141,5 @@ def test_require_names_the_option_that_a_layer_lacks():
 
 def test_the_options_of_an_example_are_in_its_name():
     assert next(text for text, _, _ in examples(Linear)) == "Linear(in_features=6, out_features=3)"
+    assert next(text for text, _, _ in examples(Sequential)) == "Sequential()"
+    assert str(Operand(0)) == "a tensor"  # as refusals show it

@@ -97,6 +97,7 @@ def test_named_layers_gives_inner_layers_first_and_each_once():
     names = [name for name, _ in named_layers(net)]
     assert names == [*("0 (ReLU)", "1.body.1 (Linear)", "1.body (Sequential)", "1 (Residual)", "Sequential")]
     assert [name for name, _ in named_layers(ReLU())] == ["ReLU"]
+    assert [name for name, _ in named_layers(Sequential(shared), "a")] == ["a.0 (ReLU)", "a (Sequential)"]
 
 
 def test_modules_are_plain_torch_modules():
