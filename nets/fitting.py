@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from nets.common.device import keep_freed_memory, select_device, set_current_device
 from nets.common.errors import Problem, UsageError, first_line, nearest
+from nets.common.files import expanded
 from nets.data import datasets
 from nets.data.datasets import Dataset
 from nets.layers.base import Layer
@@ -76,7 +77,8 @@ def fit(
     """Train a net, and return its run: .net, .top1, .top5, .metrics, .history, .out.
 
     net        any layer; trained in place, and in evaluation mode afterwards
-    optimizer  made with net.params; it moves to the device with the net
+    optimizer  made with net.params; it moves to the device with the net. If it has no number `lr`, the log's
+               lr is the schedule's factor
     train      a pair (x, y), a torch Dataset, a DataLoader, or the path of an image tree
     test       the same, but no path; a tree has its own. A Dataset, or a DataLoader for testing, is read
                once into memory, in order
@@ -87,7 +89,8 @@ def fit(
     force      start anew and overwrite an earlier run
     seed       of the order of samples and of augmentation. Initial weights and dropout draw from torch's own
                random numbers: call torch.manual_seed before making the net
-    backend    "reference", "torch" or "native": which kernels the layers run on
+    backend    "reference", "torch" or "native": which kernels the layers run on. The default is the
+               fastest. A config's is "reference": its bits depend on other kernels only if it names them
     augment    keys of [augment] in a config, such as {"flip": "random", "crop_padding": 4}; images only
     classes    their names; by default 0, 1, …
     hooks      more hooks: see nets/training/hooks
@@ -111,6 +114,7 @@ def fit(
         "on_nonfinite": on_nonfinite,
         "tta": tta,
     }
+    out = None if out is None else expanded(out)
     with _value_errors():
         config = _config(net, loss, optimizer, train, named | more, augment, backend, seed, out)
         where = select_device(device)
@@ -173,9 +177,11 @@ def _config(net, loss, optimizer, train, keys: dict, augment, backend: str, seed
     about |= {"loss": LOSSES.get(type(loss), type(loss).__name__)}
     about |= {
         name: getattr(optimizer, name)
-        for name in ("lr", "momentum", "nesterov", "weight_decay")
+        for name in ("momentum", "nesterov", "weight_decay")
         if hasattr(optimizer, name)
     }
+    lr = getattr(optimizer, "lr", None)
+    about["lr"] = float(lr) if isinstance(lr, (int, float)) else 1.0  # then the log has the schedule's factor
     about["param_groups"] = tuple(getattr(optimizer, "param_groups", ()))
     if type(loss) is CrossEntropyLoss:
         about |= {"label_smoothing": loss.label_smoothing, "reduction": loss.reduction}
@@ -183,7 +189,7 @@ def _config(net, loss, optimizer, train, keys: dict, augment, backend: str, seed
     source = {"source": "folder", "root": str(train)} if is_path(train) else {"source": "the training data"}
     layers = tuple(type(layer).__name__ for layer in net.leaves())
     return Config(
-        name=Path(out).resolve().name if out is not None else "fit",
+        name=out.resolve().name if out is not None else "fit",
         seed=fill(Config, {"name": "fit", "seed": seed}, "").seed,
         data=dataclasses.replace(fill(Data, tables["data"], ""), **source),
         augment=fill(Augment, augment, "augment."),

@@ -30,6 +30,16 @@ def pytest_configure(config):
         settings.load_profile("deep")
 
 
+def pytest_itemcollected(item):
+    """Tests that share a fixture run in one process of pytest-xdist, which sets it up once."""
+    for definitions in item._fixtureinfo.name2fixturedefs.values():
+        fixture = definitions[-1]
+        if fixture.scope in ("module", "session") and fixture.baseid.startswith("tests"):
+            place = item.module.__name__ if fixture.scope == "module" else fixture.baseid
+            item.add_marker(pytest.mark.xdist_group(place))
+            return
+
+
 def pytest_collection_modifyitems(config, items):
     """Without --deep the tests marked deep are deselected, and counted at the end of the run."""
     if config.getoption("--deep"):
@@ -72,6 +82,18 @@ def no_pictures(monkeypatch):
         Path(path).write_text(str([[r.get(k) for k in kept] for r in rows]))
 
     monkeypatch.setattr(figure, "curves", curves)
+
+
+@pytest.fixture(scope="session")
+def alexnet_tree(tmp_path_factory):
+    """Three classes of images, which nets enlarge scaled to 110 pixels."""
+    from nets.commands import enlarge
+    from tests.alexnet import ENLARGE, make_small_tree
+
+    small, large = (tmp_path_factory.mktemp("trees") / name for name in ("small", "large"))
+    make_small_tree(small)
+    enlarge.main([str(small), str(large), *ENLARGE])
+    return large
 
 
 @pytest.fixture

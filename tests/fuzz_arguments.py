@@ -10,7 +10,6 @@ import io
 import os
 import random
 import signal
-import string
 import sys
 import tempfile
 import time
@@ -26,122 +25,11 @@ from nets.common.device import select_device
 from nets.data import datasets, tree
 from nets.report import figure
 from nets.training.run import Run
+from tests.argument_values import value
 from tests.data.trees import make_tree
 
 CODES = {0, 2, 3, 4, 6}
 SECONDS, HANGS = 5, 60  # of a case: of computing at most, and of waiting
-WORDS = [
-    "",
-    " ",
-    "-",
-    "--",
-    "=",
-    "0",
-    "-1",
-    "1",
-    "2",
-    "-0.5",
-    "1e3",
-    ".5",
-    "1.",
-    "nan",
-    "inf",
-    "-inf",
-    "1_0",
-    "0x10",
-]
-WORDS += [
-    "9" * 30,
-    "-" + "9" * 30,
-    "9" * 5000,
-    "1e999",
-    "٣",
-    "½",
-    "²",
-    "None",
-    "True",
-    "null",
-    "auto",
-    "cpu",
-    "cuda",
-]
-WORDS += [
-    "cpu:0",
-    "cuda:99",
-    "cuda:-1",
-    "tpu",
-    "1,2",
-    "1,,2",
-    "-1,3",
-    "4,3,8,8",
-    "[1]",
-    "{}",
-    "a=b",
-    "'",
-    '"',
-    "\\",
-    "%s",
-]
-WORDS += [
-    "日本",
-    "é\u0301",
-    "\u202e",
-    "\x1b[2J",
-    "a\nb",
-    "\x00",
-    "a\0b",
-    "\udcff",
-    "a" * 5000,
-    "./../x",
-]
-WORDS += [".", "..", "~", "~/x", "~nobody-here/x", "/dev/null", "/dev/full", "/dev/null/x", "/proc/self/mem"]
-WORDS += [
-    "folder",
-    "folder/x",
-    "file",
-    "file/x",
-    "pipe",
-    "socket",
-    "loop",
-    "broken",
-    "run",
-    "tree",
-    "image.png",
-    "own.toml",
-]
-WORDS += [
-    "digits",
-    "two_weight",
-    "Digits",
-    "mine:make",
-    "torchvision:",
-    "torchvision:none",
-    "os:getcwd",
-    ":",
-    "a:b:c",
-]
-KEYS = [
-    "train.lr",
-    "train.epochs",
-    "seed",
-    "net.layers",
-    "net.layers.0",
-    "net.layers.-1.bias",
-    "data.root",
-    "data.source",
-]
-KEYS += [
-    "name",
-    "train",
-    "x",
-    "train.x.y",
-    "eval.tta",
-    "",
-    ".",
-    "data.size",
-    "train.batch_size",
-    "log.every_steps",
-]
 
 
 class Reached(Exception):
@@ -224,25 +112,6 @@ def prepare(folder: Path, patch: pytest.MonkeyPatch):
     for command, stubs in STUBS.items():
         for name, stub in stubs.items():
             patch.setattr(load(command), name, stub)
-
-
-def value(draw: random.Random, action) -> str:
-    """A value for an argument: mostly wrong in some way."""
-    kind = draw.random()
-    if action.dest == "set" and kind < 0.7:
-        return f"{draw.choice(KEYS)}{draw.choice(['=', '=', '=', '', ' = '])}{draw.choice(WORDS)}"
-    if kind < 0.6:
-        return draw.choice(WORDS)
-    if kind < 0.7:
-        return str(draw.randint(-(10 ** draw.randint(0, 40)), 10 ** draw.randint(0, 40)))
-    if kind < 0.8:
-        return repr(draw.uniform(-1, 1) * 10.0 ** draw.randint(-300, 300))
-    text = str(draw.choice([action.default, *(action.choices or ()), draw.choice(WORDS)]))
-    signs = string.printable + "é日\u202e\udc80\U0001f600"
-    for _ in range(draw.randint(1, 4)):
-        place = draw.randint(0, len(text))
-        text = text[:place] + draw.choice(["", draw.choice(signs)]) + text[place + draw.randint(0, 2) :]
-    return text if not text.startswith("/") else "x" + text  # nothing is written outside the folder
 
 
 def case(draw: random.Random, command: str, actions, action) -> list[str]:

@@ -1,23 +1,18 @@
-"""fit: any net on tensors, Datasets, DataLoaders and image trees; resumed, and equal to a config's run."""
+"""fit: any net on tensors, Datasets, DataLoaders and image trees."""
 
-import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, TensorDataset
 
-from nets.common import tensorfile
-from nets.common.errors import CheckpointError, DataError, NonFiniteError, Stopped, UsageError
+from nets.common.errors import NonFiniteError, UsageError
 from nets.data import datasets
-from nets.fitting import KEYS, fit
+from nets.fitting import fit
 from nets.layers import (
     BatchNorm2d,
     Conv2d,
-    Dropout,
     Flatten,
     GlobalAvgPool,
     Linear,
@@ -28,19 +23,11 @@ from nets.layers import (
 from nets.layers.base import Layer
 from nets.losses import CrossEntropyLoss, MSELoss, Performance
 from nets.optim import SGD, Adaptive, Muon
-from nets.report import run_figures
-from nets.tools import survive
-from nets.training import config, log, make
+from nets.training import config
 from nets.training.hooks import Hook
-from nets.training.run import Run
-from tests.shell import shell
-from tests.small_problem import Interrupt, Squares, problem, sgd, small_net, state
+from tests.small_problem import problem, sgd, small_net
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
-
-CPU = torch.device("cpu")
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_tensors_in_memory():
@@ -187,116 +174,6 @@ def test_an_image_tree(tree):
         fit(net, CrossEntropyLoss(), SGD(net.params, 0.1), tree, problem())
 
 
-def digits_config(*overrides):
-    own = ["train.epochs=2", "train.batch_size=256", "log.every_steps=2", "checkpoint.every_seconds=0"]
-    return config.load(ROOT / "configs/digits.toml", [*own, *overrides])
-
-
-def fit_digits(conf, out, hooks=(), **options):
-    """What `nets train` does for the config, by way of fit."""
-    data, t = datasets.load(conf.data), conf.train
-    net = make.make_net(conf, data.shape, 10)
-    loss = CrossEntropyLoss(t.label_smoothing)
-    optimizer = SGD(net.params, t.lr, t.momentum, t.nesterov, t.weight_decay)
-    return fit(
-        net, loss, optimizer, (data.train_x, data.train_y), (data.test_x, data.test_y), epochs=t.epochs,
-        batch_size=t.batch_size, schedule=t.schedule, warmup_epochs=t.warmup_epochs, augment=conf.augment,
-        backend=conf.net.backend, log_every_steps=2, checkpoint_every_seconds=0, seed=conf.seed, out=out,
-        hooks=hooks, **options,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("overrides", [[], ["net.backend=native", "augment.flip=random", "seed=3"]])
-def test_fit_is_bit_identical_to_a_configs_run(overrides, tmp_path):
-    conf = digits_config(*overrides)
-    theirs = Run.from_config(conf, CPU, tmp_path / "config")
-    result = theirs.train()
-    run = fit_digits(conf, tmp_path / "fit")
-    a, b = (tensorfile.read(tmp_path / name / "last.safetensors")[0] for name in ("config", "fit"))
-    assert a.keys() == b.keys() and all(torch.equal(t, b[name]) for name, t in a.items())
-    logs = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("config", "fit")]
-    assert logs[0] == logs[1] and run.top1 == result.top1 and run.top5 == result.topk
-
-
-def test_a_stopped_fit_resumes_bit_identically(tmp_path):
-    conf = digits_config()
-    fit_digits(conf, tmp_path / "alone")
-    with pytest.raises(Stopped, match="terminated at step 8 of 10; resume with resume=True"):
-        fit_digits(conf, tmp_path / "again", [Interrupt(7)])
-    run = fit_digits(conf, tmp_path / "again", resume=True)
-    assert not survive.differences(*(state(tmp_path / name) for name in ("alone", "again")))
-    assert run.history == log.read_entries(tmp_path / "again") and run.out == tmp_path / "again"
-    with pytest.raises(
-        ValueError, match="has a finished run; resume=True resumes it, force=True overwrites it"
-    ):
-        fit_digits(conf, tmp_path / "again")
-    fit_digits(conf, tmp_path / "again", force=True)
-
-
-def test_what_is_written(tmp_path):
-    net = small_net()
-    fit(net, CrossEntropyLoss(), sgd(net), problem(), problem(60), epochs=1, out=tmp_path / "a/run")
-    files = {p.name for p in (tmp_path / "a/run").iterdir()}
-    assert files == {
-        "settings.toml", "metrics.jsonl", "times.jsonl", "result.json", "curves.png", "lock",
-        "last.safetensors",
-    }  # fmt: skip
-    text = (tmp_path / "a/run/settings.toml").read_text()
-    assert 'layers = ["Linear", "ReLU", "Dropout", "Linear"]' in text and 'name = "run"' in text
-    assert "lr = 0.1" in text and "momentum = 0.9" in text and 'optimizer = "sgd"' in text
-
-
-def test_a_run_of_fit_is_watched(tmp_path):
-    net = small_net()
-    fit(net, CrossEntropyLoss(), sgd(net), problem(), problem(60), epochs=2, out=tmp_path / "run")
-    text = shell("watch", tmp_path / "run", "--once")
-    assert "run:" in text and "2 of 2 epochs" in text and "top-1" in text
-    fit(net, CrossEntropyLoss(), sgd(net), problem(), epochs=1, out=tmp_path / "alone")
-    assert "without a test set: 131 parameters" in shell("watch", tmp_path / "alone", "--once")
-    (tmp_path / "run/settings.toml").write_text("name = 3")
-    assert str(tmp_path) in shell("watch", tmp_path / "run", "--once", code=4)
-
-
-def test_figures_of_float_images_and_of_runs_without_a_test_set(tmp_path, monkeypatch):
-    monkeypatch.undo()
-    x, y = torch.rand(30, 3, 6, 6), torch.arange(30) % 3
-    net = Sequential(Flatten(), Linear(108, 3))
-    fit(net, CrossEntropyLoss(), SGD(net.params, 0.1), (x, y), (x, y), epochs=1, out=tmp_path / "images")
-    fit(net, CrossEntropyLoss(), SGD(net.params, 0.1), (x, y), epochs=1, out=tmp_path / "alone")
-    assert Image.open(tmp_path / "images/top5.png").size[0] > 100
-    assert all(Image.open(tmp_path / name / "curves.png").size[0] > 100 for name in ("images", "alone"))
-    pixels = run_figures.pixels(datasets.Dataset(x, y, x, y), [3, 4])
-    assert pixels.shape == (2, 6, 6, 3) and pixels.min() == 0 and pixels.max() == 255
-
-
-@pytest.mark.parametrize(
-    "change, error, words",
-    [
-        ({"lr": 0.2}, UsageError, r"train\.lr: .* was trained with 0\.1, now it is 0\.2"),
-        ({"momentum": 0.8}, UsageError, r"train\.momentum"),
-        ({"net": Sequential(Linear(4, 3))}, UsageError, r"net\.layers"),
-        (
-            {"net": Sequential(Linear(4, 8), ReLU(), Dropout(0.2), Linear(8, 3))},
-            CheckpointError,
-            r"0\.weight",
-        ),
-        ({"n": 219}, DataError, "not the data"),
-        ({"epochs": 4}, UsageError, r"train\.epochs"),
-    ],
-)
-def test_resuming_something_else_is_refused(change, error, words, tmp_path):
-    def run(resume, net=None, lr=0.1, momentum=0.9, n=220, epochs=2, hooks=()):
-        net = net or small_net()
-        optimizer = SGD(net.params, lr, momentum)
-        options = {"epochs": epochs, "out": tmp_path, "resume": resume, "hooks": hooks}
-        fit(net, CrossEntropyLoss(), optimizer, problem(n), **options)
-
-    with pytest.raises(Stopped):
-        run(False, hooks=[Interrupt(1)])
-    with pytest.raises(error, match=words):
-        run(True, **change)
-
-
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     x, y = problem()
     x[3, 1] = torch.nan
@@ -336,73 +213,6 @@ def test_the_nets_dtype_changes_in_place():
     assert optimizer.velocity["0.weight"].dtype == torch.float64
 
 
-X, Y = problem(30)
-
-
-@pytest.mark.parametrize(
-    "train, test, options, words",
-    [
-        ((X, Y), None, {"epoch": 3}, 'fit has no argument epoch; did you mean "epochs"?'),
-        ((X, Y), None, {"epochs": 0}, "epochs: must be at least 1, got 0"),
-        ((X, Y), None, {"seed": -1}, "seed: must be at least 0"),
-        ((X, Y), None, {"schedule": "cosin"}, 'did you mean "cosine"'),
-        ((X, Y), None, {"dtype": "float16"}, "dtype"),
-        ((X, Y), None, {"backend": "cuda"}, "backend"),
-        ((X, Y), None, {"device": "tpu"}, "tpu"),
-        ((X, Y), None, {"augment": {"flipp": "random"}}, 'augment.flipp: unknown key; did you mean "flip"?'),
-        ((X, Y), None, {"augment": {"flip": "random"}}, "augment.flip: the training data has no images"),
-        ((X, Y), None, {"tta": "flip"}, "tta: the training data has no images"),
-        ((X, Y), None, {"size": 32}, "size: only for an image tree"),
-        ((X, Y), None, {"min_lr": 1.0}, "min_lr: 1 is more than train.lr"),
-        ((X, Y), None, {"classes": ["a", "b"]}, "net: its output is (3,), 2 classes need (2)"),
-        ((X, Y), (X[:, :3], Y), {}, "test: a sample's x is float32 (3,) in test, float32 (4,) in train"),
-        ((X, Y), (X, torch.zeros(30, 3)), {}, "test: a sample's y"),
-        ((X, Y[:-1]), None, {}, "the same number of samples, but have 30 and 29"),
-        ((X[:0], Y[:0]), None, {}, "the same number of samples, but have 0 and 0"),
-        ((X[:, :3], Y), None, {}, "net: can't take samples of shape (3,)"),
-        ((X, Y + 1), None, {}, "train: classes are 1 to 3, the net has 3 outputs"),
-        ((X, Y), (X, Y - 1), {}, "test: classes are -1 to 1"),
-        ((X, Y[:, None]), None, {}, "y is classes (N) of whole numbers"),
-        ((X, Y.float()), None, {}, "use y[:, None]"),
-        ((X, torch.zeros(30, 2)), None, {}, "net: its output is (3,), y needs (2,)"),
-        ((X, torch.zeros(30, 3)), None, {}, "train.loss: the training data has no classes"),
-        ((X, ["a"] * 30), None, {}, "train: y must be a tensor, not list"),
-        (X, None, {}, "train: expected a pair (x, y)"),
-        (Squares([], []), None, {}, "train: a Dataset without samples"),
-        (Squares([X, X[:5]], [0, 1]), None, {}, "samples differ in shape"),
-        ((torch.zeros(30, 5, 5, 2, dtype=torch.uint8), Y), None, {}, "1 or 3 channels, not (30, 5, 5, 2)"),
-        (DataLoader(TensorDataset(X, Y)), None, {"skip_fraction": 0.5}, "skip_fraction: not with"),
-        (DataLoader(TensorDataset(X, Y)), None, {"augment": {"cutout": 2}}, "augment.cutout: not with"),
-        (DataLoader(Squares(X.to(torch.uint8), Y)), None, {}, "a DataLoader must give floats"),
-        ("nowhere", None, {}, "nowhere: no such folder"),
-    ],
-)  # fmt: skip
-def test_wrong_arguments_are_named(train, test, options, words):
-    net = small_net()
-    with pytest.raises((ValueError, DataError)) as e:
-        fit(net, CrossEntropyLoss(), sgd(net), train, test, **options)
-    assert words in str(e.value) and "\n" not in str(e.value)
-
-
-def test_wrong_nets_and_optimizers_are_named():
-    net, other = small_net(), small_net()
-    with pytest.raises(ValueError, match="optimizer: make it with net.params"):
-        fit(net, CrossEntropyLoss(), sgd(other), (X, Y))
-    with pytest.raises(ValueError, match="net must be a layer of nets, not Linear"):
-        fit(torch.nn.Linear(4, 3), CrossEntropyLoss(), sgd(net), (X, Y))
-    with pytest.raises(ValueError, match="no parameters to train"):
-        fit(ReLU(), MSELoss(), SGD({}, 0.1), (X, X))
-
-
-def test_every_key_of_a_config_is_an_argument_or_is_given_otherwise():
-    """Of the sections that fit has; a new key must be one or the other."""
-    keys = {"epochs", "checkpoint_every_steps", "checkpoint_every_seconds", "log_every_steps", "tensorboard"}
-    keys |= {"tta", "tta_fraction", "skip_fraction", "progressive_sizes", "size", "num_workers"}
-    assert keys <= KEYS.keys() and not {"lr", "loss", "root", "every_steps"} & KEYS.keys()
-    assert len(set(KEYS.values())) == len(KEYS)
-    assert dataclasses.is_dataclass(config.Train)
-
-
 def test_a_second_fit_leaves_whitening_filters_as_they_are():
     images, classes = torch.randint(256, (40, 8, 8, 3), dtype=torch.uint8), torch.arange(40) % 3
     net = Sequential(Whiten2d(3), ReLU(), GlobalAvgPool(), Linear(24, 3))
@@ -411,14 +221,6 @@ def test_a_second_fit_leaves_whitening_filters_as_they_are():
         fit(net, CrossEntropyLoss(), SGD(net.params, 0.1), (x, classes), epochs=1, bar=False)
         weights.append(net[0].buffers["weight"].clone())
     assert net[0].is_fitted() and torch.equal(*weights)
-
-
-def test_a_net_that_cannot_take_a_progressive_size_is_refused_before_training(tmp_path):
-    x, y = torch.randint(0, 256, (20, 8, 8, 3), dtype=torch.uint8), torch.arange(20) % 2
-    net = Sequential(Flatten(), Linear(192, 2))
-    with pytest.raises(ValueError, match=r"train\.progressive_sizes: the net can't take 6 × 6"):
-        fit(net, CrossEntropyLoss(), SGD(net.params, 0.1), (x, y), progressive_sizes=[6, 8], out=tmp_path)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("images", [False, True])
@@ -430,9 +232,3 @@ def test_a_validation_split_of_tensors_selects_the_best(images, tmp_path):
     run = fit(net, CrossEntropyLoss(), sgd(net), (x, y), epochs=2, validation=0.2, out=tmp_path, bar=False)
     assert len(run.data.val_x) == 18 and (tmp_path / "best.safetensors").exists()
     assert "val_top1" in run.history[-1] and run.metrics == {}
-
-
-def test_a_validation_split_of_a_loader_is_refused():
-    net = small_net()
-    with pytest.raises(ValueError, match=r"data\.validation: not with a DataLoader"):
-        fit(net, CrossEntropyLoss(), sgd(net), DataLoader(TensorDataset(X, Y)), validation=0.2)

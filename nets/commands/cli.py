@@ -8,7 +8,7 @@ import sys
 import threading
 
 from nets.commands import COMMANDS, streams
-from nets.common.errors import DataError, PeerError, Problem, Stopped, UsageError, printable
+from nets.common.errors import DataError, PeerError, Problem, Stopped, Terminated, UsageError, printable
 
 LARGEST = 2**31 - 1  # of whole numbers; a seed may be larger
 PIPE_CLOSED = 141  # as a shell names SIGPIPE
@@ -168,7 +168,7 @@ def one_line_errors():
     """Around a command's work: a problem becomes one line on stderr and an exit code."""
 
     def terminate(*_):
-        raise SystemExit(143)
+        raise Terminated
 
     signal.signal(signal.SIGTERM, terminate)
     streams.accept_every_sign()

@@ -52,6 +52,13 @@ class NonFiniteError(Problem):
     code = 5
 
 
+class Terminated(SystemExit):
+    """SIGTERM in the midst of work. Not a layer's own SystemExit, which gradcheck reports."""
+
+    def __init__(self):
+        super().__init__(128 + signal.SIGTERM)
+
+
 class Stopped(Problem):
     """Ended by a signal. The code is 128 plus the signal's number, as in shells."""
 

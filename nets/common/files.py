@@ -8,24 +8,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with ~ or ~user at its start expanded, as a shell does it."""
+    return Path(os.path.expanduser(path))
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Gives a temporary path to write to, which replaces `path` at the end, and is removed on an error.
 
-    The file's bytes and its name are on the disk then. An OSError names `path`.
+    The file's bytes and its name are on the disk then. An OSError names `path`. A device, a pipe or a name
+    of an open file, as /dev/stdout, is written to directly: root could replace it by a file.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    direct = path.exists() and (not path.is_file() or path.absolute().is_relative_to("/dev"))
+    part = path if direct else path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        _sync(part)
-        os.replace(part, path)
-        _sync(path.parent)
+        if not direct:
+            _sync(part)
+            os.replace(part, path)
+            _sync(path.parent)
     except OSError as e:
         e.filename, e.filename2 = str(path), None
         raise
     finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        if not direct:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
 
 
 def _sync(path: Path):

@@ -137,8 +137,7 @@ def _contents(table) -> tuple[dict, dict]:
 
 def restore(net, tensors: dict[str, Tensor], path):
     """Copy the tensors called net.<name> into the net. See `match` for what is refused."""
-    for name, t in match(net, tensors, path).items():
-        (net.params | net.buffers)[name].copy_(t)
+    net.load_state_dict(match(net, tensors, path))
 
 
 def match(net, tensors: dict[str, Tensor], path) -> dict[str, Tensor]:
@@ -147,11 +146,8 @@ def match(net, tensors: dict[str, Tensor], path) -> dict[str, Tensor]:
     CheckpointError names the first that is missing, unknown, or of another shape or dtype. NonFiniteError
     names one with an infinite or NaN number.
     """
-    own = net.params | net.buffers
     saved = {k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")}
-    check(own, saved, path)
-    for name in saved.keys() - own.keys():
-        raise CheckpointError(f"{path}: doesn't match its config: the net has no {name}")
+    check(net.state_dict(), saved, f"{path}: doesn't match its config: ")
     check_finite(saved, path)
     return saved
 
@@ -163,12 +159,27 @@ def check_finite(tensors: dict[str, Tensor], path):
             raise NonFiniteError(f"{path}: {name} has an infinite or NaN number; such a net is of no use")
 
 
-def check(wanted: dict[str, Tensor], saved: dict[str, Tensor], path):
-    """CheckpointError names the first wanted tensor that is missing, or saved in another shape or dtype."""
+def check(
+    wanted: dict[str, Tensor],
+    saved: dict[str, Tensor],
+    where: str = "",
+    unknown: bool = False,
+    any_dtype: bool = False,
+):
+    """CheckpointError names the first tensor that is missing, unknown, or of another shape or dtype.
+
+    where      the start of the message
+    unknown    saved may have tensors that are not wanted
+    any_dtype  dtypes may differ
+    """
     for name, t in wanted.items():
         if name not in saved:
-            raise CheckpointError(f"{path}: doesn't match its config: has no tensor {name}")
-        for kind in (lambda t: tuple(t.shape), lambda t: t.dtype):
-            a, b = kind(saved[name]), kind(t)
-            if a != b:
-                raise CheckpointError(f"{path}: doesn't match its config: {name} is {a}, not {b}")
+            raise CheckpointError(f"{where}has no tensor {name}")
+        a, b = tuple(saved[name].shape), tuple(t.shape)
+        if a == b and not any_dtype:
+            a, b = saved[name].dtype, t.dtype
+        if a != b:
+            raise CheckpointError(f"{where}{name} is {a}, not {b}")
+    for name in [] if unknown else saved:
+        if name not in wanted:
+            raise CheckpointError(f"{where}the net has no {name}")

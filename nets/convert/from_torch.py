@@ -15,12 +15,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
 
 from nets.common.errors import ModuleError, Unsupported
 from nets.convert import faults, paths
 from nets.convert.operands import Operands
 from nets.convert.refusal import Problems
-from nets.convert.torch_parts import call_name, calls, inplace_calls, memory_sharing_modules, modules
+from nets.convert.torch_parts import (
+    call_name,
+    calls,
+    inplace_calls,
+    memory_sharing_modules,
+    modules,
+    tensor_calls,
+)
 from nets.convert.trace import Traced, trace
 from nets.layers.activations import Scale
 from nets.layers.base import Layer
@@ -58,7 +66,7 @@ def from_torch(module: nn.Module) -> Layer:
     if not isinstance(module, nn.Module):
         what = module if isinstance(module, type) else type(module)
         raise ModuleError(f"from_torch takes a torch.nn.Module; {what.__name__} is no torch.nn.Module")
-    converter = _Converter()
+    converter = _Converter(module)
     for what in faults.everywhere():
         converter.problems.add(what, "")
     layer = converter.part(module, "").layer or Scale(1.0)
@@ -77,13 +85,16 @@ class _Converter:
     names     id of a layer's tensor -> its name in the module
     """
 
-    def __init__(self):
+    def __init__(self, module: nn.Module):
         self.problems = Problems()
         self.names: dict[int, str] = {}
         self.parts: dict[int, _Part] = {}  # by id of a module
         self.clones: dict[int, Tensor] = {}  # by id of a tensor
+        state = module.state_dict(keep_vars=True)
+        self.named = {id(t): name for name, t in reversed(state.items())}  # the first of several names
         self.traces: dict[int, Traced | Exception] = {}  # by id of a module
-        self.modules, self.calls = modules(), calls()
+        self.bare: dict[fx.Node, Tensor] = {}  # parameters that a forward uses by themselves
+        self.modules, self.calls, self.tensor_calls = modules(), calls(), tensor_calls()
         self.memory_sharing, self.inplace_calls = memory_sharing_modules(), inplace_calls()
 
     def part(self, module: nn.Module, name: str) -> _Part:
@@ -137,7 +148,7 @@ class _Converter:
     def _clone(self, t: Tensor, name: str) -> Tensor:
         if id(t) not in self.clones:
             clone = self.clones[id(t)] = t.detach().clone()
-            self.names[id(clone)] = name
+            self.names[id(clone)] = self.named.get(id(t), name)
         return self.clones[id(t)]
 
     def _row(self, module: nn.Module, name: str) -> _Part:
@@ -264,17 +275,21 @@ class _Converter:
             path = _under(name, str(node.target))
             return [node.args[0]], self.part(module.get_submodule(str(node.target)), path), path
         if node.op == "get_attr":
-            return [], self._bare(module, name, str(node.target), traced.constants), node.name
+            return [], self._bare(module, name, node, traced.constants), node.name
         call, (given, options) = call_name(node), node.meta["arguments"]
         if call == "getitem" and call_name(given[0]) in SEVERAL:
             (parts, index), call = given, call_name(given[0])
             given, options = parts.meta["arguments"][0], parts.meta["arguments"][1] | {"index": index}
-        if call not in self.calls:
+        make = self.calls.get(call)
+        if call in self.tensor_calls:
+            given, options = map_arg((given, options), lambda x: self.bare.get(x, x))
+            make = self.tensor_calls[call]
+        if make is None:
             raise Unsupported(call)
         inputs, (args, kwargs) = operands.split((given, options))
         equivalent, shown = None, ", ".join([*map(str, args[1:]), *(f"{k}={v}" for k, v in kwargs.items())])
         try:
-            equivalent = self.calls[call](*args, **kwargs)
+            equivalent = make(*args, **kwargs)
         except (TypeError, ValueError) as e:
             if isinstance(e, Unsupported):
                 raise
@@ -291,14 +306,17 @@ class _Converter:
             part.shares_memory = part.writes = True
         return inputs, part, call
 
-    def _bare(self, module: nn.Module, name: str, target: str, constants: dict[str, Tensor]) -> _Part:
+    def _bare(self, module: nn.Module, name: str, node: fx.Node, constants: dict[str, Tensor]) -> _Part:
         """A tensor of the module that its forward uses by itself."""
+        target = str(node.target)
         t: Any = constants[target] if target in constants else operator.attrgetter(target)(module)
         trained = isinstance(t, nn.Parameter)
         if not isinstance(t, Tensor) or getattr(t, "_backward_hooks", None):
             raise Unsupported(f"{target} in its forward")
         with torch.device("meta"):
             layer = Parameter(tuple(t.shape), trained)
+        if trained:
+            self.bare[node] = t
         tensors = layer.params if trained else layer.buffers
         tensors["weight"] = self._clone(t, _under(name, target))
         return _Part(paths.in_mode(layer, module.training))

@@ -82,7 +82,7 @@ class _Paths:
         unused = [
             node.name
             for node, (_, layer) in self.calls.items()
-            if node not in self.visited and layer and (layer.params or layer.buffers)
+            if node not in self.visited and layer and not layer.constant and layer.state_dict()
         ]
         if unused:
             raise ValueError(f"{', '.join(unused)} leads nowhere")
@@ -102,12 +102,17 @@ class _Paths:
             raise ValueError(f"{node.name} doesn't depend on the input")
         return dominator
 
+    def _is_plain(self, node: Node) -> bool:
+        """Whether a node is made from one other by a layer of one input."""
+        inputs, layer = self.calls[node]
+        return len(inputs) == 1 and (layer is None or layer.num_inputs == 1)
+
     def _step(self, node: Node) -> Layer | None:
         """The layer that computes a node from its dominator."""
         start = self._dominator(node)
         inputs, layer = self.calls[node]
         self.visited.add(node)
-        if inputs == [start]:
+        if self._is_plain(node):
             return layer
         if type(layer) is Add and inputs == [start, start]:
             return Scale(2.0)
@@ -164,7 +169,7 @@ class _Paths:
         If other nodes lead to this one alone, all of them become one layer.
         """
         layers, at = [], node
-        while at in self.dominator and not (at in ends and len(self.calls[at][0]) > 1):
+        while at in self.dominator and (at not in ends or self._is_plain(at)):
             start = self.dominator[at]
             if start is None:
                 break

@@ -33,6 +33,11 @@ def calls() -> dict[str, Callable[..., nn.Module]]:
     return same | {name: make for cls in LAYERS.values() for name, make in cls.torch_calls.items()}
 
 
+def tensor_calls() -> dict[str, Callable[..., nn.Module]]:
+    """The same for calls with parameters of the forward's own."""
+    return {name: make for cls in LAYERS.values() for name, make in cls.torch_tensor_calls.items()}
+
+
 def inplace_calls() -> set[str]:
     """Names of the calls that write to their first argument."""
     return {name for cls in LAYERS.values() for name in cls.torch_inplace_calls}

@@ -74,7 +74,7 @@ def image_dataset(train_x, train_y, test_x, test_y, classes, skipped=None) -> Da
 def channel_statistics(images: Tensor | ImageStream) -> tuple[Tensor, Tensor]:
     """The channels' mean and standard deviation (C), exact: from the counts of all byte values.
 
-    Of a stream, a sample of its images is decoded.
+    For a stream, they are those of a sample of its images.
     """
     batches: Iterable[Tensor] = images.sample() if isinstance(images, ImageStream) else [images]
     counts = torch.zeros((), dtype=torch.int64)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nets.common.errors import describe
+from nets.common.errors import Terminated, describe
 from nets.gradcheck import differences, reference, torch_module
 from nets.gradcheck.conditioning import Doubt
 from nets.gradcheck.contract import breaches
@@ -80,6 +80,8 @@ def check_net(
                 _contract(report, run, seed, strict)
             if not report.unchecked:
                 _judge(report, run, loss, target, samples, seed, watch, module)
+        except Terminated:
+            raise
         except SystemExit as e:  # a layer that ends the program is judged by nothing
             report.unchecked = describe(e)
         except (RuntimeError, TypeError) as e:

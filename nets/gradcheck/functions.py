@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nets.common.errors import UsageError, describe
+from nets.common.errors import Terminated, UsageError, describe
 from nets.gradcheck import inputs as kinds
 from nets.gradcheck.differences import EPS
 from nets.gradcheck.leaf import Leaf, judge
@@ -61,6 +61,10 @@ def check_function(
         check = FunctionCheck(subject, Replay(f, device), report, samples, seed, frozenset(surrogate), watch)
         try:
             check.everything(dy, others)
+        except Terminated:
+            raise
+        except SystemExit as e:
+            report.unchecked = describe(e)
         except (RuntimeError, TypeError) as e:
             if not lacks_dtype(e):
                 raise

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from nets.common.errors import describe
+from nets.common.errors import Terminated, describe
 from nets.gradcheck.case import Case
 from nets.gradcheck.check import check_net
 from nets.gradcheck.functions import lacks_dtype
@@ -59,6 +59,8 @@ def errors(case: Case, device: torch.device, dtype: torch.dtype, seed: int) -> d
         torch.manual_seed(seed + 2)
         try:
             y, _ = replica(lower.layer).forward(lower.x)
+        except Terminated:
+            raise
         except (SystemExit, RuntimeError, TypeError) as e:
             if isinstance(e, SystemExit) or lacks_dtype(e):
                 kind = (

@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from nets.common.errors import BatchError, CheckpointError
+from nets.common import tensorfile
+from nets.common.errors import BatchError
 from nets.layers.checks import Tensors, takes_floats
 
 
@@ -55,6 +56,8 @@ class Layer:
     # Calls in a torch forward that from_torch converts: name of the call -> function that takes the call's
     # arguments and returns the equivalent module.
     torch_calls: ClassVar[dict[str, Callable[..., nn.Module]]] = {}
+    # The same for calls with parameters of the forward's own, which the function gets as they are.
+    torch_tensor_calls: ClassVar[dict[str, Callable[..., nn.Module]]] = {}
     # The calls of torch_calls that write to their first argument.
     torch_inplace_calls: ClassVar[tuple[str, ...]] = ()
     # Whether y can share the memory of x in the modules of torch_types.
@@ -200,14 +203,7 @@ class Layer:
         copied then.
         """
         own = self.state_dict()
-        for name in [*own, *state]:
-            if name not in state:
-                raise CheckpointError(f"{name}: missing")
-            if name not in own:
-                raise CheckpointError(f"{name}: no such tensor in this net")
-            if state[name].shape != own[name].shape:
-                shapes = f"shape {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
-                raise CheckpointError(f"{name}: {shapes}")
+        tensorfile.check(own, state, "state: ", any_dtype=True)
         for name, t in own.items():
             t.copy_(state[name])
         return self

@@ -20,6 +20,11 @@ class CatModule(nn.Module):
         return torch.cat(xs, self.dim)
 
 
+def _cat(tensors, dim=0, axis=None):
+    """The module for torch.cat, nn.Identity's for one tensor."""
+    return CatModule(dim if axis is None else axis) if len(tensors) > 1 else nn.Identity()
+
+
 def _example():
     """Images with the four channels of x and six of a convolution of it, as in a DenseNet."""
     from nets.layers.conv import Conv2d
@@ -35,10 +40,7 @@ class Cat(Layer):
     num_inputs = None
     examples = [((3, 4, 7, 8), _example)]
     torch_types = (CatModule,)
-    torch_calls = dict.fromkeys(
-        ("cat", "concat", "concatenate"),
-        lambda tensors, dim=0, axis=None: CatModule(dim if axis is None else axis),
-    )
+    torch_calls = dict.fromkeys(("cat", "concat", "concatenate"), _cat)
 
     def __init__(self, dim: int = 0):
         super().__init__()

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nets.common.errors import BatchError
+from nets.common.errors import BatchError, Unsupported
 from nets.layers.base import Layer, SavesInput, sum_dtype
 from nets.layers.checks import check_dy
 from nets.layers.init import init_gaussian, uniform
@@ -18,6 +18,15 @@ class LinearModule(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         b = None if self.bias is None else self.bias.to(x.dtype)
         return nn.functional.linear(x, self.weight.to(x.dtype), b)
+
+
+def _linear(x, weight, bias=None):
+    """The module for F.linear with parameters of the forward's own."""
+    if not isinstance(weight, nn.Parameter) or weight.dim() != 2:
+        raise Unsupported("linear with a weight that is no parameter (O, I)")
+    module = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
+    module.weight, module.bias = weight, bias  # type: ignore[assignment]
+    return module
 
 
 @register
@@ -42,6 +51,7 @@ class Linear(SavesInput, Layer):
         ((2, 3, 6), dict(in_features=6, out_features=3, bias=False)),
     ]
     torch_types = (nn.Linear, LinearModule)
+    torch_tensor_calls = {"linear": _linear}
 
     def __init__(
         self,

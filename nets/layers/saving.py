@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from nets.common import tensorfile
-from nets.common.errors import CheckpointError
+from nets.common.files import expanded
 from nets.layers.base import Layer
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
@@ -15,7 +15,7 @@ def save(net: Layer, path: str | Path):
 
     OSError if the file can't be written; an existing file is then unchanged.
     """
-    tensorfile.save(Path(path), net.state_dict(), {"net": type(net).__name__})
+    tensorfile.save(expanded(path), net.state_dict(), {"net": type(net).__name__})
 
 
 def load(net: AnyLayer, path: str | Path) -> AnyLayer:
@@ -23,8 +23,6 @@ def load(net: AnyLayer, path: str | Path) -> AnyLayer:
 
     CheckpointError if the file is damaged, or if a tensor is missing, unknown or of another shape.
     """
-    state, _ = tensorfile.read(Path(path))
-    try:
-        return net.load_state_dict(state)
-    except CheckpointError as e:
-        raise CheckpointError(f"{path}: {e}") from None
+    state, _ = tensorfile.read(expanded(path))
+    tensorfile.check(net.state_dict(), state, f"{path}: ", any_dtype=True)
+    return net.load_state_dict(state)

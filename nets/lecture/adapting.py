@@ -107,6 +107,11 @@ def adaptive_rate(
 
 def _draw(fixed, fixed_bands: list[dict], rates, bands: list[dict]):
     figure, axes = plot.panels(height=4.4)
+    figure.set_label(
+        "Iterations until right over the rate constant, both logarithmic. The curve of fixed rates"
+        " falls to a narrow valley and rises again. The curve of the adaptive rate is flat, at the"
+        " valley's bottom."
+    )
     for where, found, color, pale, label in (
         (fixed, fixed_bands, plot.RED, plot.PALE_RED, "fixed rate"),
         (rates, bands, plot.BLUE, plot.PALE, "adaptive"),
@@ -117,6 +122,6 @@ def _draw(fixed, fixed_bands: list[dict], rates, bands: list[dict]):
         known = [(r, b) for r, b in zip(where, found) if b["median"] is not None]
         x, medians = [r for r, _ in known], [b["median"] for _, b in known]
         axes.loglog(x, medians, "o-", color=color, ms=4, label=f"{label}, median and 10–90%")
-    axes.set(xlabel="rate constant: fixed, or the first", ylabel="iterations until right", ylim=(4, 3e4))
+    axes.set(xlabel="rate constant, fixed or first", ylabel="iterations until right", ylim=(4, 3e4))
     axes.legend(frameon=False)
     return figure

@@ -101,12 +101,16 @@ def _percent(share: float) -> str:
 
 def _draw(drawn):
     figure, axes = plot.panels(len(drawn), 1, height=2.6 * len(drawn), sharex=True, squeeze=False)
+    figure.set_label(
+        f"{', '.join(drawn)}: each as a broad gray line, with the net's output at the start and after"
+        " more and more steps. At the end the net's line lies on the gray one."
+    )
     for a, (name, (x, d, snapshots)) in zip(axes[:, 0], drawn.items()):
         a.plot(x, d, color="black", lw=5, alpha=0.18, label="wanted")
         for (k, z), color in zip(snapshots.items(), ("#c9c9c9", plot.GOLD, plot.GREEN, plot.RED)):
             a.plot(x, z, color=color, lw=1.6, label=f"after {k:,} steps" if k else "at the start")
         a.set(title=name, ylabel="z", ylim=(min(d) - 0.5, max(d) + 0.5))
     lines, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=10)
+    figure.legend(lines, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=10)
     axes[-1, 0].set(xlabel="x")
     return figure

@@ -213,7 +213,12 @@ def _map(device, direction):
 
 
 def _draw_map(hill, paths):
-    figure, axes = plot.panels(height=5.2)
+    figure, axes = plot.panels(height=4.6)
+    figure.set_label(
+        "A map of performance over two weights: a valley on the left, a bent ridge, and a top at (3,"
+        " −4). Two paths lead from (−1, 1) to the top: trying every direction in even steps, and the"
+        " gradient, which climbs the slope steeply and then creeps along the ridge."
+    )
     levels = [-3, -2.5, -2, -1.5, -1, -0.7, -0.5, -0.3, -0.15, -0.07, -0.03, -0.01, -0.003, -0.001, 0]
     shades = BoundaryNorm(levels, 256, extend="min")  # as many shades near the top as far below it
     filled = axes.contourf(*hill, levels=levels, cmap="YlGnBu_r", norm=shades, extend="min")
@@ -230,6 +235,10 @@ def _draw_map(hill, paths):
 
 def _draw_cost(table, seconds):
     figure, (above, below) = plot.panels(2, 1, height=6, sharex=True)
+    figure.set_label(
+        "Evaluations and seconds per step over the number of weights, on logarithmic axes. Trying"
+        " every direction rises along a straight line, exponentially. The gradient stays level."
+    )
     n = [row[0] for row in table[1:]]
     above.semilogy(n, [row[1] for row in table[1:]], "o-", color=plot.RED, label="every direction: 3ⁿ − 1")
     above.semilogy(n, [1] * len(n), "s-", color=plot.BLUE, label="gradient: 1")

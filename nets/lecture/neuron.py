@@ -95,13 +95,18 @@ def neuron(seed: int = 0, device="cpu", sizes=(1, 2, 3)) -> Result:
 
 
 def _draw(can, figures):
-    figure = plot.Figure(figsize=(6.4, 5.2), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[1.35, 1], squeeze=False)[:, 0]
+    figure = plot.Figure(figsize=(plot.WIDTH, 7.4), layout="constrained")
+    figure.set_label(
+        "Sixteen squares of four dots, one for each truth table of two inputs. Fourteen are blue: a"
+        " neuron can compute them. Xor and same are red. Below: a neuron with nine inputs is off for"
+        " up to four that are on, and on for five and more."
+    )
+    above, below = figure.subfigures(2, 1, height_ratios=[2.4, 1], squeeze=False)[:, 0]
     names = (
         "never|and|x₁ and not x₂|x₁|x₂ and not x₁|x₂|xor|or|nor|same|not x₂|x₁ or not x₂|not x₁|x₂ or not"
         " x₁|nand|always"
     )
-    for code, (axes, name) in enumerate(zip(above.subplots(2, 8).flat, names.split("|"))):
+    for code, (axes, name) in enumerate(zip(above.subplots(4, 4).flat, names.split("|"))):
         color = plot.BLUE if code in can.get(2, ()) else plot.RED
         for place in range(4):
             on = code >> (3 - place) & 1
@@ -109,7 +114,7 @@ def _draw(can, figures):
         axes.set(xlim=(-0.6, 1.6), ylim=(-0.6, 1.6), xticks=[], yticks=[], aspect="equal")
         name = name.replace(" and not ", "\nand not ").replace(" or not ", "\nor not ")
         axes.set_title(name, fontsize=10.5, color="black" if color == plot.BLUE else plot.RED)
-    above.supxlabel("x₁: right; x₂: up; filled: fires; red: impossible for a neuron", fontsize=11)
+    above.supxlabel("x₁: right; x₂: up; filled: fires;\nred: impossible for a neuron", fontsize=11)
     axes = below.subplots()
     axes.step(figures["inputs_on"], figures["output"], where="mid", color=plot.BLUE, lw=2)
     axes.axvline(figures["threshold"], color=plot.GRAY, ls=":")
@@ -161,7 +166,12 @@ def _compare_forms(inputs: int, neurons: int, device) -> tuple[int, int, int, in
 
 
 def _draw_threshold(table: list[list]):
-    figure, (above, below) = plot.panels(2, 1, height=6.4)
+    figure, (above, below) = plot.panels(2, 1, height=6.8)
+    figure.set_label(
+        "The line x₁ + x₂ = 1.5 separates the input (1, 1), which fires, from the three others."
+        " Below: the number of compared cases by the number of inputs, on a logarithmic axis, and of"
+        " those exactly at the threshold."
+    )
     _draw_line(above)
     inputs, cases, ties, differ, _ = zip(*table[1:])
     below.semilogy(inputs, cases, "o-", color=plot.BLUE, label="cases compared")

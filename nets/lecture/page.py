@@ -28,7 +28,7 @@ a { color: #26547c; }
   font: 600 .85rem/1.6 system-ui, sans-serif; }
 .held { background: #dcebdd; color: #1d5427; } .not { background: #f6dcdc; color: #8a1c27; }
 figure { margin: 1.6rem 0; text-align: center; }
-figure img { width: 100%; max-width: 40rem; height: auto; }
+figure img { width: 100%; max-width: 30rem; height: auto; }
 figcaption, .note { color: #4c4a44; font-size: .93rem; }
 .note { border-left: 3px solid #d9d4c7; padding-left: .9rem; }
 .scroll { overflow-x: auto; }
@@ -88,9 +88,9 @@ def _section(k: int, name: str, result: Result, pictures: list[bytes]) -> str:
                  f"{'the claim held' if result.held else 'the claim did not hold'}</span></p>")  # fmt: skip
     parts.append(f'<div class="formula">{result.formula}</div>')
     parts += [f"<p>{_typeset(text)}</p>" for text in result.found]
-    for (_, caption, _), png in zip(result.pictures, pictures):
+    for (_, caption, figure), png in zip(result.pictures, pictures):
         data = base64.b64encode(png).decode()
-        alt = html.escape(f"Picture: {_plain(result.title)}")
+        alt = html.escape(str(figure.get_label()))
         parts.append(f'<figure><img alt="{alt}" src="data:image/png;base64,{data}">'
                      f"<figcaption>{_typeset(caption)}</figcaption></figure>")  # fmt: skip
     parts.append(_table(result.table))
@@ -102,7 +102,7 @@ def _section(k: int, name: str, result: Result, pictures: list[bytes]) -> str:
 
 def _png(figure, path: Path) -> bytes:
     """Write the figure to a file; the file's bytes."""
-    save(figure, path, dpi=120)
+    save(figure, path, dpi=240)  # at least two pixels of the picture for one of the page
     return path.read_bytes()
 
 

@@ -79,8 +79,8 @@ def rate_constant(seed: int = 0, device="cpu", starts: int = 2000, rates=SWEEP, 
     if best and 0.05 in bands and 500.0 in bands:
         found.append(
             f"The best fixed rate at which every start succeeds is {best:g}: median {solved[best]}"
-            f" iterations. At 0.05 the median is {bands[0.05]['median']:,}. At 500, {failed[500.0]:.0%} of"
-            f" the starts do not succeed within {cap:,} passes."
+            f" iterations. At 0.05 the median is {number(bands[0.05]['median'])}. At 500, {failed[500.0]:.0%}"
+            f" of the starts do not succeed within {cap:,} passes."
         )
     found.append(
         f"Instability is a rise of the largest error by more than {JUMP} in a single pass, after the first"
@@ -161,7 +161,13 @@ def _histogram(passes: Tensor) -> Tensor:
 
 def _draw(shares, rates, bands, cap):
     figure, (above, below, share) = plot.panels(
-        3, 1, height=9.4, gridspec_kw={"height_ratios": [1.5, 1.5, 0.8]}
+        3, 1, height=9, gridspec_kw={"height_ratios": [1.5, 1.5, 0.8]}
+    )
+    figure.set_label(
+        "Above: how many starts needed how many iterations, three hills for the rates 50, 5 and 0.5"
+        " from left to right, the one of 50 very wide, with the lecture's figures as dashed lines"
+        " within them. Middle: iterations by rate fall to a valley near 20. Below: from there on, more"
+        " and more starts fail."
     )
     for (r, seen), color in zip(LECTURE.items(), (plot.BLUE, plot.GREEN, plot.RED)):
         heights = shares[r].tolist()
@@ -170,7 +176,7 @@ def _draw(shares, rates, bands, cap):
             above.axvline(s, color=color, lw=1.8, ls="--")
     above.plot([], [], color=plot.GRAY, ls="--", label="the lecture's figures")
     above.set(xscale="log", xlabel="iterations until right", ylabel="% of starts", xlim=(1, 2.2e4))
-    above.legend(frameon=False, fontsize=10)
+    above.legend(frameon=False, fontsize=10, ncols=2, bbox_to_anchor=(0, 1), loc="lower left")
 
     known = [r for r in rates if bands[r]["median"] is not None]
     below.loglog(known, [bands[r]["median"] for r in known], "o-", color=plot.BLUE, ms=4, label="our median")
@@ -190,6 +196,10 @@ def _draw(shares, rates, bands, cap):
 
 def _draw_errors(errors):
     figure, axes = plot.panels(3, 1, height=7, sharex=True, sharey=True)
+    figure.set_label(
+        "The largest error by pass for four starts each. At rate 0.5 it falls slowly, at 5 quickly"
+        " and smoothly, and at 50 it jumps up and down."
+    )
     for a, (r, e), color in zip(axes, errors.items(), (plot.BLUE, plot.GREEN, plot.RED)):
         a.plot(e[:, :4].tolist(), color=color, lw=1, alpha=0.8)
         a.axhline(SOLVED, color=plot.GRAY, lw=0.8, ls=":")

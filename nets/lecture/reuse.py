@@ -206,7 +206,12 @@ def _seconds(shapes, device, rounds: int, name: str) -> list[float]:
 
 
 def _draw(compared: list[list], timings: dict):
-    figure, axes = plot.panels(3, 1, height=9.6)
+    figure, axes = plot.panels(3, 1, height=10.4)
+    figure.set_label(
+        "Above: by depth, on a logarithmic axis, the multiplications path by path rise along steep"
+        " straight lines; those of backprop hardly rise. Below: the measured times of backward lie on"
+        " lines of slope 1 in depth and of slope 2 in width."
+    )
     _draw_counts(axes[0], compared)
     if timings:
         _draw_times(axes[1], timings, "depth", 1)
@@ -223,7 +228,7 @@ def _draw_counts(axes, compared: list[list]):
         axes.semilogy(depth, by_backprop, "s--", color=color, ms=4, label=f"backprop, width {width}")
     axes.set(xlabel="depth", ylabel="number, multiplications")
     axes.set_ylim(1.5, 3e8)
-    axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper left")
+    axes.legend(frameon=False, fontsize=10, bbox_to_anchor=(0, 1), loc="lower left")
 
 
 def _draw_times(axes, timings: dict, what: str, power: int):

@@ -57,6 +57,10 @@ def sigmoid(seed: int = 0, device="cpu", points: int = 2001, box=Sigmoid) -> Res
 def _draw_sigmoid(a: Tensor, beta: Tensor, slope: Tensor, measured: Tensor, few: slice):
     x = a.tolist()
     figure, (above, below) = plot.panels(2, 1, height=6, sharex=True)
+    figure.set_label(
+        "Above: the step jumps from 0 to 1, the sigmoid rises smoothly. Below: the sigmoid's slope is"
+        " a bell of height 0.25, and finite differences lie on it. The step's slope is 0."
+    )
     above.plot(x, beta.tolist(), color=plot.BLUE, lw=2, label="sigmoid β")
     above.step(x, (a > 0).double().tolist(), color=plot.RED, lw=1.5, label="step")
     above.set(ylabel="output")
@@ -64,7 +68,7 @@ def _draw_sigmoid(a: Tensor, beta: Tensor, slope: Tensor, measured: Tensor, few:
     circles = dict(ms=5, mfc="none", color=plot.GOLD, label="finite differences")
     below.plot(x[few], measured.tolist()[few], "o", **circles)
     below.plot(x, [0.0] * len(x), color=plot.RED, lw=1.5, label="step's slope")
-    below.set(xlabel="α: weighted sum minus threshold", ylabel="slope", ylim=(-0.01, 0.3))
+    below.set(xlabel="α: weighted sum minus threshold", ylabel="slope", ylim=(-0.01, 0.4))
     for axes in (above, below):
         axes.legend(frameon=False, loc="upper left")
     return figure
@@ -135,6 +139,11 @@ def _gap_to_differences(p, seed: int, device, h: float = 1e-6) -> float:
 def _draw_performance(distances: dict[str, list[float]], rate: float):
     e = torch.linspace(-2, 2, 401, dtype=torch.float64)
     figure, (above, below) = plot.panels(2, 1, height=6.2)
+    figure.set_label(
+        "Above: the plain distance has a corner at the top, the two squared measures are round."
+        " Below: the remaining distance by step falls along straight lines for the squares. For the"
+        " plain distance it stops falling."
+    )
     shapes = (-e.abs(), -(e**2), -(e**2) / 2)
     curves = zip(distances.items(), shapes, (plot.RED, plot.GOLD, plot.BLUE), ("-", "--", "-"))
     for (name, path), y, color, style in curves:

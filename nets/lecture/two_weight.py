@@ -98,9 +98,14 @@ def _shown(cases: Tensor, parts: dict[str, Tensor]) -> dict[str, float]:
 
 def _draw(v: dict[str, float]):
     """The net as a row of boxes: values above the line (forward), slopes below it (backward)."""
-    figure = plot.Figure(figsize=(6.4, 3.9), layout="constrained")
+    figure = plot.Figure(figsize=(plot.WIDTH, 4.1), layout="constrained")
+    figure.set_label(
+        "A row of boxes: times w₁, sigmoid, times w₂, sigmoid, P. Above it, from left to right, the"
+        " values of forward. Below it, from right to left, the slopes of backward and the factor of"
+        " each box, and at the two weights their derivatives."
+    )
     axes = figure.subplots()
-    axes.set(xlim=(-0.5, 10.5), ylim=(-3.1, 2.8))
+    axes.set(xlim=(-0.4, 10.6), ylim=(-3.3, 2.8))
     axes.axis("off")
     dz, dp2, dy, dp1 = v["d − z"], v["dP/dp2"], v["dP/dy"], v["dP/dp1"]
     boxes = [
@@ -113,26 +118,26 @@ def _draw(v: dict[str, float]):
     axes.plot([-0.2, 9.5], [0, 0], color=plot.GRAY, lw=1.5, zorder=0)
     for x, text in boxes:
         face = dict(boxstyle="round,pad=0.35", fc=plot.PALE, ec=plot.GRAY)
-        axes.text(x, 0, text, ha="center", va="center", fontsize=12, bbox=face)
+        axes.text(x, 0, text, ha="center", va="center", fontsize=10.5, bbox=face)
     wires = [(0.3, "x", v["x"], None), (2.6, "p₁", v["p1"], dp1), (4.6, "y", v["y"], dy)]
-    wires += [(6.6, "p₂", v["p2"], dp2), (8.6, "z", v["z"], dz)]
+    wires += [(6.6, "p₂", v["p2"], dp2), (8.45, "z", v["z"], dz)]
     for x, name, value, slope in wires:
-        axes.text(x, 0.85, f"{name}\n{value:.3f}", ha="center", va="bottom", fontsize=11, color=plot.BLUE)
+        axes.text(x, 0.85, f"{name}\n{value:.3f}", ha="center", va="bottom", fontsize=10, color=plot.BLUE)
         if slope is not None:
-            axes.text(x, -0.8, f"{slope:.4f}", ha="center", va="top", fontsize=11, color=plot.RED)
-    axes.text(9.9, 0.85, f"P\n{v['P']:.3f}", ha="center", va="bottom", fontsize=11, color=plot.BLUE)
+            axes.text(x, -0.8, f"{slope:.4f}", ha="center", va="top", fontsize=10, color=plot.RED)
+    axes.text(10.05, 0.85, f"P\n{v['P']:.3f}", ha="center", va="bottom", fontsize=10, color=plot.BLUE)
     steps = [(3.6, "× y(1−y)"), (5.6, "× w₂"), (7.6, "× z(1−z)"), (9.5, "d − z")]
     for x, text in steps:
-        axes.text(x, -1.35, text, ha="center", va="top", fontsize=10.5, color=plot.RED)
+        axes.text(x, -1.35, text, ha="center", va="top", fontsize=10, color=plot.RED)
     axes.text(5.5, 2.45, "forward", ha="center", fontsize=11, color=plot.BLUE)
     axes.text(8.6, -2.45, "backward", ha="center", fontsize=11, color=plot.RED)
     axes.annotate("", (0.9, -1.95), (10, -1.95), arrowprops=dict(arrowstyle="->", color=plot.RED))
     axes.annotate("", (10, 2.2), (0.9, 2.2), arrowprops=dict(arrowstyle="->", color=plot.BLUE))
     for x, text in (
-        (1.6, f"∂P/∂w₁ = {dp1:.4f} · x\n= {v['dP/dw1']:.4f}"),
-        (5.6, f"∂P/∂w₂ = {dp2:.4f} · y\n= {v['dP/dw2']:.4f}"),
+        (1.6, f"∂P/∂w₁ =\n{dp1:.4f} · x\n= {v['dP/dw1']:.4f}"),
+        (5.6, f"∂P/∂w₂ =\n{dp2:.4f} · y\n= {v['dP/dw2']:.4f}"),
     ):
-        axes.text(x, -2.15, text, ha="center", va="top", fontsize=11, color=plot.RED)
+        axes.text(x, -2.15, text, ha="center", va="top", fontsize=10, color=plot.RED)
     for text in axes.texts:
         text.set_text(text.get_text().replace("-", "−"))
     return figure

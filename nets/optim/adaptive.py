@@ -74,7 +74,7 @@ class Adaptive:
         if max_ratio != math.inf:
             check_range(max_ratio, "max_ratio", least=1)
         self.params, self.shrink, self.grow, self.max_ratio = params, shrink, grow, max_ratio
-        self.maximize, self.sign = maximize, 1 if maximize else -1
+        self.lr, self.maximize, self.sign = lr, maximize, 1 if maximize else -1
         self.rate = {name: torch.ones_like(w) * lr for name, w in params.items()}
         self.kept = {name: w.clone() for name, w in params.items()}
         self.slope = {name: torch.zeros_like(w) for name, w in params.items()}

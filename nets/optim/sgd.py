@@ -73,8 +73,8 @@ class SGD:
     ) -> tuple[list[Update], list[Update]]:
         """What a step will write, as pairs (tensor, its new value): of the weights, and of the momentum.
 
-        If a new momentum isn't finite, neither is the weight's new value. So a guard has to look at the
-        weights alone. After it has written the values it calls `updated`.
+        A momentum that isn't finite makes the weight's new value infinite or NaN too. So a guard checks only
+        the weights. It calls `updated` after it has written the values.
         """
         weights, momenta, rates = [], [], {}
         for name in self.params if names is None else names:

@@ -5,7 +5,11 @@
 //   else:     every rate grows by 1 / (1 − ρ), at most 50 times; that of a weight whose slope changed sign is halved.
 // No step predicts a gain of more than |P|, no weight moves by more than 2, and no rate is over 1000 times the smallest.
 
-const MIN_GAIN = 0.15, MAX_MOVE = 2, SHRINK = 0.5, GROW = 50, MAX_RATIO = 1000;
+const MIN_GAIN = 0.15,
+  MAX_MOVE = 2,
+  SHRINK = 0.5,
+  GROW = 50,
+  MAX_RATIO = 1000;
 
 export class Adaptive {
   constructor(weights, rate) {
@@ -18,7 +22,8 @@ export class Adaptive {
 
   // From the weights, the gradient of P there, and P: the new weights
   step(weights, gradient, p) {
-    const gain = p - this.value, accepted = gain >= MIN_GAIN * this.promised;
+    const gain = p - this.value,
+      accepted = gain >= MIN_GAIN * this.promised;
     const growth = gain <= this.promised ? Math.min(this.promised / (this.promised - gain), GROW) : GROW;
     if (accepted) this.value = p;
     weights.forEach((w, k) => {
@@ -30,7 +35,8 @@ export class Adaptive {
     const most = MAX_RATIO * Math.min(...this.rate);
     this.rate = this.rate.map((r, k) => Math.min(r, most, MAX_MOVE / Math.abs(this.slope[k])));
     const promised = this.rate.reduce((sum, r, k) => sum + r * this.slope[k] * this.slope[k], 0);
-    const possible = Math.abs(this.value), scale = promised > possible ? possible / promised : 1;
+    const possible = Math.abs(this.value),
+      scale = promised > possible ? possible / promised : 1;
     this.rate = this.rate.map((r) => r * scale);
     this.promised = promised * scale;
     return this.kept.map((w, k) => w + this.rate[k] * this.slope[k]);

@@ -6,9 +6,13 @@ from importlib import resources
 
 # in the order in which they need each other
 SCRIPTS = (
-    "exp", "layers", "adaptive", "chain", "cross", "neuron", "loaded", "drawing",
-    "dom", "theme", "mosaic", "wires", "contours", "history", "code",
-    "scene_neuron", "scene_chain", "scene_cross", "scene_digits", "main",
+    "exp", "layers", "images", "adaptive", "chain", "cross", "neuron", "loaded", "drawing",
+    "dom", "theme", "mosaic", "wires", "contours", "history", "code", "training",
+    "neuron_pictures", "scene_neuron",
+    "chain_pictures", "chain_panels", "scene_chain",
+    "cross_pictures", "cross_panels", "scene_cross",
+    "digits_panels", "scene_digits",
+    "main",
 )  # fmt: skip
 IMPORT = re.compile(r'^import (\{.*?\}) from "\./([a-z_]+)\.js";$', re.M | re.S)
 EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.M)

@@ -7,21 +7,44 @@ import { sigmoid } from "./layers.js";
 import { Adaptive } from "./adaptive.js";
 
 export const SOLVED = 0.1; // a net is right when its largest error is smaller, as in the lecture
-export const LECTURE = [[0.5, [694, 823]], [5, [57, 67]], [50, [124, 117]]]; // rate, iterations in the lecture
-const START = [-1, 0, 1, 0], TOP = [3, 0, -4, 0]; // of the hill in nets/lecture/hill.py
+export const LECTURE = [
+  [0.5, [694, 823]],
+  [5, [57, 67]],
+  [50, [124, 117]],
+]; // rate, iterations in the lecture
+const START = [-1, 0, 1, 0],
+  TOP = [3, 0, -4, 0]; // of the hill in nets/lecture/hill.py
 
 export function forward([w1, t1, w2, t2], x) {
-  const p1 = w1 * x - t1, y = sigmoid(p1), p2 = w2 * y - t2, z = sigmoid(p2);
+  const p1 = w1 * x - t1,
+    y = sigmoid(p1),
+    p2 = w2 * y - t2,
+    z = sigmoid(p2);
   return { p1, y, p2, z };
 }
 
 // The chain rule in numbers: every factor, and the derivatives as their products
 export function factors(weights, [x, d]) {
-  const { p1, y, p2, z } = forward(weights, x), w2 = weights[2];
-  const error = d - z, slopeZ = z * (1 - z), slopeY = y * (1 - y);
+  const { p1, y, p2, z } = forward(weights, x),
+    w2 = weights[2];
+  const error = d - z,
+    slopeZ = z * (1 - z),
+    slopeY = y * (1 - y);
   const dp2 = error * slopeZ; // shared by all four: computed once
   const dp1 = dp2 * w2 * slopeY; // shared by w1 and T1
-  return { p1, y, p2, z, error, slopeZ, slopeY, dp2, dy: dp2 * w2, dp1, gradient: [dp1 * x, -dp1, dp2 * y, -dp2] };
+  return {
+    p1,
+    y,
+    p2,
+    z,
+    error,
+    slopeZ,
+    slopeY,
+    dp2,
+    dy: dp2 * w2,
+    dp1,
+    gradient: [dp1 * x, -dp1, dp2 * y, -dp2],
+  };
 }
 
 // P of all samples, and its gradient
@@ -31,7 +54,9 @@ export function slopes(weights, samples) {
   for (const sample of samples) {
     const f = factors(weights, sample);
     p += f.error * f.error;
-    f.gradient.forEach((g, k) => { gradient[k] += g; });
+    f.gradient.forEach((g, k) => {
+      gradient[k] += g;
+    });
   }
   return { p: -0.5 * p, gradient };
 }
@@ -44,10 +69,21 @@ export const largestError = (weights, samples) =>
 
 // The tasks: their samples, which weights learn, whether a step looks at one sample, and the P that is close enough
 export const TASKS = {
-  repeat: { samples: [[0, 0], [1, 1]], learns: [1, 1, 1, 1], one: true },
+  repeat: {
+    samples: [
+      [0, 0],
+      [1, 1],
+    ],
+    learns: [1, 1, 1, 1],
+    one: true,
+  },
   hill: {
     samples: Array.from({ length: 9 }, (_, k) => [k / 2 - 2, forward(TOP, k / 2 - 2).z]),
-    learns: [1, 0, 1, 0], one: false, start: START, top: TOP, close: -1e-3,
+    learns: [1, 0, 1, 0],
+    one: false,
+    start: START,
+    top: TOP,
+    close: -1e-3,
   },
 };
 
@@ -60,11 +96,19 @@ export class Trainer {
     this.rightAtStart = this.right();
   }
 
-  pick(all) { return this.learned.map((k) => all[k]); }
-  put(own) { this.learned.forEach((k, i) => { this.weights[k] = own[i]; }); }
+  pick(all) {
+    return this.learned.map((k) => all[k]);
+  }
+  put(own) {
+    this.learned.forEach((k, i) => {
+      this.weights[k] = own[i];
+    });
+  }
   right() {
     const { samples, close } = this.task;
-    return close ? chainPerformance(this.weights, samples) > close : largestError(this.weights, samples) < SOLVED;
+    return close
+      ? chainPerformance(this.weights, samples) > close
+      : largestError(this.weights, samples) < SOLVED;
   }
 
   step() {
@@ -90,12 +134,16 @@ export class Trainer {
 
   // A step down, none or up for every weight: move to the best of 3^n − 1 neighbors, if it is better
   tryAll() {
-    let best = this.pick(this.weights), most = chainPerformance(this.weights, this.task.samples);
-    const own = best, copy = [...this.weights];
+    let best = this.pick(this.weights),
+      most = chainPerformance(this.weights, this.task.samples);
+    const own = best,
+      copy = [...this.weights];
     for (let code = 1; code < 3 ** own.length; code++) {
       const way = (i) => [0, -1, 1][Math.floor(code / 3 ** (own.length - 1 - i)) % 3];
       const moved = own.map((w, i) => w + way(i) * this.length);
-      this.learned.forEach((k, i) => { copy[k] = moved[i]; });
+      this.learned.forEach((k, i) => {
+        copy[k] = moved[i];
+      });
       const p = chainPerformance(copy, this.task.samples);
       if (p > most) [best, most] = [moved, p];
     }
@@ -113,6 +161,13 @@ export function passesUntilRight(weights, task, rule, rate, cap) {
 // P on a grid of (w1, w2), row by row, with the thresholds as they are. For the eye only: Math.exp is ten times faster
 export function grid([, t1, , t2], samples, w1s, w2s) {
   const quick = (a) => 1 / (1 + Math.exp(-a));
-  return w2s.map((w2) => w1s.map((w1) =>
-    -0.5 * samples.reduce((sum, [x, d]) => sum + (quick(w2 * quick(w1 * x - t1) - t2) - d) ** 2, 0)));
+  const ys = w1s.map((w1) => samples.map(([x]) => quick(w1 * x - t1))),
+    ds = samples.map(([, d]) => d);
+  return w2s.map((w2) =>
+    ys.map((y) => {
+      let sum = 0;
+      for (let k = 0; k < ds.length; k++) sum += (quick(w2 * y[k] - t2) - ds[k]) ** 2;
+      return -0.5 * sum;
+    }),
+  );
 }

@@ -17,10 +17,13 @@ print((neuron(x) > 0).int().flatten().tolist())
 }
 
 const STEPS = {
-  fixed: (one) => one ? `    for k in range(len(x)):  # an update after each sample
+  fixed: (one) =>
+    one
+      ? `    for k in range(len(x)):  # an update after each sample
         z, saved = net.forward(x[k : k + 1])
         p, dz = loss(z, d[k : k + 1])
-        optimizer.step(net.backward(saved, dz)[1])` : `    z, saved = net.forward(x)
+        optimizer.step(net.backward(saved, dz)[1])`
+      : `    z, saved = net.forward(x)
     p, dz = loss(z, d)
     optimizer.step(net.backward(saved, dz)[1])`,
   adaptive: () => `    z, saved = net.forward(x)
@@ -38,8 +41,10 @@ const STEPS = {
 };
 
 export function chainCode({ weights: [w1, t1, w2, t2], task, rule, rate, close, cap }) {
-  const bias = task.learns[1] === 1, optimizer = rule === "adaptive" ? "Adaptive" : "SGD";
-  const values = bias ? [w1, -t1, w2, -t2] : [w1, w2], option = bias ? "" : ", bias=False";
+  const bias = task.learns[1] === 1,
+    optimizer = rule === "adaptive" ? "Adaptive" : "SGD";
+  const values = bias ? [w1, -t1, w2, -t2] : [w1, w2],
+    option = bias ? "" : ", bias=False";
   const right = close ? `loss(net(x), d)[0] > ${close}` : "(net(x) - d).abs().max() < 0.1";
   return `import itertools
 
@@ -76,8 +81,14 @@ ${STEPS[rule](task.one)}
 
 export function crossCode({ weights: w, table, links, rate, cap }) {
   const layer = (from) => `torch.tensor(${rows([w.slice(from, from + 2), w.slice(from + 2, from + 4)])})`;
-  const bias = (from) => `torch.tensor([${w.slice(from + 4, from + 6).map((t) => -t).join(", ")}])`;
-  const step = links ? `        net.params[name] += ${rate} * g` : `        mask = torch.eye(2) if name.endswith("weight") else 1  # no cross connections
+  const bias = (from) =>
+    `torch.tensor([${w
+      .slice(from + 4, from + 6)
+      .map((t) => -t)
+      .join(", ")}])`;
+  const step = links
+    ? `        net.params[name] += ${rate} * g`
+    : `        mask = torch.eye(2) if name.endswith("weight") else 1  # no cross connections
         net.params[name] += ${rate} * g * mask`;
   return `import torch
 from nets import Linear, Performance, Sequential, Sigmoid
@@ -109,14 +120,17 @@ ${step}
 
 export function digitsCode({ pixels, shape: [channels, height, width], file, target, rate, steps }) {
   const source = file ? `read("${file.replace(/[\\"]/g, "")}")` : "read()  # the digits net of the page";
-  const train = steps && target !== null ? `
+  const train =
+    steps && target !== null
+      ? `
 loss = CrossEntropyLoss()
 optimizer = SGD(net.params, lr=${rate})
 for step in range(${steps}):
     z, saved = net.forward(x)
     _, dz = loss(z, torch.tensor([${target}]))
     optimizer.step(net.backward(saved, dz)[1])
-` : "";
+`
+      : "";
   return `import torch
 from nets import SGD, CrossEntropyLoss
 from nets.play import read
@@ -134,20 +148,26 @@ for k in p.argsort(descending=True)[:5].tolist():
 
 // The panel with the code, which is made when it is opened
 export function codePanel(make) {
-  const pre = el("pre", { tabindex: 0, "aria-label": "Python code" }), details = el("details", { class: "panel code" });
+  const pre = el("pre", { tabindex: 0, "aria-label": "Python code" }),
+    details = el("details", { class: "panel code" });
   const copy = button("Copy", async () => {
     pre.textContent = make();
     try {
       await navigator.clipboard.writeText(pre.textContent);
       copy.textContent = "Copied";
-    } catch { // a page from the disk may have no clipboard
+    } catch {
+      // a page from the disk may have no clipboard
       getSelection().selectAllChildren(pre);
       copy.textContent = "Selected";
     }
-    setTimeout(() => { copy.textContent = "Copy"; }, 1500);
+    setTimeout(() => {
+      copy.textContent = "Copy";
+    }, 1500);
   });
   details.append(el("summary", {}, "This, in Python"), el("div", { class: "row" }, copy), pre);
-  const update = () => { if (details.open) pre.textContent = make(); };
+  const update = () => {
+    if (details.open) pre.textContent = make();
+  };
   details.addEventListener("toggle", update);
   return { node: details, update };
 }

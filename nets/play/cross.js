@@ -7,13 +7,27 @@ import { fma } from "./exp.js";
 import { Linear, Sequential, Sigmoid, performance, tensor } from "./layers.js";
 import { SOLVED } from "./chain.js";
 
-export const INPUTS = [[0, 0], [0, 1], [1, 0], [1, 1]];
+export const INPUTS = [
+  [0, 0],
+  [0, 1],
+  [1, 0],
+  [1, 1],
+];
 const CROSSING = [1, 2, 7, 8];
 
-export const crossNet = (w) => new Sequential([0, 6].flatMap((from) => [
-  new Linear({ weight: tensor([2, 2], w.slice(from, from + 4)), bias: tensor([2], w.slice(from + 4, from + 6).map((t) => -t)) }),
-  new Sigmoid(),
-]));
+export const crossNet = (w) =>
+  new Sequential(
+    [0, 6].flatMap((from) => [
+      new Linear({
+        weight: tensor([2, 2], w.slice(from, from + 4)),
+        bias: tensor(
+          [2],
+          w.slice(from + 4, from + 6).map((t) => -t),
+        ),
+      }),
+      new Sigmoid(),
+    ]),
+  );
 
 export const withoutCross = (w) => w.map((v, k) => (CROSSING.includes(k) ? 0 : v));
 
@@ -21,12 +35,24 @@ export const withoutCross = (w) => w.map((v, k) => (CROSSING.includes(k) ? 0 : v
 // table: the wanted outputs, [[z1, z2] for each of the four inputs]
 export function crossPass(w, table, links = true, k = null) {
   const rows = k === null ? [0, 1, 2, 3] : [k];
-  const x = tensor([rows.length, 2], rows.flatMap((r) => INPUTS[r]));
-  const d = tensor([rows.length, 2], rows.flatMap((r) => table[r]));
-  const own = crossNet(links ? w : withoutCross(w)), values = [x.data], back = [];
-  const [z, saved] = own.forward(x, (i, y) => { values.push(y.data); });
+  const x = tensor(
+    [rows.length, 2],
+    rows.flatMap((r) => INPUTS[r]),
+  );
+  const d = tensor(
+    [rows.length, 2],
+    rows.flatMap((r) => table[r]),
+  );
+  const own = crossNet(links ? w : withoutCross(w)),
+    values = [x.data],
+    back = [];
+  const [z, saved] = own.forward(x, (i, y) => {
+    values.push(y.data);
+  });
   const [p, dz] = performance(z, d);
-  const [dx, grads] = own.backward(saved, dz, (i, dy) => { back[i] = dy.data; });
+  const [dx, grads] = own.backward(saved, dz, (i, dy) => {
+    back[i] = dy.data;
+  });
   let gradient = [grads[0], grads[2]].flatMap((g) => [...g.weight.data, ...[...g.bias.data].map((v) => -v)]);
   if (!links) gradient = withoutCross(gradient);
   return { values, back, dx: dx.data, p, dz: dz.data, gradient, error: Math.max(...dz.data.map(Math.abs)) };
@@ -48,11 +74,20 @@ export function crossPasses(w, table, rate, cap, links = true) {
 }
 
 // Every layer gets the same weight everywhere: the two neurons are one, and stay one
-export const equalStart = (w) => [0, 6].flatMap((from) => [...Array(4).fill(w[from]), w[from + 4], w[from + 4]]);
+export const equalStart = (w) =>
+  [0, 6].flatMap((from) => [...Array(4).fill(w[from]), w[from + 4], w[from + 4]]);
 
 // How far the two hidden neurons are apart: their incoming and outgoing weights
-export const apart = (w) => Math.max(
-  ...[[0, 2], [1, 3], [4, 5], [6, 7], [8, 9]].map(([a, b]) => Math.abs(w[a] - w[b])));
+export const apart = (w) =>
+  Math.max(
+    ...[
+      [0, 2],
+      [1, 3],
+      [4, 5],
+      [6, 7],
+      [8, 9],
+    ].map(([a, b]) => Math.abs(w[a] - w[b])),
+  );
 
 // Paths from the first layer's nodes to the outputs, and the multiplications of a backward for one sample
 export const paths = (width, depth) => width ** depth;

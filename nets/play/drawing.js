@@ -1,7 +1,9 @@
 // From strokes to pixels, as the digits of the data set were made: a bitmap of thin squares, four by four of which
 // are counted for one pixel of 0 to 16. Source: Alpaydin and Kaynak 1998, "Optical recognition of handwritten digits".
 
-const FINE = 4, LEVELS = 16, DIGITS = "0123456789abcdefg"; // a level as one letter, for the page's address
+const FINE = 4,
+  LEVELS = 16,
+  DIGITS = "0123456789abcdefg"; // a level as one letter, for the page's address
 
 // strokes: lists of points [x, y] in 0 to 1. Returns height × width levels; the drawing fills the image
 export function rasterize(strokes, height, width) {
@@ -10,14 +12,25 @@ export function rasterize(strokes, height, width) {
   if (!points.length) return levels;
   const [xs, ys] = [0, 1].map((k) => points.map((p) => p[k]));
   const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-  const h = height * FINE, w = width * FINE, brush = Math.max(1.6, h / 18);
-  const scale = Math.min((h - 2 * brush) / Math.max(bottom - top, 0.25), (w - 2 * brush) / Math.max(right - left, 0.25));
-  const place = ([x, y]) => [w / 2 + (x - (left + right) / 2) * scale, h / 2 + (y - (top + bottom) / 2) * scale];
+  const h = height * FINE,
+    w = width * FINE,
+    brush = h / 12;
+  const scale = Math.min(
+    (h - 2 * brush) / Math.max(bottom - top, 0.25),
+    (w - 2 * brush) / Math.max(right - left, 0.25),
+  );
+  const place = ([x, y]) => [
+    w / 2 + (x - (left + right) / 2) * scale,
+    h / 2 + (y - (top + bottom) / 2) * scale,
+  ];
   const fine = new Uint8Array(h * w);
   for (const stroke of strokes)
-    stroke.map(place).forEach((p, k, all) => segment(all[Math.max(0, k - 1)], p, (x, y) => dab(fine, h, w, x, y, brush)));
+    stroke
+      .map(place)
+      .forEach((p, k, all) => segment(all[Math.max(0, k - 1)], p, (x, y) => dab(fine, h, w, x, y, brush)));
   fine.forEach((on, k) => {
-    const y = Math.floor(k / w / FINE), x = Math.floor((k % w) / FINE);
+    const y = Math.floor(k / w / FINE),
+      x = Math.floor((k % w) / FINE);
     levels[y * width + x] += on;
   });
   return levels;

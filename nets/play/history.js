@@ -3,7 +3,9 @@
 const MOST = 4000;
 
 export class History {
-  constructor(first) { Object.assign(this, { items: [first], stride: 1, count: 0 }); }
+  constructor(first) {
+    Object.assign(this, { items: [first], stride: 1, count: 0 });
+  }
 
   push(item) {
     this.count++;

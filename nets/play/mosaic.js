@@ -9,19 +9,29 @@ function rgb(name) {
 
 // A tensor (1, C, H, W) as tiles, or (1, K) as one row of numbers in several lines. Without a tensor: empty, of the size of `like`
 export function paintMosaic(canvas, tensor, like = tensor) {
-  const [, channels, h = 1, w = 1] = like.shape, across = Math.ceil(Math.sqrt(channels * 2)), down = Math.ceil(channels / across);
+  const [, channels, h = 1, w = 1] = like.shape,
+    across = channels === 1 ? 1 : Math.ceil(Math.sqrt(channels * 2)),
+    down = Math.ceil(channels / across);
   const gap = h > 1 ? 1 : 0;
   canvas.width = across * (w + gap) - gap;
   canvas.height = down * (h + gap) - gap;
   if (!tensor) return;
-  const c = canvas.getContext("2d"), image = c.createImageData(canvas.width, canvas.height);
+  const c = canvas.getContext("2d"),
+    image = c.createImageData(canvas.width, canvas.height);
   const most = tensor.data.reduce((m, v) => Math.max(m, Math.abs(v)), 0) || 1;
   const [zero, up, downward] = [rgb("track"), rgb("raise"), rgb("lower")];
   tensor.data.forEach((v, k) => {
-    const channel = Math.floor(k / (h * w)), row = Math.floor((k % (h * w)) / w), column = k % w;
-    const x = (channel % across) * (w + gap) + column, y = Math.floor(channel / across) * (h + gap) + row;
-    const end = v > 0 ? up : downward, part = Math.sqrt(Math.abs(v) / most);
-    image.data.set([...zero.map((from, i) => from + part * (end[i] - from)), 255], 4 * (y * canvas.width + x));
+    const channel = Math.floor(k / (h * w)),
+      row = Math.floor((k % (h * w)) / w),
+      column = k % w;
+    const x = (channel % across) * (w + gap) + column,
+      y = Math.floor(channel / across) * (h + gap) + row;
+    const end = v > 0 ? up : downward,
+      part = Math.sqrt(Math.abs(v) / most);
+    image.data.set(
+      [...zero.map((from, i) => from + part * (end[i] - from)), 255],
+      4 * (y * canvas.width + x),
+    );
   });
   c.putImageData(image, 0, 0);
 }
@@ -31,7 +41,8 @@ export function paintPixels(canvas, bytes, h, w, strokes = null, cursor = null) 
   const scale = strokes ? Math.max(1, Math.round(512 / w)) : 1;
   canvas.width = w * scale;
   canvas.height = h * scale;
-  const c = canvas.getContext("2d"), [paper, ink] = [rgb("paper"), rgb("ink")];
+  const c = canvas.getContext("2d"),
+    [paper, ink] = [rgb("paper"), rgb("ink")];
   bytes.forEach((v, k) => {
     c.fillStyle = `rgb(${paper.map((from, i) => from + (v / 255) * (ink[i] - from)).join(" ")})`;
     c.fillRect((k % w) * scale, Math.floor(k / w) * scale, scale, scale);

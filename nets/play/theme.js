@@ -14,9 +14,19 @@ export function setTheme(name) {
 }
 
 export function themeButton(changed) {
-  const node = button("", () => { setTheme(theme() === "dark" ? "light" : "dark"); name(); changed(); });
-  const name = () => { node.textContent = theme() === "dark" ? "Light" : "Dark"; };
-  system.addEventListener("change", () => { setTheme(chosen); name(); changed(); });
+  const node = button("", () => {
+    setTheme(theme() === "dark" ? "light" : "dark");
+    name();
+    changed();
+  });
+  const name = () => {
+    node.textContent = theme() === "dark" ? "Light" : "Dark";
+  };
+  system.addEventListener("change", () => {
+    setTheme(chosen);
+    name();
+    changed();
+  });
   name();
   return { node, name };
 }

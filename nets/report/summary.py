@@ -90,12 +90,18 @@ def table(found: list[Line]) -> str:
     return grid(table_rows, left=(0, 1))
 
 
-def of(conf: config.Config, batch: int = 1) -> list[Line]:
-    """The lines of a config's net in its own dtype, computed on "meta": no memory for weights or images."""
-    shape, outputs = data.shapes(conf.data)
+def empty_net(conf: config.Config):
+    """A config's net in its own dtype on "meta", without memory for weights."""
     dtype = getattr(torch, conf.train.dtype)
     with torch.device("meta"):
-        net = make_net(conf, shape, outputs).to(torch.promote_types(dtype, torch.float32))
+        return make_net(conf, *data.shapes(conf.data)).to(torch.promote_types(dtype, torch.float32))
+
+
+def of(conf: config.Config, batch: int = 1) -> list[Line]:
+    """The lines of a config's net, computed on "meta": no memory for weights or images."""
+    shape, _ = data.shapes(conf.data)
+    net, dtype = empty_net(conf), getattr(torch, conf.train.dtype)
+    with torch.device("meta"):
         x = torch.empty(batch, *shape, dtype=dtype)
         if len(shape) == 3 and conf.train.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)

@@ -48,7 +48,9 @@ class Tracer:
     def __call__(self, frame, event: str, function):
         """For sys.setprofile. Calls of Python's own functions are left out: they change no file."""
         owner = getattr(function, "__self__", None)
-        if event not in ("c_return", "c_exception") or not (owner in SYSTEM or isinstance(owner, io.IOBase)):
+        if event not in ("c_return", "c_exception"):
+            return
+        if not (any(owner is module for module in SYSTEM) or isinstance(owner, io.IOBase)):
             return
         now = self.look()
         if now != self.before:

@@ -78,7 +78,7 @@ def load(run, path, inexact: bool = False):
     """Restore a run from a checkpoint.
 
     inexact: the run may go on where it can't be bit-identical. CheckpointError if the checkpoint doesn't fit,
-    UsageError if its config differs, or what its bits rest on, DataError if its data differ.
+    UsageError if its config differs, or what its bits depend on (exact.py), DataError if its data differ.
     """
     tensors, words = tensorfile.read(path)
     if words.get("format") != FORMAT:
@@ -98,7 +98,7 @@ def load(run, path, inexact: bool = False):
     if elsewhere and not inexact:
         raise UsageError(f"{path}: {elsewhere}; {run.inexact_option} resumes it, but not bit-identically")
     here, _ = _split(run)
-    tensorfile.check(here, tensors, path)
+    tensorfile.check(here, tensors, f"{path}: doesn't match its config: ", unknown=True)
     if run.config.train.on_nonfinite != "ignore":
         tensorfile.check_finite({k: t for k, t in tensors.items() if k.startswith("net.")}, path)
     try:

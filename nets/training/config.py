@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nets.common.errors import UsageError, nearest
+from nets.common.files import expanded
 from nets.common.ranges import check_range, shown
 from nets.data.tta import TTA_NAMES
 from nets.kernels import BACKENDS
@@ -19,6 +20,7 @@ from nets.training.toml import check_plain, key_text, read, set_value
 from nets.training.toml import dumps as dumps
 from nets.training.toml import toml as toml
 
+FROM_FOLDERS = ("cifar10", "cifar100", "folder")  # sources that are read from data.root
 SOURCES = ("digits", "cifar10", "cifar100", "folder", "identity", "half_adder")
 
 
@@ -66,7 +68,11 @@ class Augment:
 
 @dataclass(frozen=True)
 class NetConfig:
-    """The layers, in order: names, or tables with `type` (or "module:Class") and the layer's options."""
+    """The layers, in order: names, or tables with `type` (or "module:Class") and the layer's options.
+
+    By default they run by their own formulas: a config's bits depend on other kernels only if it names them.
+    The default of `fit`, which has no file that could name them, is "native".
+    """
 
     layers: tuple = ()  # such as ["Flatten", { type = "Linear", out_features = 10 }]
     backend: str = key("reference", among=BACKENDS)  # which kernels the layers run on
@@ -173,6 +179,14 @@ def load(path, overrides=()) -> Config:
     return config
 
 
+def with_absolute_root(config: Config) -> Config:
+    """The config with a data.root that is valid in every current folder, if its source has one."""
+    if config.data.source not in FROM_FOLDERS:
+        return config
+    root = str(expanded(config.data.root).absolute())
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, root=root))
+
+
 def shipped_configs() -> dict[str, Path]:
     """Name -> path of the configs that come with the package."""
     package = Path(__file__).parents[1]
@@ -184,7 +198,7 @@ def shipped_configs() -> dict[str, Path]:
 
 def find_config(name_or_path) -> Path:
     """The path of a config: an existing path, or a shipped config's name. UsageError if there is none."""
-    path, shipped = Path(os.path.expanduser(name_or_path)), shipped_configs()
+    path, shipped = expanded(name_or_path), shipped_configs()
     if os.path.exists(path) and not path.is_dir():
         return path
     if str(name_or_path) in shipped:

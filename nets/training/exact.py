@@ -1,4 +1,4 @@
-"""What the bits of a run rest on beside its config and its data: a resumed run ends with others elsewhere."""
+"""What a run's bits depend on beside config and data. If it changes, a resumed run isn't bit-identical."""
 
 from typing import Any
 

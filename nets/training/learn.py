@@ -13,10 +13,10 @@ class Learner:
     """learner(indices, x, target, lr_factor) takes one step and returns its loss ().
 
     weights    selected samples that are weighted, or None
-    guard      checks for non-finite values. With ignore=True it checks the loss alone, after the step
+    guard      checks for non-finite values. With ignore=True it checks only the loss, after the step
     metrics    to which each step is added
     batch      samples of a step over all processes; 0: those of the batch
-    frozen     names of parameters that stay as they are, now
+    frozen     names of parameters that stay as they are at present
 
     On a GPU `captured` runs the step as a CUDA graph, a graph for each shape and set of frozen names.
     """

@@ -22,13 +22,13 @@ from nets.common.errors import Stopped, UsageError
 from nets.data import digest
 from nets.data.datasets import Dataset
 from nets.data.stream import ImageStream
-from nets.kernels import kernels, lower, running_backend
+from nets.kernels import lower, running_backend
 from nets.kernels.native import why_not
 from nets.layers.base import Layer
 from nets.optim.param_groups import frozen_names
 from nets.training import checkpoint, lock, log, make, result
 from nets.training.checkpoint import BEST, LAST, Progress
-from nets.training.config import Config
+from nets.training.config import Config, with_absolute_root
 from nets.training.feed import Feed
 from nets.training.guard import Guard
 from nets.training.hooks import (
@@ -190,7 +190,7 @@ class Run:
                 hint = "" if self.out is None else f"; resume with {self.option.format('resume')}"
                 raise Stopped(e.number, f" at step {self.at()} of {self.steps}{hint}") from None
             if self.out is not None and self.world.is_main:
-                facts |= {"backend": self.backend, "kernels": kernels(self.fast)}
+                facts |= {"backend": self.backend}
                 if self.backend != self.config.net.backend:
                     facts["no_native_kernels"] = why_not(self.device, self.dtype)
                 result.write(self.out, self.config, self.data, self.evaluator.result, facts, self.device)
@@ -211,10 +211,11 @@ class Run:
             if found and not force:
                 what = "a finished run" if result.RESULT in found else "a run that isn't finished"
                 one, other = self._options()
-                raise UsageError(f"{self.out}: has {what}; {one} resumes it, {other} overwrites it")
+                way = f"{one} resumes it" if LAST in found else f"it has no {LAST} to resume from"
+                raise UsageError(f"{self.out}: has {what}; {way}, {other} overwrites it")
             for name in FILES:
                 (self.out / name).unlink(missing_ok=True)
-            files.write_text(self.out / self.settings_file, dumps(self.config))
+            files.write_text(self.out / self.settings_file, dumps(with_absolute_root(self.config)))
         return bool(resumes)
 
     def _options(self) -> tuple[str, str]:

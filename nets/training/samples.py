@@ -1,4 +1,4 @@
-"""Samples as users have them (tensors, Datasets of torch, DataLoaders, image trees), made a data set."""
+"""From tensors, Datasets of torch, DataLoaders and image trees to a data set."""
 
 import os
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ def is_path(source) -> bool:
 
 
 def dataset(train, test, names: Sequence[str] = (), seed: int = 0) -> Dataset:
-    """The data set of training and test samples; test may be None. `classes` has the given names alone.
+    """The data set of training and test samples; test may be None. `classes` has only the given names.
 
-    Of a DataLoader the data set has the first training batch: its batches are drawn anew in every epoch.
+    For a DataLoader, the data set has only the first training batch: every epoch draws other batches.
     """
     if isinstance(train, DataLoader):
         train_x, train_y = samples(first_batch(train, seed), "train")

@@ -36,9 +36,9 @@ def train_step(net: Layer, loss, optimizer, weighted=False, guard: Guard | None 
 
     No autograd, nothing read back to the host, parameters changed in place, so that
     `torch.compile(fullgraph=True)` and a CUDA graph can take it whole. lr_factor, a tensor () or
-    a number, multiplies the learning rate. frozen: names of parameters that stay as they are. Neither
-    their gradients nor that of x are computed where they can be left out. A layer is updated as soon as
-    backward has its gradients, which then needn't be kept, unless the optimizer, a guard or another
+    a number, multiplies the learning rate. frozen: names of parameters that stay as they are. Their
+    gradients and that of x are left out where possible. A layer is updated as soon as
+    backward has its gradients, which are then freed, unless the optimizer, a guard or another
     `backward` needs all of them at once.
 
     weighted: the step multiplies each sample's gradient by its weight (B), and gives each sample's score,

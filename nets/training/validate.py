@@ -52,7 +52,7 @@ AUGMENT = tuple(
     f"augment.{name}" for name in ("crop_padding", "random_resized_crop", "flip", "color_jitter", "cutout")
 )
 RULES = (
-    # key, when it is wrong, why: the config alone
+    # key, when it is wrong, why: the config
     Rule("name", lambda c: not is_folder_name(c.name), 'a folder can\'t be called "{c.name}"'),
     Rule("net.layers", lambda c: not c.net.layers, "a net needs at least one layer"),
     Rule(
@@ -154,8 +154,8 @@ RULES = (
     # the config, the data and the net
     Rule(
         "net.layers",
-        lambda c, output, targets: output != (targets,) and size_text(output),
-        "the net gives {it} numbers, {c.data.source} needs {targets}",
+        lambda c, output, targets: output != (targets,) and wrong_output(c, output, targets),
+        "the net gives {it}",
     ),
     Rule("net.layers", lambda c, params: not params, "the net has no parameters to train"),
     Rule("net.layers", lambda c, net: fitted_inside(net), "{it} can only be the first layer"),
@@ -195,6 +195,18 @@ def is_folder_name(name: str) -> bool:
 
 def size_text(shape) -> str:
     return " × ".join(map(str, shape))
+
+
+def wrong_output(c: Config, output, targets: int) -> str:
+    """What the net gives, what the data need, and the option that makes them equal, where one does."""
+    classes = c.train.loss == "cross_entropy"
+    why = f"{size_text(output)} numbers, {c.data.source} "
+    why += f"has {targets} classes" if classes else f"needs {targets}"
+    for i, layer in reversed([*enumerate(c.net.layers)]):
+        for key in ("out_features", "out_channels"):
+            if isinstance(layer, dict) and key in layer:
+                return why + (f"; set net.layers.{i}.{key}={targets}" if output == (layer[key],) else "")
+    return why
 
 
 def fitted_inside(net: Layer) -> str:

@@ -9,7 +9,6 @@ import pytest
 from matplotlib.image import imread
 
 from nets.bench import worker
-from nets.common.errors import UsageError
 from tests.bench.common import command, numbers
 
 LABELS = (
@@ -65,17 +64,3 @@ def test_compiled_forms_run_in_their_own_processes(monkeypatch, capsys, tmp_path
     assert all(map(math.isfinite, numbers(facts)))
     for result in facts["forms"]:
         assert result["compile_s"] > 0 and result["launches"] > 0 and result["moved_bytes"] > 0
-
-
-@pytest.mark.parametrize(
-    "args, why",
-    [
-        (["--rounds", 0], "--rounds"),
-        (["--scaling", "--profile"], "can't be combined"),
-        (["--set", "train.optimizer=adaptive"], "adaptive has no autograd form"),
-        (["--batch", 0], "--batch"),
-    ],
-)
-def test_wrong_arguments_are_usage_errors(args, why):
-    with pytest.raises(UsageError, match=why):
-        command("cross", *args)

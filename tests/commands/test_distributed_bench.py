@@ -1,11 +1,10 @@
-"""nets distributed-bench on two processes, and the table of nets distributed-plan."""
+"""nets distributed-bench on two processes."""
 
 import re
 import subprocess
 import sys
 
 import pytest
-from PIL import Image
 
 from tests.shell import ROOT, shell
 
@@ -26,12 +25,3 @@ def test_two_processes_print_one_table():
 
 def test_one_process_has_nothing_to_sum():
     assert "at least two processes" in shell("distributed-bench", "--device", "cpu", code=2)
-
-
-def test_the_plan_and_its_picture(tmp_path):
-    printed = shell("distributed-plan", "--plot", tmp_path / "plan.png")
-    tables = printed.strip().split("\n\n")
-    assert [table.split(":")[0] for table in tables] == ["cifar10", "alexnet", "alexnet", "1.02 billion"]
-    assert "60,965,224 weights, batches of 128\n" in tables[1]
-    with Image.open(tmp_path / "plan.png") as image:
-        assert image.width > 600

@@ -134,7 +134,8 @@ def test_cifar100_on_a_tree_with_a_hundred_classes(tmp_path):
         (["--set", "train.lrr=1"], 2, 'did you mean "lr"?'),
         (["--set", "train.lr=-1"], 2, "train.lr: must be more than 0"),
         (["--set", 'net.layers=["Flaten"]'], 2, 'did you mean "Flatten"?'),
-        (["--set", 'net.layers=["Flatten"]'], 2, "the net gives 64 numbers, digits needs 10"),
+        (["--set", 'net.layers=["Flatten"]'], 2, "the net gives 64 numbers, digits has 10 classes"),
+        (["configs/cross.toml", "--set", "net.layers.-2.out_features=3"], 2, "half_adder needs 2; set net."),
         (["--set", "augment.crop_padding=8"], 2, "augment.crop_padding: 8 is too much"),
         (
             ["configs/cross.toml", "--set", "augment.cutout=2"],

@@ -4,11 +4,14 @@ import errno
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from nets.commands import cli
 from nets.common import files, tensorfile
+from nets.common.files import write_text
 from nets.common.tensorfile import read, save
 from tests.common.test_tensorfile import same, tensors
 
@@ -137,6 +140,33 @@ def test_a_full_disk_keeps_the_old_file(tmp_path):
         save(path, tensors(), {"epoch": 2})
     assert e.value.errno == errno.ENOSPC and e.value.filename == str(path)
     assert read(path)[1] == {"epoch": 1} and os.listdir(tmp_path) == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("through_link", [False, True])
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path, through_link):
+    """Nor is a device: root could replace /dev/null by a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    path = tmp_path / "link" if through_link else pipe
+    if through_link:
+        path.symlink_to(pipe)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_text)
+        write_text(path, "text")
+        assert read.result(10) == "text"
+    assert pipe.is_fifo() and path.is_symlink() == through_link
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_device_that_is_full_is_named(tmp_path):
+    with pytest.raises(OSError, match="/dev/full"):
+        write_text(Path("/dev/full"), "text")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_folder_of_the_name_is_an_error(tmp_path):
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        write_text(tmp_path, "text")
 
 
 def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

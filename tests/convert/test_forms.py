@@ -13,7 +13,7 @@ from tests.helpers import near
 def dense(self, x):
     """As DenseNet: each part sees all before it."""
     h = self.a(x)
-    return torch.cat([x, h, self.a(torch.cat([h, x], 1)).tanh()], 1)
+    return torch.cat([x, torch.cat([h], 1), self.a(torch.cat([h, x], 1)).tanh()], 1)
 
 
 def crossed(self, x):

@@ -9,6 +9,7 @@ from nets.layers.activations import ReLU, Scale, Tanh
 from nets.layers.arithmetic import Add, Mul
 from nets.layers.containers import Residual, Sequential
 from nets.layers.graph import Graph
+from nets.layers.joining import Cat
 from nets.layers.linear import Linear
 from nets.layers.parameter import Parameter
 
@@ -117,6 +118,12 @@ def test_a_node_that_does_nothing_has_no_layer_in_a_graph():
     net = paths.between(*graph(*steps), True)
     assert net.sources == {"same": ("x",), "y": ("same", "x"), "z": ("y", "same")}
     assert type(net.children["same"]) is Tanh
+
+
+def test_a_layer_of_any_number_of_inputs_is_in_a_graph_even_with_one():
+    """Its backward gives a tuple."""
+    net = paths.between(*graph(("y", "x", Cat(1))), True)
+    assert type(net) is Graph and net.sources == {"y": ("x",)}
 
 
 def test_a_name_that_a_module_cannot_have_is_changed():

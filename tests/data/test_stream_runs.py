@@ -19,7 +19,6 @@ from nets.tools import survive
 from nets.training import config, log
 from nets.training.hooks import Hook
 from nets.training.run import Run
-from tests.data.trees import make_tree
 from tests.shell import last_line, shell
 
 CPU = torch.device("cpu")
@@ -139,33 +138,3 @@ def test_an_interrupted_run_leaves_no_worker(root, tmp_path):
     assert re.fullmatch(r"error: interrupted at step \d+ of 400000; resume with --resume\n", error), error
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
-
-
-def bench(root, conf, *args):
-    """The rows that stream_bench prints: [[workers, images/s, waited, peak], ...]."""
-    line = [sys.executable, "-m", "nets", "stream-bench", str(conf), "--data-root", str(root), *args]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    head, *rows = done.stdout.splitlines()
-    assert head.split()[0] == "workers"
-    return [[float(s.rstrip("%").replace(",", "")) for s in row.split()] for row in rows]
-
-
-@pytest.mark.deep
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-def test_memory_does_not_grow_with_the_tree(tmp_path):
-    """Ten times the images are read in the same memory."""
-    net = NET.replace("batch_size = 10", "batch_size = 60")
-    (tmp_path / "net.toml").write_text('[data]\nsource = "folder"' + net)
-    peaks = []
-    for count in (300, 3000):
-        root = make_tree(tmp_path / str(count), count=1)
-        for i in range(1, count):
-            for name in ("ant", "bee", "cow"):
-                (root / f"train/{name}/{i}.png").symlink_to(root / f"train/{name}/0.png")
-        steps = 3 * count // 60 - 5
-        args = ["--workers", "1", "--steps", str(steps), "--device", "cpu"]
-        [[workers, pace, waited, peak]] = bench(root, tmp_path / "net.toml", *args)
-        assert workers == 1 and pace > 0 and 0 <= waited <= 100 and 50 < peak < 2000
-        peaks.append(peak)
-    assert abs(peaks[1] / peaks[0] - 1) < 0.05

@@ -1,5 +1,7 @@
 """The check of Functions, operators, modules and pairs: its sides, its options, and what it reports."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -128,7 +130,8 @@ def test_nothing_to_judge_is_not_checked():
         (lambda x: x.detach(), X, "give a pair"),
         (Square, X[:0], "no elements"),
         (Square, torch.arange(3), "no input is a tensor of floating numbers"),
-        (lambda x: x + torch.rand_like(x) * next(counter), X, "two forwards"),
+        (lambda x: x + next(counter), X, "two forwards"),
+        (lambda x: sys.exit(3), X, "SystemExit: 3"),
     ):
         counter = iter(range(100))
         report = check(f, x)

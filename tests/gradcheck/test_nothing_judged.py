@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nets.commands.gradcheck import main
-from nets.common.errors import MismatchError
+from nets.common.errors import MismatchError, Terminated
 from nets.gradcheck import assert_gradients, check
 from nets.layers.activations import Tanh
 from nets.layers.base import Layer
@@ -64,6 +64,18 @@ def test_an_output_without_elements(make, x):
 def test_a_layer_that_ends_the_program(where):
     assert not_checked(check(Square(leaves(where)), X), "SystemExit: 0")
     assert not_checked(check(Sequential(Square(leaves(where))), X), "SystemExit: 0")
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_sigterm_during_a_check_is_no_verdict(where):
+    def spoil(method, t):
+        if method == where:
+            raise Terminated  # as the handler of a command does
+        return t
+
+    with pytest.raises(Terminated) as e:
+        check(Square(spoil), X)
+    assert e.value.code == 143
 
 
 class Masked(Layer):

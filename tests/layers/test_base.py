@@ -168,9 +168,9 @@ def test_load_state_dict_copies_into_the_tensors_of_the_net():
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda s: s.pop("bias"), "bias: missing"),
-        (lambda s: s.update(extra=torch.ones(1)), "extra: no such tensor in this net"),
-        (lambda s: s.update(weight=torch.ones(3, 3)), r"weight: shape \(3, 3\), expected \(3, 2\)"),
+        (lambda s: s.pop("bias"), "state: has no tensor bias"),
+        (lambda s: s.update(extra=torch.ones(1)), "state: the net has no extra"),
+        (lambda s: s.update(weight=torch.ones(3, 3)), r"state: weight is \(3, 3\), not \(3, 2\)"),
     ],
 )
 def test_load_state_dict_names_the_tensor_that_does_not_fit(change, message):

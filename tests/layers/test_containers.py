@@ -1,17 +1,12 @@
 """Nets are layers: Sequential, Residual, and one layer in two places."""
 
-import gc
-import weakref
-
 import pytest
 import torch
 from torch.nn import functional as F
 
-from nets.common.errors import SavedError
 from nets.gradcheck import check, compare
 from nets.kernels import lower
-from nets.layers.activations import GELU, ReLU, SiLU, Tanh
-from nets.layers.base import Layer
+from nets.layers.activations import GELU, ReLU, Tanh
 from nets.layers.containers import Residual, Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.linear import Flatten, Linear
@@ -20,7 +15,6 @@ from nets.layers.pool import MaxPool2d
 from nets.losses import CrossEntropyLoss
 from nets.optim.sgd import SGD
 from nets.training.step import train_step
-from tests.helpers import tensors
 
 
 def small_net():
@@ -89,31 +83,6 @@ def test_a_tensor_shared_by_two_layers_stays_shared_and_is_listed_once():
     assert check(net, torch.randn(3, 4, dtype=torch.float64)).ok
 
 
-def test_backward_frees_what_was_saved_as_it_goes():
-    class Probe(Tanh):
-        """Notes, when its backward runs, which later layer's saved tensor still lives."""
-
-        def __init__(self):
-            super().__init__()
-            self.later, self.alive = [], []
-
-        def backward(self, saved, dy):
-            gc.collect()
-            self.alive += [r() is not None for r in self.later]
-            return super().backward(saved, dy)
-
-    first, last = Probe(), Tanh()
-    net = Sequential(first, last)
-    y, saved = net.forward(torch.randn(3, 4))
-    first.later.append(weakref.ref(saved[1]))
-    dy = torch.ones_like(y)
-    del y
-    net.backward(saved, dy, keep=True)
-    net.backward(saved, dy)
-    assert first.alive == [True, False]
-    assert saved == []
-
-
 def test_neither_forward_nor_backward_writes_to_the_net():
     net = small_net().eval()
     before = {k: v.clone() for k, v in (net.params | net.buffers).items()}
@@ -143,17 +112,6 @@ def test_to_takes_the_arguments_of_a_tensors_to():
     assert {t.dtype for t in (net.params | net.buffers).values()} == {torch.float64}
 
 
-def test_a_residual_frees_what_was_saved_unless_it_is_kept():
-    net = Residual(Sequential(Linear(3, 3)), Sequential(Tanh(), Linear(3, 3)))
-    y, saved = net.forward(torch.randn(2, 3))
-    dy = torch.randn_like(y)
-    first = net.backward(saved, dy, keep=True)
-    second = net.backward(saved, dy)
-    assert saved == []
-    assert torch.equal(first[0], second[0])
-    assert all(torch.equal(first[1][k], second[1][k]) for k in net.params)
-
-
 def test_a_first_layer_that_is_used_again_later_still_trains():
     shared = Linear(3, 3)
     for net in (Sequential(shared, Tanh(), shared), Sequential(Sequential(shared), Tanh(), shared)):
@@ -170,224 +128,6 @@ def test_a_first_layer_that_is_used_again_later_still_trains():
 def test_a_net_needs_a_layer():
     with pytest.raises(ValueError, match="needs a layer"):
         Sequential()
-
-
-def test_without_input_grad_dx_is_left_out_and_the_other_gradients_are_the_same():
-    net = Sequential(Residual(Sequential(Conv2d(3, 4, 1)), Conv2d(3, 4, 1)), ReLU())
-    x = torch.randn(2, 3, 4, 4)
-    y, saved = net.forward(x)
-    dx, full = net.backward(saved, torch.ones_like(y), keep=True)
-    assert dx.shape == x.shape
-    dx, grads = net.backward(saved, torch.ones_like(y), input_grad=False)
-    assert dx is None
-    half = Residual(Conv2d(3, 3, 1))  # the way around always has a gradient
-    assert half.backward(half.forward(x)[1], x, input_grad=False)[0] is None
-    assert all(torch.equal(grads[k], full[k]) for k in full)
-
-
-def bytes_of(saved, seen=None):
-    """Bytes of all tensors in what was saved, each memory once."""
-    seen = {} if seen is None else seen
-    for s in saved if isinstance(saved, (list, tuple)) else [saved]:
-        if isinstance(s, torch.Tensor):
-            seen[s.untyped_storage().data_ptr()] = s.untyped_storage().nbytes()
-        elif isinstance(s, (list, tuple)):
-            bytes_of(s, seen)
-    return sum(seen.values())
-
-
-def block(recompute):
-    torch.manual_seed(0)
-    norm = BatchNorm2d(8, eps=0.3)
-    for t in norm.params.values():
-        t.uniform_(0.5, 1.5)
-    layers = [Conv2d(3, 8, 3, padding=1), norm, GELU(), Conv2d(8, 8, 3), SiLU(), Conv2d(8, 2, 3)]
-    return Sequential(*layers, recompute=recompute).to(torch.float64)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_recomputed_inputs_are_the_same_and_are_not_saved(training):
-    x = torch.randn(2, 3, 9, 9, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
-    results = []
-    for recompute in (False, True):
-        net = block(recompute).train(training)
-        y, saved = net.forward(x)
-        size = bytes_of(saved)
-        assert saved.count(None) == 3 * recompute  # GELU's x, and that of two convolutions
-        twice = [net.backward(saved, torch.ones_like(y), keep=True) for _ in range(2)]
-        assert saved.count(None) == 3 * recompute
-        results.append((size, *net.backward(saved, torch.ones_like(y))))
-        assert saved == [] and all(torch.equal(dx, results[-1][1]) for dx, _ in twice)
-        assert check(net, x).ok
-    (size, dx, grads), (less, dx2, grads2) = results
-    assert less < 0.62 * size
-    assert compare(dx2, dx).relative < 1e-13
-    assert all(compare(grads2[k], g, min_scale=1.0).relative < 1e-13 for k, g in grads.items())
-
-
-def test_only_layers_that_can_compute_their_output_again_have_it_dropped():
-    net = Sequential(Linear(3, 3), Tanh(), ReLU(), Linear(3, 3), recompute=True)
-    _, saved = net.forward(torch.randn(2, 3))
-    assert None not in saved
-    _, saved = Sequential(Linear(3, 3), GELU(), Linear(3, 3)).forward(torch.randn(2, 3))
-    assert None not in saved  # recompute is off by default
-
-
-class Asked(Layer):
-    """y = 2x, and a record of what recomputing asks of it."""
-
-    def __init__(self):
-        super().__init__()
-        self.asked = []
-
-    def forward(self, x):
-        return 2 * x, x
-
-    def backward(self, saved, dy):
-        assert isinstance(saved, torch.Tensor)
-        return 2 * dy, {}
-
-    def output(self, saved):
-        self.asked.append("output")
-        return 2 * saved
-
-    def drop_input(self, saved):
-        self.asked.append("drop_input")
-        return "dropped"
-
-    def add_input(self, saved, x):
-        self.asked.append("add_input")
-        assert saved == "dropped"
-        return x
-
-
-def test_recomputing_asks_the_layers():
-    first, second, third = Asked(), Asked(), Asked()
-    x, dy = torch.randn(2, 3), torch.ones(2, 3)
-    net = Sequential(first, second, third, recompute=True)
-    y, saved = net.forward(x)
-    assert torch.equal(y, 8 * x) and saved == [x, "dropped", "dropped"]
-    assert torch.equal(net.backward(saved, dy)[0], 8 * dy)
-    assert first.asked == ["output"] and third.asked == ["drop_input", "add_input"]
-    assert second.asked == ["drop_input", "add_input", "output"]
-    plain = Sequential(Asked(), Asked())
-    _, saved = plain.forward(x)
-    plain.backward(saved, dy)
-    assert all(layer.asked == [] for layer in plain)
-
-
-@pytest.mark.parametrize("backend", ["reference", "torch", "native"])
-@pytest.mark.parametrize("recompute", [True, False])
-def test_recomputing_through_several_layers_keeps_every_gradient(recompute, backend):
-    """An activation before a norm before a convolution: the norm's own x is dropped, and needed twice."""
-
-    def make(recompute):
-        torch.manual_seed(0)
-        layers = [Conv2d(3, 8, 3, padding=1), GELU(), BatchNorm2d(8), GELU(), Conv2d(8, 4, 3, padding=1)]
-        return Sequential(*layers, recompute=recompute)
-
-    x = torch.randn(2, 3, 6, 6).contiguous(memory_format=torch.channels_last)
-    plain, net = make(False), lower(make(recompute), backend, "cpu", torch.float32)
-    y, saved = plain.forward(x)
-    dy = torch.randn_like(y)
-    dx, grads = plain.backward(saved, dy)
-    z, saved = net.forward(x)
-    held = [s is not None and any(t.shape == (2, 8, 6, 6) for t in tensors(s)) for s in saved]
-    assert held[1] and not any(held[2:]) if recompute else all(held[1:])
-    for keep in (True, False):
-        again, same = net.backward(saved, dy, keep=keep)
-        for a, b in [(z, y), (again, dx), *((same[k], grads[k]) for k in grads)]:
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-
-
-FREED = pytest.mark.parametrize(
-    "net",
-    [
-        Sequential(Linear(3, 3), Tanh()),
-        Sequential(Tanh(), Tanh()),
-        Residual(Linear(3, 3)),
-        Residual(Tanh(), Linear(3, 3)),
-        Sequential(GELU(), Linear(3, 3), recompute=True),
-    ],
-    ids=["Sequential", "without parameters", "Residual", "Residual with a shortcut", "recompute"],
-)
-
-
-@FREED
-@pytest.mark.parametrize("input_grad", [True, False])
-def test_a_second_backward_of_freed_saved_tensors_is_one_clear_error(net, input_grad):
-    y, saved = net.forward(torch.randn(2, 3))
-    net.backward(saved, torch.ones_like(y), input_grad=input_grad)
-    with pytest.raises(SavedError) as error:
-        net.backward(saved, torch.ones_like(y), input_grad=input_grad)
-    assert type(net).__name__ in str(error.value) and "keep=True" in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@FREED
-def test_with_keep_a_forward_can_serve_any_number_of_backwards(net):
-    y, saved = net.forward(torch.randn(2, 3))
-    dy = torch.randn_like(y)
-    first = net.backward(saved, dy, keep=True)
-    for keep in (True, True, False):
-        dx, grads = net.backward(saved, dy, keep=keep)
-        assert torch.equal(dx, first[0]) and all(torch.equal(grads[k], first[1][k]) for k in net.params)
-    assert saved == []
-
-
-class Counts(Tanh):
-    """Counts its backwards."""
-
-    def __init__(self):
-        super().__init__()
-        self.backwards = 0
-
-    def backward(self, saved, dy):
-        self.backwards += 1
-        return super().backward(saved, dy)
-
-
-def test_first_layers_without_trained_parameters_get_no_backward():
-    first, inner, between, last = Counts(), Counts(), Counts(), Counts()
-    net = Sequential(first, Sequential(inner, Linear(3, 3)), between, Linear(3, 2), last)
-    y, saved = net.forward(torch.randn(4, 3))
-    dy = torch.randn_like(y)
-    _, full = net.backward(saved, dy, keep=True)
-    assert [c.backwards for c in (first, inner, between, last)] == [1, 1, 1, 1]
-    _, grads = net.backward(saved, dy, input_grad=False, keep=True)
-    assert [c.backwards for c in (first, inner, between, last)] == [1, 1, 2, 2]
-    assert grads.keys() == full.keys() and all(torch.equal(grads[k], full[k]) for k in full)
-    frozen = frozenset({"1.1.weight", "1.1.bias"})
-    _, grads = net.backward(saved, dy, input_grad=False, frozen=frozen, keep=True)
-    assert [c.backwards for c in (first, inner, between, last)] == [1, 1, 2, 3]
-    assert grads.keys() == {"3.weight", "3.bias"} and all(torch.equal(g, full[k]) for k, g in grads.items())
-
-
-@pytest.mark.parametrize("input_grad", [True, False])
-def test_frozen_parameters_get_no_gradient_and_the_others_the_same_one(input_grad):
-    shared = Linear(3, 3)
-    net = Sequential(shared, Tanh(), Residual(shared), Linear(3, 2))
-    y, saved = net.forward(torch.randn(4, 3))
-    dy = torch.randn_like(y)
-    dx, full = net.backward(saved, dy, keep=True)
-    for frozen in (["0.weight"], ["3.bias", "0.bias"], list(net.params)):
-        found, grads = net.backward(saved, dy, input_grad=input_grad, keep=True, frozen=frozenset(frozen))
-        assert grads.keys() == net.params.keys() - set(frozen)
-        assert all(torch.equal(g, full[k]) for k, g in grads.items())
-        assert torch.equal(found, dx) if input_grad else found is None
-
-
-def test_on_grads_gets_each_layers_gradients_once_they_are_complete():
-    shared = Linear(3, 3)
-    net = Sequential(Linear(3, 3), shared, Tanh(), shared, Linear(3, 2))
-    y, saved = net.forward(torch.randn(4, 3))
-    dy = torch.randn_like(y)
-    _, full = net.backward(saved, dy, keep=True)
-    calls = []
-    _, rest = net.backward(saved, dy, frozen=frozenset({"4.bias"}), on_grads=calls.append)
-    assert rest == {}
-    assert [sorted(call) for call in calls] == [["4.weight"], ["1.bias", "1.weight"], ["0.bias", "0.weight"]]
-    assert all(torch.equal(g, full[k]) for call in calls for k, g in call.items())
 
 
 def everything_in(net):

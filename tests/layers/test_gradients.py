@@ -7,7 +7,7 @@ from nets.common.errors import BatchError
 from nets.layers.base import run_backward
 from nets.layers.registry import LAYERS
 from tests.helpers import DEVICES, check_layer, check_slopes, subjects
-from tests.strategies import REFERENCES
+from tests.strategies.layers import REFERENCES
 
 ROWS = [(3, 5), (2, 3, 5, 7), (1, 1), (0, 3)]
 POOLS = [  # (shape of x, options)

@@ -8,10 +8,9 @@ from nets.layers.activations import Tanh
 from nets.layers.arithmetic import Add, Affine, Div, MatMul, Mul, Sub
 from nets.layers.containers import Sequential
 from nets.layers.joining import Cat
-from nets.layers.parameter import Parameter
 from nets.layers.reduction import Mean, Sum
 from nets.layers.reshaping import Expand, Permute, Reshape, Squeeze, Transpose, Unsqueeze
-from nets.layers.sizes import Computed, Size, num_inputs, resolve
+from nets.layers.sizes import Computed, Size
 from tests.helpers import layouts, near
 
 SHAPES = [((3, 4), (3, 4)), ((3, 4), (4,)), ((3, 1, 4), (5, 1)), ((1,), (2, 3)), ((2, 0), (1, 1)), ((), (3,))]
@@ -94,39 +93,6 @@ def test_shapes_that_do_not_fit_are_refused_in_one_line(layer, shapes):
 def test_options_that_mean_nothing_are_refused(make):
     with pytest.raises(ValueError):
         make()
-
-
-def test_images_stay_channels_last_when_they_are_joined():
-    one, two = torch.ones(2, 3, 4, 5).contiguous(memory_format=torch.channels_last), torch.ones(2, 1, 4, 5)
-    y, _ = Cat(1).forward(one, two)
-    assert y.stride(1) == 1
-
-
-def test_a_parameter_is_in_the_dtype_of_the_input_and_its_gradient_in_its_own():
-    layer, x = Parameter((2, 3)), torch.ones(5).bfloat16()
-    layer.params["weight"].normal_()
-    y, saved = layer.forward(x)
-    assert y.dtype == torch.bfloat16 and y.shape == (2, 3)
-    dx, grads = layer.backward(saved, torch.ones_like(y))
-    assert dx.shape == x.shape and dx.dtype == x.dtype and not dx.any()
-    assert grads["weight"].dtype == torch.float32 and grads["weight"].eq(1).all()
-    assert layer.backward(saved, torch.ones_like(y), input_grad=False)[0] is None
-
-
-def test_a_constant_is_a_buffer_without_a_gradient():
-    layer = Parameter((2,), trained=False)
-    assert not layer.params and layer.buffers["weight"].shape == (2,)
-    y, saved = layer.forward(torch.ones(3))
-    assert layer.backward(saved, y)[1] == {}
-
-
-def test_sizes_follow_the_inputs():
-    xs = (torch.ones(6, 4), torch.ones(2, 3))
-    option = (Size(0), -1, Computed("*", Size(1, 1), Computed("%", Size(0), 4)), [slice(None, Size(1))])
-    assert resolve(option, xs) == (6, -1, 6, [slice(None, 4)])
-    assert num_inputs(option) == 2 and num_inputs((1, slice(Size(0), None))) == 1 and num_inputs(()) == 1
-    assert str(option[0]) == "size(0)" and str(option[2]) == "(size(1 of input 1) * (size(0) % 4))"
-    assert [Computed(o, 7, 2).of(xs) for o in ("+", "-", "*", "//", "%")] == [9, 5, 14, 3, 1]
 
 
 def test_a_net_keeps_the_samples_if_all_its_layers_do():

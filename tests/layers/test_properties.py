@@ -11,7 +11,8 @@ from hypothesis import given, settings
 
 from nets.layers.base import run_backward, sum_dtype
 from tests.helpers import tensors
-from tests.strategies import KINDS, LOSSES, Case, LossCase, cases, loss_cases
+from tests.strategies.layers import KINDS, Case, cases
+from tests.strategies.losses import LOSSES, LossCase, loss_cases
 
 # Beside a few times autograd's own error: how many roundings of the largest number a result may be off
 ROUNDINGS = {torch.float64: 1e4, torch.float32: 200, torch.bfloat16: 4}

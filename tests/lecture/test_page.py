@@ -1,6 +1,7 @@
 """The page of the lecture: self-contained, and its numbers are measured ones."""
 
 import base64
+import html
 import json
 import re
 
@@ -95,3 +96,11 @@ def _flipped(w1, w2, x, d):
 
     parts = factors(w1, w2, x, d)
     return parts | {"dP/dw1": -parts["dP/dw1"]}
+
+
+def test_a_pictures_alternative_text_is_its_label(tmp_path):
+    result = two_weight(draws=3)
+    facts = {"seed": 0, "device": "cpu", "versions": {"torch": ""}, "seconds": {}}
+    page.write(tmp_path, {"two-weight": result}, facts)
+    (alt,) = re.findall(r'<img alt="([^"]*)"', (tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert html.unescape(alt) == result.pictures[0][2].get_label()

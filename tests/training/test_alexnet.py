@@ -2,28 +2,21 @@
 
 import json
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from nets.bench import same_curve
-from nets.commands import enlarge
-from nets.commands import same_curve as command
 from nets.commands.targets import narrow
-from nets.common.errors import DataError, MismatchError, UsageError
+from nets.common.errors import DataError, UsageError
 from nets.data import datasets as data
 from nets.data.augment import crop_and_flip
 from nets.data.sampler import epoch_plan
-from nets.layers.linear import Linear
 from nets.training import config, make
 from nets.training.predict import Trained
 from nets.training.run import Run
 from nets.training.step import train_step
-
-PATH = Path(__file__).parents[2] / "configs" / "alexnet.toml"
+from tests.alexnet import PATH, overrides
 
 CONF = config.load(PATH)
 
@@ -98,10 +91,10 @@ def test_wrong_settings_are_named(override, message):
     assert message in str(e.value)
 
 
-def test_color_jitter_of_gray_images_is_refused(tree):
-    conf = config.load(PATH, overrides(tree, "data.channels=1"))
+def test_color_jitter_of_gray_images_is_refused(alexnet_tree):
+    conf = config.load(PATH, overrides(alexnet_tree, "data.channels=1"))
     with pytest.raises(UsageError, match="augment.color_jitter: gray images have no colors"):
-        Run.from_config(conf, torch.device("cpu"), tree)
+        Run.from_config(conf, torch.device("cpu"), alexnet_tree)
 
 
 def test_normalize_and_num_classes_are_for_folders_alone():
@@ -113,54 +106,9 @@ def test_normalize_and_num_classes_are_for_folders_alone():
             config.load(PATH.with_name("digits.toml"), [override])
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    """Three classes of small pictures, enlarged by the command to 110 pixels."""
-    small, large = (tmp_path_factory.mktemp("trees") / name for name in ("small", "large"))
-    random = np.random.default_rng(0)
-    for split, n in (("train", 8), ("test", 3)):
-        for label, tint in (("blue", 2), ("green", 1), ("red", 0)):
-            (small / split / label).mkdir(parents=True)
-            for i in range(n):
-                pixels = random.integers(0, 120, (12, 12, 3), np.uint8)
-                pixels[..., tint] += 120
-                Image.fromarray(pixels).save(small / split / label / f"{i}.png")
-    args = [str(small), str(large), "--size", "110", "--count", "20"]
-    enlarge.main(args)
-    with pytest.raises(UsageError, match="exists already"):
-        enlarge.main(args)
-    return large
-
-
-def test_enlarge_takes_as_many_of_every_class_and_scales_them(tree):
-    counts = {p.relative_to(tree).as_posix(): len(list(p.glob("*.png"))) for p in tree.glob("*/*")}
-    assert counts == {
-        "train/blue": 7, "train/green": 7, "train/red": 6, "test/blue": 2, "test/green": 1, "test/red": 1,
-    }  # fmt: skip
-    for path in tree.glob("*/*/*.png"):
-        assert Image.open(path).size == (110, 110)
-    red = np.asarray(Image.open(tree / "train/red/0.png")).mean((0, 1))
-    assert red[0] > red[1] + 90 and red[0] > red[2] + 90
-
-
-def overrides(tree, *more):
-    """The narrow net on the tree of three classes."""
-    own = [
-        "data.size=110",
-        "data.num_classes=3",
-        "net.layers.-1.out_features=3",
-        f"data.root={config.toml(str(tree))}",
-    ]
-    return [*narrow(PATH), *own, "train.batch_size=6", "train.epochs=2", "train.schedule=constant", *more]
-
-
-# enough fewer inputs a neuron that a Gaussian of 0.01 would let nothing through
-WIDE = [f"net.layers.{i}.init_std=0.15" for i in (4, 8, 10, 12, 17, 20, 22)]
-
-
-def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(tree, tmp_path, capsys):
+def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(alexnet_tree, tmp_path, capsys):
     """The whole path: training, checkpoint, test again, and a guess for a picture of another size."""
-    conf = config.load(PATH, overrides(tree))
+    conf = config.load(PATH, overrides(alexnet_tree))
     run = Run.from_config(conf, torch.device("cpu"), tmp_path / "run")
     assert run.data.shape == (3, 99, 99) and run.data.train_x.shape[1:] == (110, 110, 3)
     assert run.data.std.tolist() == pytest.approx([1 / 255] * 3)
@@ -184,51 +132,14 @@ def test_a_run_on_a_folder_crops_jitters_and_tests_by_ten_views(tree, tmp_path, 
     assert pixels[0].shape == (110, 110, 3) and z.shape == (1, 3)
 
 
-def test_a_folder_with_another_number_of_classes(tree):
-    conf = config.load(PATH, overrides(tree, "data.num_classes=4"))
+def test_a_folder_with_another_number_of_classes(alexnet_tree):
+    conf = config.load(PATH, overrides(alexnet_tree, "data.num_classes=4"))
     with pytest.raises(DataError, match="has 3 classes, data.num_classes is 4"):
         data.load(conf.data)
 
 
 def test_shapes_are_known_without_the_folder():
     assert data.shapes(CONF.data) == ((3, 224, 224), 1000)
-
-
-def test_twenty_steps_by_hand_and_by_autograd_have_the_same_loss(tree):
-    """The narrow net: crops, flips, jitter, LRN, groups, weight decay and momentum, all as in a run."""
-    conf = config.load(
-        PATH, overrides(tree, *WIDE, "train.lr=0.003", "train.epochs=10", "train.schedule=step")
-    )
-    run = Run.from_config(conf, torch.device("cpu"), tree)
-    before = {k: p.clone() for k, p in run.net.params.items()}
-    pairs = list(same_curve.curves(run, 20))
-    assert pairs[-1][0] < 0.9 * pairs[0][0]
-    for ours, theirs in pairs:
-        assert ours == pytest.approx(theirs, rel=1e-4)
-    assert all(not torch.equal(p, before[k]) for k, p in run.net.params.items())
-
-
-def test_a_curve_that_leaves_the_others_is_reported(tree, monkeypatch, capsys):
-    args = [str(PATH), "--steps", "9", "--device", "cpu", "--data-root", str(tree)]
-    for override in overrides(tree, *WIDE):
-        args += ["--set", override]
-    command.main(args)
-    assert capsys.readouterr().out.count("\n") == 10
-    right = Linear.backward
-
-    def wrong(self, saved, dy):
-        dx, grads = right(self, saved, dy)
-        return dx, grads | {"bias": 0.5 * grads["bias"]}
-
-    monkeypatch.setattr(Linear, "backward", wrong)
-    with pytest.raises(MismatchError, match="the losses of step [2-9] differ"):
-        command.main(args)
-
-
-def test_the_curve_of_another_optimizer_has_no_twin(tree):
-    conf = config.load(PATH, overrides(tree, "train.optimizer=muon"))
-    with pytest.raises(UsageError, match="torch.optim has no equivalent of muon"):
-        next(same_curve.curves(Run.from_config(conf, torch.device("cpu"), tree), 1))
 
 
 def test_the_residual_net_learns():

@@ -173,3 +173,40 @@ def test_a_home_folder_is_expanded_when_the_data_is_loaded(tmp_path, monkeypatch
     assert conf.data.root == "~/pictures"
     with pytest.raises(DataError, match=f"{tmp_path}/pictures"):
         datasets.load(conf.data)
+
+
+def test_only_a_root_that_is_read_from_is_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    roots = [("folder", "a/b", f"{tmp_path}/a/b"), ("cifar10", "~/x", "/home/me/x"), ("folder", "/c", "/c")]
+    for source, root, absolute in [*roots, ("digits", "data", "data")]:
+        conf = config.Config(name="a", data=config.Data(source=source, root=root))
+        assert config.with_absolute_root(conf).data.root == absolute
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("distributed.batch_norm=global", "distributed.batch_norm"),
+        ("distributed.reduce_dtype=float16", "distributed.reduce_dtype"),
+        ("distributed.bucket_mb=0", "distributed.bucket_mb"),
+        ("distributed.shard_optimizer=1", "distributed.shard_optimizer"),
+        ("distributed.buckets=1", 'bucket_mb"?'),
+    ],
+)
+def test_wrong_distributed_settings_are_named(override, words):
+    with pytest.raises(UsageError) as e:
+        config.load("digits", [override])
+    assert words in str(e.value)
+
+
+def test_only_sgd_is_sharded():
+    for kind in ("muon", "adaptive"):
+        with pytest.raises(
+            UsageError, match=f"distributed.shard_optimizer: only for the optimizer sgd, not {kind}"
+        ):
+            config.load(
+                "digits",
+                ["distributed.shard_optimizer=true", f"train.optimizer={kind}"],
+            )
+    assert config.load("dense", ["distributed.shard_optimizer=true"]).distributed.shard_optimizer

@@ -61,7 +61,8 @@ def test_a_native_run_is_not_resumed_where_its_kernels_are_gone(tmp_path, monkey
         facts = json.loads((tmp_path / "without/result.json").read_text())
         assert facts["backend"] == "torch" and facts["no_native_kernels"]
     run_of(conf, tmp_path).train(resume=True)
-    assert "NormAct" in json.loads((tmp_path / "result.json").read_text())["kernels"]
+    assert json.loads((tmp_path / "result.json").read_text())["backend"] == "native"
+    assert "NormAct" in tensorfile.read(tmp_path / "last.safetensors")[1]["exact"]["kernels"]
 
 
 def test_the_first_difference_is_named():

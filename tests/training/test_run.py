@@ -11,7 +11,9 @@ from nets.tools import survive
 from nets.training import config
 from nets.training.config import Eval
 from nets.training.hooks import Hook
+from nets.training.predict import Trained
 from nets.training.run import Run
+from tests.data.trees import make_tree
 from tests.training.ended_runs import make, run_of
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -97,6 +99,28 @@ def test_an_earlier_run_is_not_overwritten_without_force(stopped_run, tmp_path):
     assert (out / "last.safetensors").read_bytes() == before
     run_of(make("", ["train.epochs=1", "seed=5"]), out).train(force=True)
     assert (out / "last.safetensors").read_bytes() != before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_result_without_its_checkpoint_is_not_said_to_be_resumable(resume, tmp_path):
+    (tmp_path / "result.json").write_text("{}")
+    words = f"{tmp_path}: has a finished run; it has no last.safetensors to resume from, --force overwrites"
+    with pytest.raises(UsageError, match=words):
+        run_of(make(""), tmp_path).train(resume=resume)
+
+
+def test_a_run_finds_its_images_from_another_current_folder(tmp_path, monkeypatch):
+    make_tree(tmp_path / "tree")
+    monkeypatch.chdir(tmp_path)
+    layers = ["Flatten", {"type": "Linear", "out_features": 3}]
+    conf = config.Config(
+        name="run", data=config.Data(source="folder", root="tree"), net=config.NetConfig(tuple(layers)),
+        train=config.Train(epochs=1),
+    )  # fmt: skip
+    result = Run.from_config(conf, CPU, tmp_path / "run").train()
+    monkeypatch.chdir("/")
+    assert Trained(tmp_path / "run", CPU).test() == result
+    assert config.load(tmp_path / "run/config.toml").data.root == str(tmp_path / "tree")
 
 
 def test_resuming_a_finished_run_returns_its_result(tmp_path):
