@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from torch import Tensor, nn
 
 from nets.common.errors import SavedError
+from nets.layers.arithmetic import check_broadcast, reduced
 from nets.layers.base import Layer, run_backward
 from nets.layers.linear import Linear
 from nets.layers.registry import register
@@ -119,7 +120,7 @@ class Net(Layer):
 
     def _take_saved(self, saved: list, keep: bool) -> list:
         """The list that backward may empty. SavedError if an earlier backward has emptied it."""
-        if len(saved) != len(self.children):
+        if len(saved) < len(self.children):
             raise SavedError(
                 f"{type(self).__name__}: an earlier backward has freed what this forward saved;"
                 " call it with keep=True, or call forward again"
@@ -233,7 +234,9 @@ class Sequential(Net):
 class Residual(Net):
     """y = body(x) + shortcut(x). Without a layer for the shortcut, it is x itself.
 
-    x affects y by two paths, so its gradient is the sum of two: dx = body'ᵀ dy + shortcut'ᵀ dy.
+    x affects y by two paths, so its gradient is the sum of two: dx = body'ᵀ dy + shortcut'ᵀ dy. Where one
+    path's output is repeated to the shape of the other's, its dy is summed over the repeats, as for Add.
+    BatchError if the shapes don't broadcast.
     Source: He et al. 2015, "Deep residual learning for image recognition".
     """
 
@@ -247,19 +250,25 @@ class Residual(Net):
         super().__init__(body=body, **({"shortcut": shortcut} if shortcut else {}))
 
     def forward(self, x: Tensor):
-        y, saved = self.children["body"].forward(x)
-        if "shortcut" not in self.children:
-            return y + x, [saved]
-        shortcut, shortcut_saved = self.children["shortcut"].forward(x)
-        return y + shortcut, [saved, shortcut_saved]
+        y, *saved = self.children["body"].forward(x)
+        if "shortcut" in self.children:
+            x, shortcut_saved = self.children["shortcut"].forward(x)
+            saved.append(shortcut_saved)
+        if y.shape != x.shape:
+            check_broadcast(self, y.shape, x.shape)
+            saved.append((y.shape, x.shape))
+        return y + x, saved
 
     def backward(self, saved, dy: Tensor, *, input_grad: bool = True, keep: bool = False):
         saved, grads = self._take_saved(saved, keep), {}
-        shortcut_dx = dy
+        body_dy = shortcut_dx = dy
+        if len(saved) > len(self.children):
+            body_dy, shortcut_dx = (reduced(dy, shape) for shape in saved.pop())
         if "shortcut" in self.children:
-            shortcut_dx, new = run_backward(self.children["shortcut"], saved.pop(), dy, input_grad, keep)
+            shortcut, shortcut_dy = self.children["shortcut"], shortcut_dx
+            shortcut_dx, new = run_backward(shortcut, saved.pop(), shortcut_dy, input_grad, keep)
             self._collect(grads, "shortcut", new)
-        dx, new = run_backward(self.children["body"], saved.pop(), dy, input_grad, keep)
+        dx, new = run_backward(self.children["body"], saved.pop(), body_dy, input_grad, keep)
         self._collect(grads, "body", new)
         return dx + shortcut_dx if input_grad else None, grads
 

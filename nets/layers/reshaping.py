@@ -138,7 +138,7 @@ class Reshape(Layer):
 
     def forward(self, x: Tensor, *others: Tensor):
         shape = resolve(self.shape, (x, *others))
-        known = math.prod(n for n in shape if n != -1)
+        known = math.prod(shape)  # but for its sign
         if shape.count(-1) > 1 or (x.numel() % known if -1 in shape and known else x.numel() != known):
             raise BatchError(f"Reshape to {shape} takes no {tuple(x.shape)}")
         if -1 in shape and not known:  # torch can't divide by 0

@@ -2,8 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from nets.kernels import BACKENDS, Form, forms, lower, native, running_backend
+from nets.kernels.native import cpp
+from nets.kernels.registry import kernels
 from nets.kernels.torch_forms import (
     TorchBatchNorm2d,
     TorchConv2d,
@@ -14,6 +18,7 @@ from nets.kernels.torch_forms import (
 from nets.layers.activations import GELU, ReLU, Tanh
 from nets.layers.containers import Residual, Sequential
 from nets.layers.conv import Conv2d
+from nets.layers.dropout import Dropout, SameDraws
 from nets.layers.linear import Flatten, Linear
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
@@ -117,6 +122,42 @@ def test_a_form_has_the_mode_of_its_layers():
 
 def test_a_form_is_printed_with_its_layers():
     assert repr(lower(GELU(), "torch", "cpu", FLOAT)) == "TorchGELU(GELU(approximate='none'))"
+    assert repr(Row(ReLU(), Tanh())) == "Row(ReLU(), Tanh())"
+
+
+class Row(Form):
+    """Some layers as one."""
+
+
+def test_a_form_of_several_layers_has_their_modules_in_a_row():
+    form, x = Row(BatchNorm2d(3), GELU(), Dropout(0.3)), torch.randn(4, 3, 5, 5)
+    for module, kind in ((form.to_torch(), nn.Dropout), (form.to_reference(), SameDraws)):
+        assert module.state_dict().keys() - {"num_batches_tracked"} == (form.params | form.buffers).keys()
+        assert dict(module.named_parameters()).keys() == form.params.keys()
+        assert [type(other) for other in module.others][1] is kind
+        module.eval()
+        assert not module.first.training and torch.equal(module(x), F.gelu(module.first(x)))
+        module.train()
+        assert all(part.training is True for part in (module, module.first, *module.others))
+    assert type(Row(GELU()).to_torch()) is nn.GELU
+
+
+def test_a_form_is_registered_with_its_backend(monkeypatch):
+    monkeypatch.setitem(Form.FORMS, "native", [])
+
+    class Mine(Form, backend="native"):
+        pass
+
+    assert Form.FORMS["native"] == [Mine]
+
+
+def test_the_kernels_of_a_net_are_named_and_counted(monkeypatch):
+    monkeypatch.setitem(Form.FORMS, "native", [Row])
+    monkeypatch.setattr(cpp, "build", ["conv_1"])
+    assert kernels(small_net()) == "the layers' own formulas"
+    fast = lower(Sequential(GELU(), ReLU(), GELU()), "torch", "cpu", FLOAT)
+    assert kernels(fast) == "2 TorchGELU, 1 TorchReLU"
+    assert kernels(Sequential(Row(Tanh()), *fast)) == "1 Row, 2 TorchGELU, 1 TorchReLU, conv_1"
 
 
 def test_a_shared_tensor_stays_shared_in_a_lowered_net():

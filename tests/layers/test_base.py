@@ -15,6 +15,7 @@ from nets.layers.dropout import Dropout
 from nets.layers.linear import Flatten, Linear
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
+from nets.layers.registry import LAYERS, examples
 from nets.layers.whiten import Whiten2d
 
 NEEDS_COMPILER = pytest.mark.skipif(native.library() is None, reason="no compiler here")
@@ -201,6 +202,14 @@ def test_layers_that_recompute_nothing_say_so():
     ):
         with pytest.raises(NotImplementedError, match="ReLU doesn't"):
             call()
+
+
+@pytest.mark.parametrize("cls", [cls for cls in LAYERS.values() if cls.recomputes_output()])
+@pytest.mark.parametrize("training", [True, False])
+def test_an_output_that_is_recomputed_is_the_same(cls, training):
+    for _, layer, shape in examples(cls):
+        y, saved = layer.train(training).forward(torch.randn(shape))
+        torch.testing.assert_close(layer.output(saved), y)
 
 
 def test_a_batch_error_is_also_a_value_error():

@@ -4,17 +4,21 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from nets.common.errors import BatchError
 from nets.gradcheck import check, compare
 from nets.kernels import lower
 from nets.layers.activations import GELU, ReLU, Tanh
-from nets.layers.containers import Residual, Sequential
+from nets.layers.containers import Net, Residual, Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.linear import Flatten, Linear
 from nets.layers.norm import BatchNorm2d
 from nets.layers.pool import MaxPool2d
+from nets.layers.reduction import Mean, Sum
+from nets.layers.reshaping import Unsqueeze
 from nets.losses import CrossEntropyLoss
 from nets.optim.sgd import SGD
 from nets.training.step import train_step
+from tests.helpers import check_layer
 
 
 def small_net():
@@ -112,6 +116,25 @@ def test_to_takes_the_arguments_of_a_tensors_to():
     assert {t.dtype for t in (net.params | net.buffers).values()} == {torch.float64}
 
 
+REPEATED = [
+    Residual(Mean(1, True)),
+    Residual(Sum(0)),
+    Residual(Linear(4, 4), Linear(4, 1)),
+    Residual(Linear(4, 1), Linear(4, 4)),
+    Residual(Unsqueeze(1)),
+]
+
+
+@pytest.mark.parametrize("net", REPEATED, ids=str)
+def test_a_path_that_is_repeated_gets_the_sum_of_dy_over_its_repeats(net):
+    check_layer(net.to(torch.float64), torch.randn(3, 4, dtype=torch.float64))
+
+
+def test_paths_whose_shapes_do_not_fit_are_refused():
+    with pytest.raises(BatchError, match=r"^Residual: shapes \(2, 3\) and \(2, 4\) don't broadcast$"):
+        Residual(Linear(4, 3)).forward(torch.ones(2, 4))
+
+
 def test_a_first_layer_that_is_used_again_later_still_trains():
     shared = Linear(3, 3)
     for net in (Sequential(shared, Tanh(), shared), Sequential(Sequential(shared), Tanh(), shared)):
@@ -159,6 +182,11 @@ def test_a_step_writes_to_nothing_but_weights_and_statistics(backend):
     step = train_step(lower(net, backend, "cpu", torch.float32), CrossEntropyLoss(), SGD(net.params, 0.1))
     step(torch.randn(2, 3, 4, 4), torch.tensor([0, 1]), 1.0, frozen=frozenset({"0.weight"}))
     assert everything_in(net)[0] == ids
+
+
+def test_a_net_of_ones_own_needs_a_backward():
+    with pytest.raises(NotImplementedError, match="Net has no backward"):
+        Net(tanh=Tanh()).backward([], torch.ones(2))
 
 
 def test_children_must_be_layers():

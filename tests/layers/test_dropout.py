@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 
+from nets.common.errors import Unsupported
 from nets.gradcheck import check
 from nets.layers.containers import Sequential
 from nets.layers.dropout import Dropout
+from nets.layers.registry import Mode
 from tests.helpers import DEVICES, check_layer
 
 
@@ -32,6 +35,15 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
     for p in (1.5, -0.5):
         with pytest.raises(ValueError, match="probability"):
             Dropout(p)
+
+
+def test_a_call_follows_the_mode_or_does_nothing():
+    call = Dropout.torch_calls["dropout"]
+    module, other = call(None, training=Mode(True)), call(None, 0.3, Mode(False), True)
+    assert (module.p, module.inplace, other.p, other.inplace) == (0.5, False, 0.3, True)
+    assert type(call(None, 0.3, False)) is nn.Identity
+    with pytest.raises(Unsupported, match="drops in evaluation too"):
+        call(None, 0.3)
 
 
 def test_a_draw_of_exactly_p_is_kept(monkeypatch):

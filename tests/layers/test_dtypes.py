@@ -90,7 +90,8 @@ def test_sums_in_bfloat16_are_taken_in_float32(shape, make, name, options):
     assert compare(bias.double(), dy.double().transpose(0, 1).flatten(1).sum(1))[1] < 1e-6
 
 
-LONG = ("BatchNorm2d", "Sigmoid", "Tanh", "GELU", "SiLU", "LocalResponseNorm", "AdaptiveAvgPool2d")
+LONG = ["BatchNorm2d", "Sigmoid", "Tanh", "GELU", "SiLU", "LocalResponseNorm", "AdaptiveAvgPool2d"]
+LONG += ["Softmax", "LogSoftmax", "Softplus", "Mish", "ELU", "Hardswish", "LayerNorm", "RMSNorm", "GroupNorm"]
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])

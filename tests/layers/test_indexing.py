@@ -51,6 +51,29 @@ def test_the_parts_of_an_axis(of):
     )
 
 
+@pytest.mark.parametrize(
+    "cls, function",
+    [(Chunk, lambda x: x.chunk(2)[0]), (Split, lambda x: x.split(2)[0])],
+    ids=["Chunk", "Split"],
+)
+def test_the_first_part_of_the_first_axis_is_the_default(cls, function):
+    x = torch.randn(3, 5)
+    assert torch.equal(cls(2)(x), function(x)) and torch.equal(cls.torch_types[0](2)(x), function(x))
+
+
+def test_an_index_may_hold_the_size_of_another_input():
+    index, x, other = (slice(None), slice(0, Size(0, 1))), torch.randn(3, 4), torch.randn(2, 5)
+    y, saved = Index(index).forward(x, other)
+    assert torch.equal(y, x[:, :2]) and torch.equal(Index(index).to_torch()(x, other), y)
+    (dx, none), _ = Index(index).backward(saved, torch.ones_like(y))
+    assert none is None and torch.equal(dx, torch.tensor([1.0, 1, 0, 0]).expand(3, 4))
+
+
+def test_lists_are_kept_as_tuples():
+    assert Index([0, slice(1, 3)]).index == (0, slice(1, 3)) and Split([1, 2]).sizes == (1, 2)
+    assert torch.equal(Index([0, 1])(torch.eye(2)), torch.tensor(0.0))
+
+
 def test_a_part_of_images_keeps_channels_last():
     x = torch.ones(2, 4, 3, 5).contiguous(memory_format=torch.channels_last)
     y, saved = Chunk(2, 1, 1).forward(x)

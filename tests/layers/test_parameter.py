@@ -2,6 +2,7 @@
 
 import torch
 
+from nets.convert.from_torch import from_torch
 from nets.layers.parameter import Parameter
 
 
@@ -21,3 +22,6 @@ def test_a_constant_is_a_buffer_without_a_gradient():
     assert not layer.params and layer.buffers["weight"].shape == (2,)
     y, saved = layer.forward(torch.ones(3))
     assert layer.backward(saved, y)[1] == {}
+    assert not from_torch(layer.to_torch()).trained
+    layer.buffers["weight"] = torch.tensor([0, 1])
+    assert layer.forward(torch.ones(3))[0].dtype == torch.int64  # an index stays one

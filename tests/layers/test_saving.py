@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nets.common import tensorfile
 from nets.common.errors import CheckpointError
 from nets.layers.containers import Sequential
 from nets.layers.linear import Linear
@@ -30,6 +31,7 @@ def test_the_file_is_safetensors_with_the_nets_names(tmp_path):
     found = load_file(tmp_path / "net.safetensors")
     assert found.keys() == net.state_dict().keys()
     assert all(torch.equal(found[k], t) for k, t in net.state_dict().items())
+    assert tensorfile.read(tmp_path / "net.safetensors")[1]["net"] == "Sequential"
 
 
 def test_a_file_that_does_not_fit_names_the_file_and_the_tensor(tmp_path):
