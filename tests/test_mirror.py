@@ -49,6 +49,7 @@ TESTED_IN = {  # module: the file that tests it
     "kernels/native/declare": "kernels/native/test_check",
     "gradcheck/case": "commands/test_gradcheck",
     "gradcheck/conditioning": "gradcheck/test_right_layers",
+    "gradcheck/leaf": "gradcheck/test_functions",
     "gradcheck/loss": "gradcheck/test_check",
     "gradcheck/one_input": "layers/test_graph",
     "gradcheck/precision": "commands/test_gradcheck",

@@ -1,9 +1,11 @@
 """The command `nets gradcheck`."""
 
 import argparse
+import contextlib
 import copy
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from nets.commands import cli
-from nets.commands.targets import Case, cases, everything, shipped_configs
+from nets.commands.targets import Case, FunctionCase, cases, everything, shipped_configs
 from nets.common import device, files
 from nets.common.errors import MismatchError, Problem, Stopped, UsageError, describe
 from nets.gradcheck import check, precision
@@ -24,6 +26,10 @@ DETAILS = """A TARGET is one of
   a layer or a loss    Conv2d
   torchvision:MODEL    torchvision:resnet18
   MODULE:CALLABLE      mine:make_layer, which returns a layer, a torch.nn model, or (either, x)
+                       mine:make, which returns a function, or (function, inputs, ...): a
+                       torch.autograd.Function, a custom operator, a function that uses them,
+                       or a pair (forward, backward) of plain functions
+                       mine:Square, such a function itself
 
 A torch model is converted to layers (nets.convert.from_torch), which are compared with autograd of
 the model itself."""
@@ -43,8 +49,9 @@ def parser():
     add("--samples", type=cli.at_least(0), metavar="N",
         help="entries of each tensor to check by finite differences, in float64 (default: 4, or 1 of a"
         " torch model)")  # fmt: skip
-    add("--shape", type=_shape, metavar="N,C,H,W",
-        help="input's shape (default: that of x in a pair; for torchvision models 2,3,64,64)")  # fmt: skip
+    add("--shape", type=_shape, metavar="N,C,H,W", action="append", default=[],
+        help="input's shape (default: that of the inputs that the callable returns; for torchvision models"
+        " 2,3,64,64); again for each further input of a function")  # fmt: skip
     add("--seeds", type=cli.at_least(0), default=0, metavar="N",
         help="below float64: compare both sides' errors against a float64 truth, over N seeds (default: 0,"
         " off)")  # fmt: skip
@@ -68,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UsageError("--all names every target; leave the others out")
     if args.seeds and (args.dtype == "float64" or args.plot):
         raise UsageError("--seeds compares a lower --dtype with float64, and draws nothing")
-    if args.shape is not None and not any(":" in target for target in args.target):
+    if args.shape and not any(":" in target for target in args.target):
         raise UsageError(
             "--shape is for module:callable and torchvision:model; the other targets have their own"
         )
@@ -98,8 +105,10 @@ def main(argv: list[str] | None = None) -> None:
         raise MismatchError(f"gradient mismatch in {bad[0]}{more}")
 
 
-def _variants(case: Case) -> list[Case]:
+def _variants(case: Case | FunctionCase) -> Sequence[Case | FunctionCase]:
     """The case with the reference formulas, and a second one with the kernels that it trains with."""
+    if isinstance(case, FunctionCase):
+        return [case]
     plain = replace(case, backend="reference")
     if case.backend == "reference":
         return [plain]
@@ -109,49 +118,66 @@ def _variants(case: Case) -> list[Case]:
 def _check(targets, named, where, dtype, args, facts) -> list[str]:
     todo = [(t, variant) for t in targets for case in named(t, args.seed) for variant in _variants(case)]
     bad, drawn = [], []
-    with tqdm(total=2 * len(todo), unit="check", disable=None, leave=False) as bar:
+    if args.plot and any(isinstance(case, FunctionCase) for _, case in todo):
+        raise UsageError("--plot draws layers and nets only")
+    total = sum(len(case.modes()) for _, case in todo)
+    with tqdm(total=total, unit="check", disable=None, leave=False) as bar:
         for target, case in todo:
             bar.set_description(case.name)
             case, before = case.to(where, dtype), None
-            case.layer = lower(case.layer, case.backend, where, dtype)
-            for training in (True, False):
-                case.layer.train(training)
-                samples = (1 if case.module else 4) if args.samples is None else args.samples
-                report = _one(case, samples, args.seed or 0, strict=args.strict)
+            if isinstance(case, Case):
+                case.layer = lower(case.layer, case.backend, where, dtype)
+            for training in case.modes():
+                case.train(training)
+                report = _report(case, args.samples, args.seed or 0, args.strict)
                 bar.update()
                 facts["targets"].append({"target": target, "case": case.name, **report.facts()})
                 same = before and (before.rows, before.breaches) == (report.rows, report.breaches)
                 if report.ok and len(targets) > 1:
                     tqdm.write(report.line(case.name))
                 elif same:
-                    tqdm.write(f"{case.name}, {report.mode} mode: the same")
+                    tqdm.write(f"{report.heading(case.name)}: the same")
                 else:
                     tqdm.write(f"\n{case.name}, {report.table()}")
                 before = report
                 if not report.ok and not same:
                     first = "first at " if report.guilty else ""
-                    bad.append(f"{case.name}, {report.mode} mode, {first}{report.problem}")
-            if args.plot:
+                    bad.append(f"{report.heading(case.name)}, {first}{report.problem}")
+            if args.plot and isinstance(case, Case):
                 drawn.append(_plot_file(args.plot, target if len(targets) > 1 else "", drawn))
                 _plot(drawn[-1], case, where)
                 tqdm.write(f"wrote {drawn[-1]}")
     if not bad:
         tensors = sum(len(t["rows"]) for t in facts["targets"])
-        print(f"every gradient agrees: {len(todo)} cases in two modes, {tensors} tensors")
+        modes = " in two modes" if any(len(case.modes()) > 1 for _, case in todo) else ""
+        print(f"every gradient agrees: {len(todo)} cases{modes}, {tensors} tensors")
     return bad
 
 
+def _report(case: Case | FunctionCase, samples: int | None, seed: int, strict: bool):
+    if isinstance(case, Case):
+        samples = (1 if case.module else 4) if samples is None else samples
+        return _one(case, samples, seed, strict=strict)
+    with _in_one_line(case.name):
+        return check(case.f, *case.inputs, samples=4 if samples is None else samples, seed=seed)
+
+
 def _one(case: Case, samples: int, seed: int, **options):
-    try:
+    with _in_one_line(case.name) if case.external else contextlib.nullcontext():
         wide = case.x.dtype in (torch.float32, torch.float64)  # a module mixes no types
         options["module"] = case.module if wide else None
         return check(case.layer, case.x, None, case.loss, case.target, samples, seed, **options)
+
+
+@contextlib.contextmanager
+def _in_one_line(name: str):
+    """An exception in a user's code becomes a UsageError."""
+    try:
+        yield
     except (KeyboardInterrupt, Stopped):
         raise
     except BaseException as e:
-        if not case.external:
-            raise
-        raise UsageError(f"{case.name}: {e if isinstance(e, Problem) else describe(e)}") from None
+        raise UsageError(f"{name}: {e if isinstance(e, Problem) else describe(e)}") from None
 
 
 def _plot_file(file: str, target: str, taken: list[Path]) -> Path:
@@ -207,7 +233,10 @@ def _fault(ratio: precision.Ratio) -> str:
 
 
 def _nth_case(named, target: str, n: int, seed: int) -> Case:
-    return named(target, seed)[n]
+    case = named(target, seed)[n]
+    if isinstance(case, FunctionCase):
+        raise UsageError(f"{target}: --seeds is for layers and nets")
+    return case
 
 
 def _shape(text: str) -> tuple[int, ...]:

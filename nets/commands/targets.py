@@ -1,10 +1,12 @@
 """What can be checked by name: a config, a layer, a loss, a torchvision model, or `module:callable`."""
 
+import contextlib
 import importlib
 import inspect
 import os
 import sys
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,11 @@ import torch
 from torch import nn
 
 from nets import losses as loss
-from nets.common.errors import MismatchError, Stopped, UsageError, describe, nearest
+from nets.common.errors import MismatchError, ModuleError, Stopped, UsageError, describe, nearest
 from nets.convert import pretrained
 from nets.convert.from_torch import from_torch
 from nets.data import datasets as data
-from nets.gradcheck.case import Case
+from nets.gradcheck.case import Case, FunctionCase
 from nets.layers.activations import Scale
 from nets.layers.base import Layer
 from nets.layers.registry import LAYERS, examples
@@ -64,11 +66,17 @@ def everything() -> list[str]:
     return [*shipped_configs(), *LAYERS, *LOSSES]
 
 
-def cases(target: str, overrides=(), batch: int = 4, seed: int | None = None, shape=None) -> list[Case]:
+def cases(
+    target: str,
+    overrides=(),
+    batch: int = 4,
+    seed: int | None = None,
+    shapes: Sequence[tuple[int, ...]] = (),
+) -> list[Case] | list[FunctionCase]:
     """The cases of a target, in float64 on the CPU. UsageError if it names nothing that can be checked.
 
     overrides  "a.b=v", for configs; large configs are made narrower too (NARROW)
-    shape      of the input, if `module:callable` returns a layer alone, or of a torchvision model's
+    shapes     of the inputs, if `module:callable` returns none, or that of a torchvision model's
     """
     target = unicodedata.normalize("NFC", target).strip()
     if target in LOSSES:
@@ -85,10 +93,10 @@ def cases(target: str, overrides=(), batch: int = 4, seed: int | None = None, sh
     if target.startswith(pretrained.PREFIX):
         torch.manual_seed(seed or 0)
         module = pretrained.model(target)
-        x = torch.randn(shape or MODEL_INPUT, dtype=torch.float64)
+        x = torch.randn(_one_shape(target, shapes) or MODEL_INPUT, dtype=torch.float64)
         return [Case(target, from_torch(module), x, external=True, module=module)]
     if ":" in target:
-        return _user_cases(target, seed or 0, shape)
+        return _user_cases(target, seed or 0, shapes)
     known = [*config.shipped_configs(), *LAYERS, *LOSSES]
     raise UsageError(f'"{target}" is not a config, layer, loss or module:callable{nearest(target, known)}')
 
@@ -126,28 +134,49 @@ def _loss_case(name: str, batch: int, seed: int) -> Case:
     return Case(name, Scale(1.0), z, LOSSES[name](), torch.randint(5, (batch,)))
 
 
-def _user_cases(target: str, seed: int, shape) -> list[Case]:
-    """The layer or torch.nn model that a user's module:callable returns."""
+def _user_cases(target: str, seed: int, shapes: Sequence[tuple[int, ...]]) -> list[Case] | list[FunctionCase]:
+    """The layer, torch.nn model or function that a user's module:callable returns."""
     torch.manual_seed(seed)
     made = _made(target)
-    layer, x = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-    module = layer if isinstance(layer, nn.Module) else None
-    if module is not None:
-        layer = from_torch(module)
-    if not all(callable(getattr(layer, what, None)) for what in ("forward", "backward")):
-        raise UsageError(f"{target}: must return a layer, with forward and backward, or (layer, x)")
+    parts: list[Any] = list(made) if isinstance(made, tuple) and made else [made]
+    own = 2 if len(parts) > 1 and _are_functions(parts[:2]) else 1
+    f, inputs = (tuple(parts[:2]) if own == 2 else parts[0]), tuple(parts[own:])
+    layer = f
+    if isinstance(f, nn.Module) and len(inputs) <= 1 and len(shapes) <= 1:
+        with contextlib.suppress(ModuleError):  # with parts that no layer has: a function
+            layer = from_torch(f)
+    if _are_functions((layer,)) or isinstance(layer, tuple):
+        return [FunctionCase(target, f, tuple(inputs) or _drawn(target, shapes))]
+    if len(parts) > 2 or not all(callable(getattr(layer, what, None)) for what in ("forward", "backward")):
+        raise UsageError(f"{target}: must return a layer or a function, alone or with its inputs")
     if not isinstance(layer, Layer):
         raise UsageError(f"{target}: {type(layer).__name__} must be a subclass of nets.layers.base.Layer")
-    if x is None and shape is None:
-        raise UsageError(f"{target}: needs an input; return (layer, x) or give --shape, such as 4,3,8,8")
-    if x is None:
-        try:
-            x = torch.randn(shape, dtype=torch.float64)
-        except RuntimeError as e:
-            raise UsageError(f"--shape: {describe(e)}") from None
+    x, *_ = inputs or _drawn(target, shapes and [_one_shape(target, shapes)])
     if not isinstance(x, torch.Tensor):
         raise UsageError(f"{target}: x must be a tensor, not a {type(x).__name__}")
+    module = f if isinstance(f, nn.Module) else None
     return [Case(target, layer, x.detach(), external=True, module=module)]
+
+
+def _are_functions(values: Sequence) -> bool:
+    """Whether they are two functions (forward and backward), or one that isn't a layer."""
+    return len(values) > 0 and all(callable(v) and not hasattr(v, "params") for v in values)
+
+
+def _drawn(target: str, shapes: Sequence) -> tuple[torch.Tensor, ...]:
+    """Random inputs of these shapes."""
+    if not shapes:
+        raise UsageError(f"{target}: needs an input; return (layer, x) or give --shape, such as 4,3,8,8")
+    try:
+        return tuple(torch.randn(shape, dtype=torch.float64) for shape in shapes)
+    except RuntimeError as e:
+        raise UsageError(f"--shape: {describe(e)}") from None
+
+
+def _one_shape(target: str, shapes: Sequence) -> Any:
+    if len(shapes) > 1:
+        raise UsageError(f"{target}: has one input, got {len(shapes)} times --shape")
+    return shapes[0] if shapes else None
 
 
 def _made(target: str) -> Any:
@@ -163,8 +192,24 @@ def _made(target: str) -> Any:
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), name)
-        return found if isinstance(found, (Layer, nn.Module)) else found()
+        return found if _is_subject(found) else found()
     except (KeyboardInterrupt, Stopped):
         raise
     except BaseException as e:
         raise UsageError(f"{target}: {describe(e)}") from None
+
+
+def _is_subject(found: Any) -> bool:
+    """Whether what a name stands for is checked itself, and isn't called to make something."""
+    if isinstance(found, (Layer, nn.Module, tuple)):
+        return True
+    owner = found if isinstance(found, type) else getattr(found, "__self__", None)
+    if isinstance(owner, type) and issubclass(owner, torch.autograd.Function):
+        return True
+    try:
+        params = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(found, type) and any(
+        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in params
+    )

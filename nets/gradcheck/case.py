@@ -1,10 +1,12 @@
-"""A case: one layer or net to check, with an input and, if there is one, a loss."""
+"""A case: one layer, net or function to check, with its inputs and, if there is one, a loss."""
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from nets.gradcheck.replica import replica
 from nets.layers.base import Layer
@@ -45,3 +47,43 @@ class Case:
         if target is not None:
             target = target.to(device, dtype if target.is_floating_point() else target.dtype)
         return replace(self, layer=layer, module=module, x=self.x.to(device, dtype), target=target)
+
+    def modes(self) -> tuple[bool, ...]:
+        """Whether each of the modes to check is that of training."""
+        return (True, False)
+
+    def train(self, training: bool):
+        """Set the mode."""
+        self.layer.train(training)
+
+
+@dataclass
+class FunctionCase:
+    """A function of a user's to check (see `check_function`), with its inputs."""
+
+    name: str
+    f: Any
+    inputs: tuple
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "FunctionCase":
+        """The case on another device, its floating tensors and arrays in another dtype."""
+
+        def convert(value):
+            if isinstance(value, Tensor):
+                new = value.detach().to(device, dtype if value.is_floating_point() else value.dtype)
+                return new.requires_grad_() if value.requires_grad else new
+            if hasattr(value, "astype") and value.dtype.kind == "f" and dtype != torch.bfloat16:
+                return value.astype(str(dtype).removeprefix("torch."))
+            return value
+
+        f = copy.deepcopy(self.f).to(device, dtype) if isinstance(self.f, nn.Module) else self.f
+        return FunctionCase(self.name, f, tree_map(convert, self.inputs))
+
+    def modes(self) -> tuple[bool, ...]:
+        """As of a Case. A function has one."""
+        return (True, False) if isinstance(self.f, nn.Module) else (True,)
+
+    def train(self, training: bool):
+        """Set the mode of a module."""
+        if isinstance(self.f, nn.Module):
+            self.f.train(training)

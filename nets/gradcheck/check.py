@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from nets.common.errors import Terminated, describe
 from nets.gradcheck import differences, reference, torch_module
 from nets.gradcheck.conditioning import Doubt
 from nets.gradcheck.contract import breaches
+from nets.gradcheck.functions import check_function, lacks_dtype
 from nets.gradcheck.loss import loss_row, value
 from nets.gradcheck.measure import compare, largest, tolerance
 from nets.gradcheck.one_input import OneInput, of_net
@@ -28,7 +29,18 @@ Watch = Callable[[Row, Tensor | None, Tensor], None]
 Difference = Callable[[str, Tensor | None], differences.Found | None]
 
 
-def check(
+def check(f: Any, *inputs: Any, **options: Any) -> Report:
+    """Compare a hand-written gradient with autograd and with finite differences.
+
+    f        a layer or net (see `check_net`), or anything else with a gradient (see `check_function`): a
+             torch.autograd.Function, a custom operator, a function, a module, a pair (forward, backward)
+    inputs   of f
+    options  those of the one or the other
+    """
+    return (check_net if isinstance(f, Layer) else check_function)(f, *inputs, **options)
+
+
+def check_net(
     layer: Layer,
     x: Tensor,
     dy: Tensor | None = None,
@@ -80,12 +92,6 @@ def check(
             else:
                 raise
     return report
-
-
-def lacks_dtype(e: Exception) -> bool:
-    """Whether an exception says that an operator doesn't take a dtype, or these dtypes together."""
-    text = str(e)
-    return any(words in text for words in ("not implemented for", "ScalarType", "scalar type", "same dtype"))
 
 
 @dataclass

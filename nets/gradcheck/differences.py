@@ -19,6 +19,8 @@ from torch import Tensor
 TOLERANCE = 1e-4  # of the largest gradient: a larger difference is an error, a slope with it is resolved
 # Steps in units of the entry. The first suits most functions; the others are tried if it doesn't do.
 STEPS = (1e-5, 1e-6, 1e-7, 1e-4, 1e-3, 1e-2, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12)
+COARSE = (1e-2, 3e-3, 3e-2, 1e-1, 1e-3, 3e-1, 3e-4)  # for numbers of fewer bits than float64
+EPS = torch.finfo(torch.float64).eps
 NOISE = 8  # standard deviations of the rounding that a difference may be off
 Terms = Callable[[], Tensor | float]
 
@@ -87,39 +89,47 @@ class Found:
             self.relative = max(self.relative or 0.0, gap / scale)
 
 
-def slopes(terms: Terms, t: Tensor, direction: Tensor, h: float) -> Slopes | None:
+def slopes(terms: Terms, t: Tensor, direction: Tensor, h: float, eps: float = EPS) -> Slopes | None:
     """The slopes at t along a direction, or None if a term that is finite at t isn't beside it.
 
     Terms that are not finite at t (a masked entry of −inf) are left out. t is restored.
+    eps: the rounding of the terms.
     """
-    here, original = _values(terms), t.clone()
+    here, original = term_values(terms), t.clone()
     t.add_(direction, alpha=h)
-    after = _values(terms)
+    after = term_values(terms)
     t.copy_(original).sub_(direction, alpha=h)
-    before = _values(terms)
+    before = term_values(terms)
     t.copy_(original)
     judged = here.isfinite()
     right, left = ((b - a)[judged] for a, b in ((here, after), (before, here)))
     if not judged.any() or not (right.isfinite().all() and left.isfinite().all()):
         return None
     moved = here[judged][(right != 0) | (left != 0)]
-    noise = NOISE * torch.finfo(torch.float64).eps * moved.norm().item() / h
+    noise = NOISE * eps * moved.norm().item() / h
     low, high = torch.minimum(left, right).sum().item() / h, torch.maximum(left, right).sum().item() / h
     return Slopes(h, left.sum().item() / h, right.sum().item() / h, low, high, noise)
 
 
 def estimate(
-    terms: Terms, t: Tensor, direction: Tensor, scale: float, claimed: float | None = None, unit: float = 1.0
+    terms: Terms,
+    t: Tensor,
+    direction: Tensor,
+    scale: float,
+    claimed: float | None = None,
+    unit: float = 1.0,
+    eps: float = EPS,
 ) -> Slope | None:
     """The slope along a direction; None if no step gives finite terms.
 
     scale    the size of a slope that matters
     claimed  a slope that is expected: the first step suffices if it agrees
     unit     the step is a fraction of it
+    eps      the rounding of the terms
     """
     enough, tried, sigma = TOLERANCE * scale, [], 0.0
-    for relative in STEPS:
-        found = slopes(terms, t, direction, relative * unit)
+    for relative in STEPS if eps <= EPS else COARSE:
+        found = slopes(terms, t, direction, relative * unit, eps)
         if found is None:
             continue
         tried = sorted([*tried, found], key=lambda s: -s.h)
@@ -128,7 +138,7 @@ def estimate(
         if smooth and agrees and found.noise <= enough:
             return Slope(found.central, found.central, found.noise, False)
         if len(tried) == 1:
-            sigma = NOISE * rounding(terms, t, direction, unit)
+            sigma = NOISE * rounding(terms, t, direction, unit, eps)
         # A step too small to move a term can't tell its rounding: the largest step's counts for all.
         sigma = max(sigma, *(s.noise * s.h for s in tried))
         tried = [s._replace(noise=sigma / s.h) for s in tried]
@@ -181,19 +191,19 @@ def _at_kink(tried: list[Slopes], enough: float) -> Slope | None:
     return None
 
 
-def rounding(terms: Terms, t: Tensor, direction: Tensor, unit: float) -> float:
+def rounding(terms: Terms, t: Tensor, direction: Tensor, unit: float, eps: float = EPS) -> float:
     """The standard deviation of the objective's rounding, from steps so small that little else is left.
 
     Some steps are of a few roundings. In others, numbers that absorb such steps move too. Third differences
     of equidistant values leave out any parabola. Those of independent errors have 20 times their variance.
     Source: Moré and Wild 2011, "Estimating computational noise".
     """
-    here, original, found = _values(terms), t.clone(), 0.0
-    for step in (64 * torch.finfo(torch.float64).eps * unit, STEPS[0] / 4 * unit):
+    here, original, found = term_values(terms), t.clone(), 0.0
+    for step in (64 * eps * unit, (STEPS if eps <= EPS else COARSE)[0] / 4 * unit):
         values = []
         for k in range(1, 9):  # on one side, because there may be a kink at t
             t.copy_(original).add_(direction, alpha=k * step)
-            change = _values(terms) - here
+            change = term_values(terms) - here
             values.append(change[change.isfinite()].sum())
         third = torch.stack(values).diff(n=3)
         found = max(found, (third.square().mean() / 20).sqrt().item())
@@ -201,7 +211,7 @@ def rounding(terms: Terms, t: Tensor, direction: Tensor, unit: float) -> float:
     return found
 
 
-def _values(terms: Terms) -> Tensor:
+def term_values(terms: Terms) -> Tensor:
     """The terms as a new vector in float64."""
     value = terms()
     if not isinstance(value, Tensor):
@@ -243,7 +253,7 @@ def sampled(
     """
     scale = max(manual.abs().nan_to_num(0, 0, 0).max().item(), min_scale) or 1.0
     size, found = typical(t), Found()
-    for i in _pick(manual, samples, torch.Generator().manual_seed(seed)):
+    for i in pick(manual, samples, torch.Generator().manual_seed(seed)):
         claimed, entry = manual.reshape(-1)[i].item(), abs(t.reshape(-1)[i].item())
         if math.isfinite(entry):
             slope = estimate(terms, t, unit(t, i), scale, claimed, max(entry, size))
@@ -268,7 +278,7 @@ def along(terms: Terms, t: Tensor, manual: Tensor, seed: int = 0) -> Found:
     return found
 
 
-def _pick(manual: Tensor, samples: int, generator) -> list[int]:
+def pick(manual: Tensor, samples: int, generator) -> list[int]:
     """Random indices. Half of them have a gradient other than 0, because in a pool's gradient few have."""
     order = torch.randperm(manual.numel(), generator=generator)
     nonzero = order[(manual != 0).flatten().cpu()[order]][: (samples + 1) // 2].tolist()

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from nets.common.errors import Terminated, describe
 from nets.gradcheck.case import Case
-from nets.gradcheck.check import check, lacks_dtype
+from nets.gradcheck.check import check_net
+from nets.gradcheck.functions import lacks_dtype
 from nets.gradcheck.replica import replica
 
 MAX_RATIO = 1.1  # of the manual gradient's error to autograd's
@@ -88,7 +89,7 @@ def _gradients(case: Case, dy: Tensor | None, seed: int) -> dict[str, tuple[Tens
         found[row.name] = (manual, autograd)
 
     dy = None if dy is None else dy.to(case.x.dtype)
-    report = check(case.layer, case.x, dy, case.loss, case.target, 0, seed, contract=False, watch=watch)
+    report = check_net(case.layer, case.x, dy, case.loss, case.target, 0, seed, contract=False, watch=watch)
     if report.unchecked or not found:
         raise NotChecked(report.unchecked or "there is no gradient")
     return found

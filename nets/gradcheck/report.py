@@ -11,7 +11,8 @@ from nets.gradcheck.differences import Found
 from nets.gradcheck.measure import compare, cosine, largest, tolerance, ulps
 
 HEAD = ("tensor", "shape", "dtype", "max abs", "max rel", "allowed", "cosine", "ULPs", "worst ULPs")
-HEAD += ("worst at", "manual", "autograd", "finite difference", "")
+HEAD += ("worst at", "manual", "autograd", "finite difference", "order", "")
+ORDER = HEAD.index("order")
 MOST_ALLOWED = 1e-3  # relative: no rounding excuses a larger difference
 
 
@@ -47,6 +48,8 @@ class Row:
     unresolved: bool = False  # finite differences were tried, and rounding hides the slope
     verdict: str = "ok"
     compared: int = 0  # entries that are finite on both sides
+    order: float | None = None  # of the Taylor remainder: 2 or more if the gradient is right, 1 if not
+    sides: int = 2  # 1 if autograd can't see the forward
 
     @classmethod
     def of(
@@ -77,6 +80,20 @@ class Row:
             row.compared = int((manual.isfinite() & autograd.isfinite()).sum())
         row.verdict = "ok" if row.relative <= row.tolerance else "WRONG"
         if row.verdict == "ok" and not row.compared:
+            row.verdict = "not checked"
+        return row
+
+    @classmethod
+    def alone(cls, layer: str, tensor: str, t: Tensor, manual: Tensor | None, verdict: str = "ok") -> "Row":
+        """The row of a tensor without autograd's gradient: finite differences judge alone.
+
+        t: the tensor itself.
+        """
+        nan, dtype = float("nan"), str(t.dtype).removeprefix("torch.")
+        unknown = (nan, nan, nan, nan, nan, nan, nan, (), nan, nan)
+        row = cls(layer, tensor, tuple(t.shape), dtype, *unknown, verdict=verdict, sides=1)
+        row.compared = 0 if manual is None else int(manual.isfinite().sum())
+        if verdict == "ok" and not row.compared:
             row.verdict = "not checked"
         return row
 
@@ -113,14 +130,23 @@ class Row:
             return f"{self.difference:.1e}"
         return "not resolvable" if self.unresolved else ""
 
+    def _order(self) -> str:
+        if self.order is None or math.isnan(self.order):
+            return ""
+        return "exact" if math.isinf(self.order) else f"{self.order:.2f}"
+
     def cells(self) -> tuple[str, ...]:
         """The row as texts, in the order of HEAD."""
-        return (
-            *(self.name, "×".join(map(str, self.shape)), self.dtype),
+        compared = (
             *(f"{self.absolute:.1e}", f"{self.relative:.1e}", f"{self.tolerance:.1e}"),
             *(f"{self.cosine:.6g}", f"{self.ulp_median:.2g}", f"{self.ulp_worst:.2g}"),
-            *(",".join(map(str, self.worst)), f"{self.manual:.6g}", f"{self.autograd:.6g}"),
-            *(self._slope(), self.verdict),
+        )
+        values = (f"{self.manual:.6g}", f"{self.autograd:.6g}")
+        if self.sides == 1:
+            compared, values = ("",) * 6, ("" if math.isnan(self.manual) else values[0], "")
+        return (
+            *(self.name, "×".join(map(str, self.shape)), self.dtype, *compared),
+            *(",".join(map(str, self.worst)), *values, self._slope(), self._order(), self.verdict),
         )
 
 
@@ -128,13 +154,14 @@ class Row:
 class Report:
     """The result of a check.
 
-    mode       "training" or "evaluation"
+    mode       "training" or "evaluation", "" for a function, which has none
     dtype      of the input, such as "float64"
     rows       in the order of backward
     breaches   of the contract, a sentence each
     corners    entries at which finite differences found a kink
     notes      breaches of the rules that concern no gradient's value
     unchecked  why nothing was judged, or ""
+    about      sentences about the sides, the wrong entries and the inputs that were tried
     """
 
     mode: str
@@ -144,6 +171,7 @@ class Report:
     corners: int = 0
     notes: list[str] = field(default_factory=list)
     unchecked: str = ""
+    about: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -189,25 +217,33 @@ class Report:
         if not self.ok:
             raise MismatchError(f"{self.problem}\n{self.table()}")
 
+    def heading(self, name: str, more: str = "") -> str:
+        """A name and the mode, where there is one."""
+        mode = f"{self.mode} mode" if self.mode else ""
+        return ", ".join(part for part in (name, mode, more) if part)
+
     def line(self, name: str) -> str:
         """The report of a check that passed, in one line. name: of what was checked."""
-        used = max((row.relative / row.tolerance for row in self.rows), default=0.0)
+        used = max((row.relative / row.tolerance for row in self.rows if row.sides == 2), default=0.0)
         gaps = [row.difference for row in self.rows if row.difference is not None]
         finite = f", finite differences within {max(gaps):.0e}" if gaps else ""
         kinks = f", {len(self.kinks)} at kinks" if self.kinks else ""
-        text = (
-            f"{name}, {self.mode}: {len(self.rows)} tensors ok{kinks}, at most {used:.1%} of what is allowed"
-        )
+        where = ", ".join(filter(None, (name, self.mode)))
+        text = f"{where}: {len(self.rows)} tensors ok{kinks}, at most {used:.1%} of what is allowed"
         return text + finite
 
     def table(self) -> str:
         """The report as text: a line per tensor, and what is wrong."""
         lines = [HEAD, *(row.cells() for row in self.rows)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
-        text = [f"{self.mode} mode, {self.dtype}: manual against autograd, from the loss backwards"]
+        used = [i for i in range(len(HEAD)) if i != ORDER or any(line[i] for line in lines[1:])]
+        lines = [tuple(line[i] for i in used) for line in lines]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(used))]
+        against = "autograd, from the loss backwards" if self.mode else "autograd and finite differences"
+        text = [f"{self.heading('', self.dtype)}: manual against {against}"]
         text += ["  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in lines]
         if self.first_bad:
-            text.append(f"first wrong, from the loss backwards: {self.first_bad}")
+            order = ", from the loss backwards" if self.mode else ""
+            text.append(f"first wrong{order}: {self.first_bad}")
         infected = sum(row.verdict == "infected" for row in self.rows)
         if infected:
             text.append(f"infected: {infected} tensors differ only because an earlier one is wrong")
@@ -218,6 +254,7 @@ class Report:
         declared = [row.name for row in self.rows if row.verdict == "declared"]
         if declared:
             text.append(f"declared as a surrogate, not judged: {', '.join(declared)}")
+        text += self.about
         text += [f"contract: {breach}" for breach in self.breaches]
         text += [f"note: {note}" for note in self.notes]
         text += self._not_checked()

@@ -1,5 +1,6 @@
 """Targets of one's own: module:callable, and what is wrong with one."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -160,3 +161,70 @@ def test_a_dtype_that_an_operator_lacks_is_not_checked(own):
     for options in ([], ["--seeds", 2]):
         with pytest.raises(MismatchError, match="not checked: not supported in bfloat16"):
             command("mine_:no_half", "--shape", "3,4", "--dtype", "bfloat16", "--device", "cpu", *options)
+
+
+FUNCTIONS = """
+import torch
+
+class Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return x @ w
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, w = ctx.saved_tensors
+        return dy @ w.T, x.T @ dy
+
+class Wrong(Product):
+    @staticmethod
+    def backward(ctx, dy):
+        x, w = ctx.saved_tensors
+        return dy @ w.T, x.T @ dy * 2
+
+def product(x, w):
+    return Product.apply(x, w)
+
+def make():
+    return Wrong, torch.ones(2, 3), torch.ones(3, 4)
+
+def pair():
+    return lambda x: torch.from_numpy(x.detach().numpy() ** 2), lambda dy, x: 2 * x * dy
+
+class Own(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3, 4))
+
+    def forward(self, x):
+        return Product.apply(x, self.weight)
+
+def with_inputs():
+    return product, torch.ones(2, 3), torch.ones(3, 4)
+"""
+
+
+def test_functions_of_ones_own(own, capsys):
+    Path("mine_.py").write_text(FUNCTIONS)
+    for target, shapes in (
+        ("Product", ["--shape", "2,3", "--shape", "3,4"]),
+        ("product", ["--shape", "2,3", "--shape", "3,4"]),
+        ("with_inputs", []),
+        ("pair", ["--shape", "2,3"]),
+        ("Own", ["--shape", "2,3"]),
+    ):
+        command(f"mine_:{target}", *shapes, "--device", "cpu")
+        assert "every gradient agrees: 1 cases" in capsys.readouterr().out
+    with pytest.raises(MismatchError, match="mine_:make, first at Wrong, w"):
+        command("mine_:make", "--device", "cpu", "--json", "f.json")
+    assert json.loads(Path("f.json").read_text())["targets"][0]["first_bad"] == "Wrong, w"
+    for args, message in (
+        (["mine_:Product"], "give --shape"),
+        (["mine_:Product", "--shape", "2,3"], "mine_:Product: TypeError"),
+        (["mine_:make", "--plot", "a.png"], "--plot draws layers"),
+        (["mine_:make", "--seeds", "2", "--dtype", "float32"], "--seeds is for layers"),
+        (["torchvision:resnet18", "--shape", "2,3", "--shape", "3,4"], "has one input"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            command(*args, "--device", "cpu")
