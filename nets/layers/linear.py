@@ -24,7 +24,7 @@ def _linear(x, weight, bias=None):
     """The module for F.linear with parameters of the forward's own."""
     if not isinstance(weight, nn.Parameter) or weight.dim() != 2:
         raise Unsupported("linear with a weight that is no parameter (O, I)")
-    module = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
+    module = nn.Linear(weight.shape[1], weight.shape[0])
     module.weight, module.bias = weight, bias  # type: ignore[assignment]
     return module
 

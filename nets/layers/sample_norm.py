@@ -64,7 +64,7 @@ def _layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     """The module for F.layer_norm with parameters of the forward's own."""
     if weight is None and bias is not None:
         raise Unsupported("layer_norm with a bias alone")
-    module = nn.LayerNorm(normalized_shape, eps, weight is not None, bias is not None)
+    module = nn.LayerNorm(normalized_shape, eps, weight is not None)
     module.weight, module.bias = weight, bias  # type: ignore[assignment]
     return module
 

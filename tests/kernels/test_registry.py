@@ -130,6 +130,7 @@ class Row(Form):
 
 
 def test_a_form_of_several_layers_has_their_modules_in_a_row():
+    assert Row.has_torch()
     form, x = Row(BatchNorm2d(3), GELU(), Dropout(0.3)), torch.randn(4, 3, 5, 5)
     for module, kind in ((form.to_torch(), nn.Dropout), (form.to_reference(), SameDraws)):
         assert module.state_dict().keys() - {"num_batches_tracked"} == (form.params | form.buffers).keys()
@@ -182,11 +183,12 @@ def test_a_backend_whose_kernels_cannot_be_had_is_said_once(why, monkeypatch, ca
     try:
         for _ in range(2):
             lower(small_net(), "native", "cpu", dtype)
+        (line,) = capsys.readouterr().err.splitlines()
         assert running_backend("native", torch.device("cpu"), dtype) == "torch"
         assert running_backend("reference", torch.device("cpu"), dtype) == "reference"
     finally:
         native.library.cache_clear()
         running_backend.cache_clear()
-    (line,) = capsys.readouterr().err.splitlines()
+    assert capsys.readouterr().err == ""
     reason = "they take float32 and bfloat16, not float64" if why == "dtype" else "/no/such/compiler"
     assert line.startswith('note: backend "torch" runs') and reason in line

@@ -16,8 +16,10 @@ def test_an_infinite_gradient_reaches_its_own_window_only():
 
 
 def test_pictures_without_pixels_and_sizes_of_nothing_are_refused():
-    with pytest.raises(BatchError, match="without pixels"):
-        AdaptiveAvgPool2d(2).forward(torch.randn(2, 3, 0, 4))
+    for shape in ((2, 3, 0, 4), (2, 3, 4, 0)):
+        with pytest.raises(BatchError, match="without pixels"):
+            AdaptiveAvgPool2d(2).forward(torch.randn(shape))
+    assert AdaptiveAvgPool2d(2)(torch.randn(2, 0, 4, 4)).shape == (2, 0, 2, 2)
     for size in (0, (3, 0), 1.5, None):
         with pytest.raises(ValueError, match="output_size must be a whole number of at least 1, or two"):
             AdaptiveAvgPool2d(size)

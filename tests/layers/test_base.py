@@ -203,6 +203,8 @@ def test_load_state_dict_copies_into_the_tensors_of_the_net():
     assert net.load_state_dict(other.state_dict()) is net
     assert all(torch.equal(t, other.state_dict()[k]) for k, t in net.state_dict().items())
     assert {k: t.data_ptr() for k, t in net.state_dict().items()} == places
+    net.load_state_dict({k: t.double() for k, t in other.state_dict().items()})
+    assert {t.dtype for t in net.state_dict().values()} == {torch.float32}
     assert not set(places.values()) & {t.data_ptr() for t in other.state_dict().values()}
 
 

@@ -12,6 +12,7 @@ from nets.layers.containers import Net, Residual, Sequential
 from nets.layers.conv import Conv2d
 from nets.layers.linear import Flatten, Linear
 from nets.layers.norm import BatchNorm2d
+from nets.layers.parameter import Parameter
 from nets.layers.pool import MaxPool2d
 from nets.layers.reduction import Mean, Sum
 from nets.layers.reshaping import Unsqueeze
@@ -114,18 +115,23 @@ def test_walk_yields_every_layer_once():
 def test_to_takes_the_arguments_of_a_tensors_to():
     net = Sequential(Linear(2, 2), BatchNorm2d(2)).to(dtype=torch.float64)
     assert {t.dtype for t in (net.params | net.buffers).values()} == {torch.float64}
+    constant = Parameter((2,), trained=False)
+    constant.buffers["weight"] = torch.tensor([3, 4])
+    assert torch.equal(constant.to(torch.float64).buffers["weight"], torch.tensor([3, 4]))
+    moved = constant.to("meta", torch.float64).buffers["weight"]
+    assert moved.dtype == torch.int64 and moved.device.type == "meta"
 
 
-REPEATED = [
-    Residual(Mean(1, True)),
-    Residual(Sum(0)),
-    Residual(Linear(4, 4), Linear(4, 1)),
-    Residual(Linear(4, 1), Linear(4, 4)),
-    Residual(Unsqueeze(1)),
-]
+REPEATED = {
+    "mean": Residual(Mean(1, True)),
+    "sum": Residual(Sum(0)),
+    "narrow shortcut": Residual(Linear(4, 4), Linear(4, 1)),
+    "narrow body": Residual(Linear(4, 1), Linear(4, 4)),
+    "new axis": Residual(Unsqueeze(1)),
+}
 
 
-@pytest.mark.parametrize("net", REPEATED, ids=str)
+@pytest.mark.parametrize("net", REPEATED.values(), ids=REPEATED)
 def test_a_path_that_is_repeated_gets_the_sum_of_dy_over_its_repeats(net):
     check_layer(net.to(torch.float64), torch.randn(3, 4, dtype=torch.float64))
 

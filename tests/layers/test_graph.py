@@ -99,6 +99,38 @@ def test_a_second_backward_needs_keep():
         net.backward(saved, y)
 
 
+class Spied(Linear):
+    """Notes whether its dx was wanted."""
+
+    def backward(self, saved, dy, input_grad=True):
+        self.wanted = input_grad
+        return super().backward(saved, dy, input_grad)
+
+
+def test_only_gradients_that_lead_to_a_trained_parameter_are_computed():
+    first, second = Spied(4, 4), Spied(4, 4)
+    net = Graph({"a": (first, "x"), "b": (Tanh(), "x"), "c": (Mul(), "a", "b"), "y": (second, "c")})
+    y, saved = net.forward(torch.randn(3, 4))
+    dx, grads = net.backward(saved, torch.ones_like(y), input_grad=False)
+    assert dx is None and grads.keys() == net.params.keys() and second.wanted and not first.wanted
+
+
+def test_a_gradient_for_each_input_is_demanded():
+    class Half(Mul):
+        def backward(self, saved, dy):
+            return (dy,), {}
+
+    net = Graph({"a": (Linear(4, 4), "x"), "y": (Half(), "a", "x")})
+    y, saved = net.forward(torch.randn(3, 4))
+    with pytest.raises(ValueError, match="zip"):
+        net.backward(saved, y)
+
+
+def test_names_of_inputs_and_outputs():
+    net = Graph({"a": (Tanh(), "one"), "y": (Tanh(), "a")}, inputs="one", outputs=["a", "y"])
+    assert net.inputs == ("one",) and net.outputs == ("a", "y")
+
+
 class Watched(Scale):
     """Keeps nothing, and counts how many of its outputs are alive when it runs."""
 
@@ -233,7 +265,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("words, nodes", WRONG.items(), ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize("words, nodes", WRONG.items(), ids=range(len(WRONG)))  # mutmut passes ids on
 def test_what_is_no_graph_is_refused(words, nodes):
     with pytest.raises(ValueError, match=words):
         Graph(nodes)

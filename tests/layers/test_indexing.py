@@ -98,6 +98,8 @@ def test_what_does_not_fit_is_refused():
     ):
         with pytest.raises(BatchError, match=type(layer).__name__):
             layer.forward(torch.ones(shape))
+    with pytest.raises(BatchError, match=r"Chunk along axis 2 takes no \(2, 2\)"):
+        Chunk(2, 2).forward(torch.ones(2, 2))
     assert Index((slice(None), Size(0, 1))).num_inputs == 2
     for of in (lambda self, x: x[x > 0], lambda self, x: x[[0, 1]], lambda self, x: x.chunk(2)):
         with pytest.raises(ModuleError):

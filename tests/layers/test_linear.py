@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nets.common.errors import BatchError, ModuleError
+from nets.common.errors import BatchError, ModuleError, Unsupported
 from nets.convert.from_torch import from_torch
 from nets.layers.linear import Flatten, Linear
 from nets.layers.reshaping import Reshape
@@ -68,3 +68,9 @@ def test_a_view_of_each_sample_as_a_row_is_a_flatten(view):
 def test_another_view_is_a_reshape(view):
     net, x = from_torch(Viewed(view)), torch.randn(2, 3, 4)
     assert type(net) is Reshape and torch.equal(net(x), view(x))
+
+
+def test_a_call_with_a_weight_that_is_not_trained_is_refused():
+    for weight in (torch.ones(3, 4), nn.Parameter(torch.ones(4))):
+        with pytest.raises(Unsupported, match=r"no parameter \(O, I\)"):
+            Linear.torch_tensor_calls["linear"](None, weight)

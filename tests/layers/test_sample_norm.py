@@ -69,3 +69,44 @@ def test_what_does_not_fit_is_refused():
             make()
     with pytest.raises(ModuleError, match="a bias alone"):
         from_torch(forward(lambda self, x: F.layer_norm(x, (4,), None, self.norm.bias), norm=nn.LayerNorm(4)))
+
+
+def test_defaults_are_torchs():
+    pairs = [(LayerNorm, nn.LayerNorm, (4,)), (RMSNorm, nn.RMSNorm, (4,)), (GroupNorm, nn.GroupNorm, (1, 4))]
+    for cls, module, sizes in pairs:
+        ours, theirs = cls(*sizes), module(*sizes)
+        assert ours.eps == theirs.eps and ours.params.keys() == dict(theirs.named_parameters()).keys()
+    call = LayerNorm.torch_tensor_calls["layer_norm"]
+    module = call(None, (4,), nn.Parameter(torch.ones(4)))
+    assert module.eps == 1e-5 and module.elementwise_affine and module.bias is None
+    assert not call(None, (4,)).elementwise_affine and call(None, (4,), eps=0.1).eps == 0.1
+
+
+def test_one_number_is_the_least():
+    for layer in (LayerNorm(1), RMSNorm(1), GroupNorm(1, 1)):
+        assert layer(torch.ones(2, 1)).shape == (2, 1)
+    with pytest.raises(ValueError, match="num_groups divides num_channels"):
+        GroupNorm(1, 0)
+    with pytest.raises(BatchError, match="GroupNorm of 4 channels"):
+        GroupNorm(2, 4).forward(torch.ones(4))
+
+
+@pytest.mark.parametrize("layer", [LayerNorm(4), RMSNorm(4), GroupNorm(2, 4)], ids=lambda v: type(v).__name__)
+def test_statistics_of_bfloat16_are_float32(layer):
+    _, (_, *statistics) = layer.forward(torch.randn(3, 4, 4).bfloat16() + 10)
+    assert {t.dtype for t in statistics} == {torch.float32}
+
+
+def test_the_layout_of_images_is_kept():
+    x = torch.randn(2, 3, 4, 5)
+    assert LayerNorm(5)(x).is_contiguous()
+    assert LayerNorm(5)(x.contiguous(memory_format=torch.channels_last)).stride() == (60, 1, 15, 3)
+
+
+def test_weights_in_float32_follow_a_batch_in_bfloat16():
+    for layer in (LayerNorm(4), RMSNorm(4), GroupNorm(2, 4)):
+        x = torch.randn(3, 4).bfloat16()
+        torch.testing.assert_close(layer.to_torch()(x), layer(x), rtol=0.02, atol=0.02)
+    module, x = RMSNorm(64).to_torch(), torch.randn(8, 64).bfloat16()
+    module.weight.data.uniform_(1, 2)
+    assert torch.equal(module(x), F.rms_norm(x, (64,), module.weight.bfloat16()))

@@ -23,6 +23,8 @@ def test_a_loaded_net_is_bit_identical_and_its_tensors_stay_in_place(tmp_path):
     assert load(other, str(tmp_path / "net.safetensors")) is other
     assert all(torch.equal(t, net.state_dict()[k]) for k, t in other.state_dict().items())
     assert {k: t.data_ptr() for k, t in other.state_dict().items()} == places
+    save(small_net().to(torch.float64), tmp_path / "wide.safetensors")
+    assert load(other, tmp_path / "wide.safetensors").params["0.weight"].dtype == torch.float32
 
 
 def test_the_file_is_safetensors_with_the_nets_names(tmp_path):
