@@ -26,9 +26,10 @@ def test_output_in_bfloat16_is_rounded_once():
     assert y.dtype == torch.bfloat16 and (y != truth.bfloat16()).double().mean() < 0.01
 
 
-def test_blocks_of_pictures_give_the_same_as_single_pictures():
+@pytest.mark.parametrize("alpha", [0.5, 0.0])
+def test_blocks_of_pictures_give_the_same_as_single_pictures(alpha):
     """More pictures than a block holds."""
-    layer, x = LocalResponseNorm(3, 0.5), torch.randn(5, 4, 300, 300)
+    layer, x = LocalResponseNorm(3, alpha, k=2.0), torch.randn(5, 4, 300, 300)
     assert x.numel() > 2 * 2**19 > x[0].numel()
     y, saved = layer.forward(x)
     dx, _ = layer.backward(saved, y)

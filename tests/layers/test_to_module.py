@@ -125,3 +125,14 @@ def test_weights_in_float32_follow_a_batch_in_bfloat16(name):
         y = to_module(layer)(x)
         assert y.dtype == torch.bfloat16
         torch.testing.assert_close(y.detach(), layer(x), rtol=0.02, atol=0.02)
+
+
+class Unnamed(nn.Module):
+    named_tensors = False
+
+
+def test_a_module_may_take_its_tensors_without_names():
+    layer, builder = BatchNorm2d(3), ModuleBuilder(lambda layer, **_: Unnamed())
+    module = builder.build(layer)
+    assert not module.state_dict() and set(vars(module)) == set(vars(Unnamed()))
+    assert builder.tensors.keys() == {id(t) for t in (layer.params | layer.buffers).values()}
