@@ -70,8 +70,8 @@ def test_a_users_torch_model_is_checked(dtype, own, capsys):
     assert ("torch's Sequential, output" in out) == (dtype != "bfloat16")
     with pytest.raises(UsageError, match="give --shape"):
         gradcheck("torch_own_:small")
-    with pytest.raises(UsageError, match=r"RReLU \(0\)\n  Softshrink \(1\)"):
-        gradcheck("torch_own_:strange", "--shape", "2,3")
+    gradcheck("torch_own_:strange", "--shape", "2,3", "--dtype", dtype)  # no layer here is for its modules
+    assert "every gradient agrees" in capsys.readouterr().out
 
 
 def test_the_oracle_is_the_model_itself(own, monkeypatch):
