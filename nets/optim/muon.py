@@ -56,9 +56,9 @@ class Muon(SGD):
             w, u = self.params[name], -grads[name] if self.maximize else grads[name]
             lr, momentum, _ = self.settings[name]
             if momentum:
-                v = torch.add(u, self.velocity[name], alpha=momentum)
+                v = u + momentum * self.velocity[name]
                 momenta.append((self.velocity[name], v))
-                u = torch.add(u, v, alpha=momentum) if self.nesterov else v
+                u = u + momentum * v if self.nesterov else v
             direction = orthogonal(u.flatten(1)).reshape(w.shape).to(w.dtype)
             scale = math.sqrt(len(w)) / w.norm().clamp(min=MIN_NORM)
             weights.append((w, add_scaled(w * scale, direction, lr * lr_factor, -1)))

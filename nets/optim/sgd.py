@@ -87,11 +87,11 @@ class SGD:
             if self.maximize and not plain:
                 g = -g
             if weight_decay:
-                g = torch.add(g, w, alpha=weight_decay)
+                g = g + weight_decay * w
             if momentum:
-                v = torch.add(g, self.velocity[name], alpha=momentum)
+                v = g + momentum * self.velocity[name]
                 momenta.append((self.velocity[name], v))
-                g = torch.add(g, v, alpha=momentum) if self.nesterov else v
+                g = g + momentum * v if self.nesterov else v
             weights.append((w, add_scaled(w, g, rate, 1 if self.maximize and plain else -1)))
         return weights, momenta
 
@@ -100,7 +100,11 @@ class SGD:
 
 
 def add_scaled(w: Tensor, g: Tensor, rate: float | Tensor, sign: int) -> Tensor:
-    """w + sign·rate·g in one operation."""
+    """w + sign·rate·g.
+
+    Nothing here is torch.add with alpha: torch.compile drops alpha where a term is a matrix product, as a
+    gradient often is (seen with torch 2.14).
+    """
     if isinstance(rate, Tensor):
         return torch.addcmul(w, g, rate, value=sign)
-    return torch.add(w, g, alpha=sign * rate)
+    return w + sign * rate * g

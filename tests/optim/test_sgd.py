@@ -10,18 +10,40 @@ from nets.common.errors import UsageError
 from nets.optim.sgd import SGD
 from nets.training import config
 
+OPTIONS = [
+    dict(),
+    dict(momentum=0.9),
+    dict(momentum=0.9, nesterov=True),
+    dict(weight_decay=0.1),
+    dict(momentum=0.8, nesterov=True, weight_decay=0.05),
+]
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("tensor_rate", [False, True])
+def test_a_compiled_update_by_a_matrix_product_is_the_same(options, tensor_rate, maximize):
+    """torch.compile fuses a product with what is added to it."""
+    x, dy = torch.randn(8, 4), torch.randn(8, 3)
+    found = []
+    for compiled in (False, True):
+        torch.compiler.reset()
+        sgd = SGD({"weight": torch.ones(4, 3)}, 0.3, maximize=maximize, **options)
+
+        def step(x, dy, rate, sgd=sgd):
+            sgd.step({"weight": x.T @ dy}, rate)
+
+        step = torch.compile(step, fullgraph=True) if compiled else step
+        for _ in range(3):
+            step(x, dy, torch.tensor(0.5) if tensor_rate else 0.5)
+        found.append(sgd.params | sgd.state())
+    for name, t in found[0].items():
+        torch.testing.assert_close(t, found[1][name], msg=name)
+
 
 @pytest.mark.parametrize("maximize", [False, True])
-@pytest.mark.parametrize(
-    "options",
-    [
-        dict(),
-        dict(momentum=0.9),
-        dict(momentum=0.9, nesterov=True),
-        dict(weight_decay=0.1),
-        dict(momentum=0.8, nesterov=True, weight_decay=0.05),
-    ],
-)
+@pytest.mark.parametrize("options", OPTIONS)
 def test_steps_are_those_of_torchs_sgd(options, maximize):
     mine = {"a": torch.randn(3, 4), "b": torch.randn(5)}
     theirs = [v.clone().requires_grad_() for v in mine.values()]
