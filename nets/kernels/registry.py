@@ -6,6 +6,7 @@ a list of forms in order of preference. Each form defines for which layers, devi
 """
 
 import functools
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -130,7 +131,8 @@ def running_backend(backend: str, device: torch.device, dtype: torch.dtype) -> s
     why = native.why_not(device, dtype) if backend == "native" else ""
     if not why:
         return backend
-    print(f'note: backend "torch" runs, there are no kernels of "native": {why}', file=sys.stderr)
+    if int(os.environ.get("RANK", 0)) == 0:  # once for all processes of a run
+        print(f'note: backend "torch" runs, there are no kernels of "native": {why}', file=sys.stderr)
     return "torch"
 
 

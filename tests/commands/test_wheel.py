@@ -123,9 +123,9 @@ def test_gradcheck_all_checks_every_config(installed, tmp_path):
 def test_training_and_testing_from_an_empty_folder(installed, tmp_path):
     """Native kernels are compiled from the wheel's own sources."""
     args = ["--device", "cpu", "--set", "train.epochs=1", "--set", "net.backend=native"]
-    result = run(installed, tmp_path, "train", *args)
-    assert run(installed, tmp_path, "eval", "runs/digits", "--device", "cpu").endswith(result)
-    assert result.strip() in run(installed, tmp_path, "watch", "runs/digits", "--once")
+    result = run(installed, tmp_path, "train", *args).splitlines()[-1]  # before it, a line an epoch
+    assert run(installed, tmp_path, "eval", "runs/digits", "--device", "cpu").endswith(f"{result}\n")
+    assert result in run(installed, tmp_path, "watch", "runs/digits", "--once")
     assert {p.name for p in tmp_path.iterdir()} == {"runs"}
 
 
