@@ -17,6 +17,9 @@ from tests.strategies.losses import LOSSES, LossCase, loss_cases
 # Beside a few times autograd's own error: how many roundings of the largest number a result may be off
 ROUNDINGS = {torch.float64: 1e4, torch.float32: 200, torch.bfloat16: 4}
 
+# torch's own slope at NaN is another in a vector of numbers than in the numbers left over
+NAN_DIFFERS = ("ReLU6", "Hardsigmoid", "Hardswish", "ELU")
+
 
 @pytest.mark.parametrize("name", KINDS)
 def test_layer(name, held):
@@ -53,7 +56,11 @@ def check_layer(case: Case):
     oracle = autograd(case, fresh, x, dy, case.dtype)
     truth = oracle if case.dtype == torch.float64 else autograd(case, fresh, x, dy, torch.float64)
     pointwise = dy.double().abs().nan_to_num(0, 0) if KINDS[case.kind].pointwise else None
-    for name, a in ({"y": y} | buffers | mine).items():
+    compared = {"y": y} | buffers | mine
+    if case.kind in NAN_DIFFERS:
+        for found in (compared, oracle, truth):
+            found["dx"] = found["dx"].masked_fill(x.isnan(), 0)
+    for name, a in compared.items():
         floor = roundable(name, x, dy)
         near(name, a, oracle[name], truth[name], case.dtype, floor, pointwise if name == "dx" else None)
 

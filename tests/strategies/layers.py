@@ -152,6 +152,8 @@ def norm_reference(x, p, b, training, momentum=0.1, eps=1e-5, **_):
 
 def response_norm_reference(x, p, b, training, size, alpha=1e-4, beta=0.75, k=1.0):
     wide = x.to(torch.promote_types(x.dtype, torch.float32))  # torch's has no bfloat16 on a CPU
+    if alpha == 0:  # the sum is left out, where torch has 0·∞
+        return (wide * torch.tensor(k, dtype=wide.dtype) ** -beta).to(x.dtype)
     return F.local_response_norm(wide.contiguous(), size, alpha, beta, k).to(x.dtype)
 
 
