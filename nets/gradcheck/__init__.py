@@ -7,9 +7,9 @@
     breaches(layer, x)          only the contract of a layer: sentences that say how it is broken
 
 The command is `nets gradcheck`. A reading order: measure.py (how large a difference rounding can explain),
-differences.py, reference.py, trace.py, report.py, contract.py, single_layer.py, check.py, torch_module.py,
-precision.py. What isn't a layer: pairs.py, subject.py, transparent.py (the sides), order.py, locate.py,
-inputs.py (the measurements), leaf.py, functions.py.
+differences.py, probes.py, reference.py, trace.py, report.py, contract.py, single_layer.py, unjudged.py,
+check.py, torch_module.py, precision.py. What isn't a layer: pairs.py, subject.py, transparent.py (the
+sides), order.py, locate.py, inputs.py (the measurements), leaf.py, functions.py.
 """
 
 from nets.gradcheck.check import check

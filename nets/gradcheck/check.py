@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nets.common.errors import Terminated, describe
-from nets.gradcheck import differences, reference, torch_module
+from nets.common.errors import describe
+from nets.gradcheck import probes, reference, torch_module, unjudged
 from nets.gradcheck.conditioning import Doubt
 from nets.gradcheck.contract import breaches
-from nets.gradcheck.functions import check_function, lacks_dtype
+from nets.gradcheck.functions import check_function
 from nets.gradcheck.loss import loss_row, value
-from nets.gradcheck.measure import compare, largest, tolerance
+from nets.gradcheck.measure import largest
 from nets.gradcheck.one_input import OneInput, of_net
-from nets.gradcheck.replay import Replay, reseed, seeded
+from nets.gradcheck.replay import Replay, random_dys, seeded
 from nets.gradcheck.replica import replica
 from nets.gradcheck.report import Report, Row
 from nets.gradcheck.single_layer import check_call, declared, parameters
@@ -26,7 +26,7 @@ from nets.layers.containers import Net, Sequential
 from nets.losses import Loss
 
 Watch = Callable[[Row, Tensor | None, Tensor], None]
-Difference = Callable[[str, Tensor | None], differences.Found | None]
+Difference = Callable[[str, Tensor | None], probes.Found | None]
 
 
 def check(f: Any, *inputs: Any, **options: Any) -> Report:
@@ -80,16 +80,12 @@ def check_net(
                 _contract(report, run, seed, strict)
             if not report.unchecked:
                 _judge(report, run, loss, target, samples, seed, watch, module)
-        except Terminated:
-            raise
-        except SystemExit as e:  # a layer that ends the program is judged by nothing
-            report.unchecked = describe(e)
-        except (RuntimeError, TypeError) as e:
-            if lacks_dtype(e):
-                report.unchecked = f"not supported in {report.dtype} ({describe(e)})"
-            elif report.breaches:  # autograd refuses a forward that writes to what it was given
-                report.unchecked = describe(e)
-            else:
+        except (SystemExit, RuntimeError, TypeError) as e:
+            report.unchecked = unjudged.reason(e, report.dtype)
+            if report.breaches and isinstance(e, Exception):
+                # autograd refuses a forward that writes to what it was given
+                report.unchecked = report.unchecked or describe(e)
+            if not report.unchecked:
                 raise
     return report
 
@@ -111,14 +107,12 @@ class Run:
 
     def not_judged(self) -> str:
         """Why no number of this run can be judged, or ""."""
-        if not self.y.numel():
-            return "the output has no elements"
+        if why := unjudged.without_elements([self.y]):
+            return why
         self.replay.restore(self.start)
         again, _ = self.layer.forward(self.x)
         self.replay.restore(self.start)
-        if compare(again, self.y).relative > max(1e-6, tolerance(self.y.dtype, self.y.numel())):
-            return "two forwards with the same random numbers differ, so no slope can be measured"
-        return ""
+        return unjudged.not_repeated([self.y], [again])
 
 
 def _run(layer, x, dy, loss, target, seed) -> Run:
@@ -128,7 +122,8 @@ def _run(layer, x, dy, loss, target, seed) -> Run:
     replay = Replay(layer, x.device)
     start = replay.state()
     if loss is None and dy is None:
-        dy = _random_dy(layer, x, seed)
+        y, _ = pair(type(layer).__name__, "forward", "(y, saved)", layer.forward(x))
+        dy = random_dys([y], seed + 2)[0]  # another seed than x was probably drawn with
         replay.restore(start)
     with Trace(layer) as trace:
         y, saved = layer.forward(x)
@@ -159,7 +154,7 @@ def _judge(report: Report, run: Run, loss, target, samples, seed, watch, module)
     largest_gradient = largest(run.dx, *grads.values())
     surrogates = any(declared(inner) for inner in layer.walk())
 
-    def difference(name: str, manual: Tensor | None) -> differences.Found | None:
+    def difference(name: str, manual: Tensor | None) -> probes.Found | None:
         """Finite differences of the whole net, for its input or a parameter."""
         t = moved_x if name == "input" else layer.params[name]
         if not samples or surrogates or x.dtype != torch.float64 or not t.numel():
@@ -171,7 +166,7 @@ def _judge(report: Report, run: Run, loss, target, samples, seed, watch, module)
             replay.restore(start)
             return layer.forward(moved_x)[0] * dy
 
-        found = differences.sampled(terms, t, manual, samples, 1e-3 * largest_gradient, seed, at_kinks=False)
+        found = probes.sampled(terms, t, manual, samples, 1e-3 * largest_gradient, seed, at_kinks=False)
         report.corners += found.kinks
         return found
 
@@ -191,13 +186,6 @@ def _contract(report: Report, run: Run, seed: int, strict: bool):
             for breach in breaches(checked, calls[name].x, seed):
                 minor = breach.minor and not strict
                 (report.notes if minor else report.breaches).append(f"{name} {breach}")
-
-
-def _random_dy(layer: Layer, x: Tensor, seed: int) -> Tensor:
-    """A random gradient at the output; 0 where the output is infinite or NaN, and has no slope."""
-    y, _ = pair(type(layer).__name__, "forward", "(y, saved)", layer.forward(x))
-    reseed(seed + 2)  # another seed than x was probably drawn with
-    return torch.where(y.isfinite(), torch.randn_like(y), 0)
 
 
 def _rows(

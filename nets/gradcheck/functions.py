@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nets.common.errors import Terminated, UsageError, describe
+from nets.common.errors import UsageError, describe
 from nets.gradcheck import inputs as kinds
+from nets.gradcheck import unjudged
 from nets.gradcheck.differences import EPS
 from nets.gradcheck.leaf import Leaf, judge
-from nets.gradcheck.measure import compare, largest, tolerance
-from nets.gradcheck.replay import Replay, reseed, seeded
+from nets.gradcheck.measure import compare, largest
+from nets.gradcheck.replay import Replay, random_dys, seeded
 from nets.gradcheck.replica import same
 from nets.gradcheck.report import Report, Row
 from nets.gradcheck.subject import Grads, Subject
@@ -61,24 +62,11 @@ def check_function(
         check = FunctionCheck(subject, Replay(f, device), report, samples, seed, frozenset(surrogate), watch)
         try:
             check.everything(dy, others)
-        except Terminated:
-            raise
-        except SystemExit as e:
-            report.unchecked = describe(e)
-        except (RuntimeError, TypeError) as e:
-            if not lacks_dtype(e):
+        except (SystemExit, RuntimeError, TypeError) as e:
+            report.unchecked = unjudged.reason(e, report.dtype)
+            if not report.unchecked:
                 raise
-            report.unchecked = f"not supported in {report.dtype} ({describe(e)})"
     return report
-
-
-WORDS = ("not implemented for", "ScalarType", "scalar type", "same dtype")
-
-
-def lacks_dtype(e: Exception) -> bool:
-    """Whether an exception says that an operator doesn't take a dtype, or these dtypes together."""
-    text = str(e)
-    return any(words in text for words in WORDS)
 
 
 def _bits(dtype: torch.dtype) -> float:
@@ -186,14 +174,11 @@ class FunctionCheck:
         return True
 
     def _not_judged(self, ys: list[Tensor], values: Sequence, kind: str) -> str:
-        if not sum(y.numel() for y in ys):
-            return "the output has no elements"
+        if why := unjudged.without_elements(ys):
+            return why
         if not any(y.isfinite().any() for y in ys) or (kind and not all(y.isfinite().all() for y in ys)):
             return "no entry of the output is finite"
-        for y, again in zip(ys, self.outputs(values)):
-            if compare(again, y).relative > max(1e-6, tolerance(y.dtype, y.numel())):
-                return "two forwards with the same random numbers differ, so no slope can be measured"
-        return ""
+        return unjudged.not_repeated(ys, self.outputs(values))
 
     def _dys(self, ys: list[Tensor], dy: Any) -> list[Tensor]:
         if dy is not None:
@@ -202,8 +187,7 @@ class FunctionCheck:
                 shapes = [tuple(y.shape) for y in ys]
                 raise UsageError(f"dy must be a tensor for each output, of the shapes {shapes}")
             return [d.to(y) for d, y in zip(dys, ys)]
-        reseed(self.seed + 2)
-        return [torch.where(y.isfinite(), torch.randn_like(y), 0) for y in ys]
+        return random_dys(ys, self.seed + 2)
 
     def _autograd(self, values: Sequence, dys: list[Tensor]) -> tuple[Grads, dict[int, float]]:
         """Autograd's gradients, and the absolute error that each can have by rounding.

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from nets.gradcheck import locate
-from nets.gradcheck.differences import EPS, pick, unit
+from nets.gradcheck.differences import EPS, unit
 from nets.gradcheck.locate import Probe, Prober
 from nets.gradcheck.measure import tolerance
 from nets.gradcheck.order import order
+from nets.gradcheck.probes import pick
 from nets.gradcheck.report import Report, Row
 
 DIRECTIONS = 2  # probes that move all entries

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from nets.common.errors import Terminated, describe
+from nets.gradcheck import unjudged
 from nets.gradcheck.case import Case
 from nets.gradcheck.check import check_net
-from nets.gradcheck.functions import lacks_dtype
 from nets.gradcheck.replica import replica
 
 MAX_RATIO = 1.1  # of the manual gradient's error to autograd's
@@ -59,14 +58,9 @@ def errors(case: Case, device: torch.device, dtype: torch.dtype, seed: int) -> d
         torch.manual_seed(seed + 2)
         try:
             y, _ = replica(lower.layer).forward(lower.x)
-        except Terminated:
-            raise
         except (SystemExit, RuntimeError, TypeError) as e:
-            if isinstance(e, SystemExit) or lacks_dtype(e):
-                kind = (
-                    "" if isinstance(e, SystemExit) else f"not supported in {dtype}: ".replace("torch.", "")
-                )
-                raise NotChecked(kind + describe(e)) from None
+            if why := unjudged.reason(e, str(dtype).removeprefix("torch.")):
+                raise NotChecked(why) from None
             raise
         dy = torch.randn(y.shape, dtype=torch.float64).to(y)
     truth = _gradients(higher, dy, seed)

@@ -3,6 +3,7 @@
 import contextlib
 import random
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -89,3 +90,9 @@ def reseed(seed: int):
     random.seed(seed)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(seed % 2**32)
+
+
+def random_dys(ys: Sequence[Tensor], seed: int) -> list[Tensor]:
+    """Random gradients at outputs; 0 where an output is infinite or NaN, and has no slope."""
+    reseed(seed)
+    return [torch.where(y.isfinite(), torch.randn_like(y), 0) for y in ys]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from nets.common.errors import MismatchError
-from nets.gradcheck.differences import Found
 from nets.gradcheck.measure import compare, cosine, largest, tolerance, ulps
+from nets.gradcheck.probes import Found
 
 HEAD = ("tensor", "shape", "dtype", "max abs", "max rel", "allowed", "cosine", "ULPs", "worst ULPs")
 HEAD += ("worst at", "manual", "autograd", "finite difference", "order", "")

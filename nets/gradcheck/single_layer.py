@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nets.gradcheck import differences, reference
+from nets.gradcheck import probes, reference
 from nets.gradcheck.conditioning import Doubt
 from nets.gradcheck.measure import largest
 from nets.gradcheck.report import Row
@@ -118,10 +118,10 @@ def _terms(call: Call, dy: Tensor, name: str, t: Tensor):
 def _difference(call: Call, row: Row, t: Tensor, manual: Tensor, min_scale: float, doubt: Doubt):
     """Compare with finite differences at single entries and along a direction that moves all."""
     terms = _terms(call, call.dy, row.tensor, t)
-    found = differences.sampled(terms, t, manual, 4, min_scale)
+    found = probes.sampled(terms, t, manual, 4, min_scale)
     row.judge(found, doubt.of_backward(row.tensor) if found.excess else 0.0)
     if row.ok and t.numel() > 4:
-        found = differences.along(terms, t, manual)
+        found = probes.along(terms, t, manual)
         row.judge(found, doubt.of_backward(row.tensor) if found.excess else 0.0)
 
 
@@ -134,4 +134,4 @@ def _is_kink(call: Call, row: Row, t: Tensor, manual: Tensor, autograd: Tensor) 
     claimed = dx if row.tensor == "input" else grads[row.tensor]
     if claimed is None:
         return False
-    return differences.is_kink(_terms(call, weights, row.tensor, t), t, claimed, places)
+    return probes.is_kink(_terms(call, weights, row.tensor, t), t, claimed, places)
